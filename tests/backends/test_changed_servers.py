@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,18 +13,16 @@ from anyio import to_thread
 
 from tests.support.flows import number
 from tests.support.postgres import DATABASE, Pooler, PostgresServer
-from tests.support.processes import voiceflow
 from tests.support.redis_server import standalone
 from tests.support.voices import ScriptedVoice, created
 from tests.support.waiting import once_available, until
 from tests.support.workers import enqueued, in_state, states, worker_for, worker_with_files
 from voiceflow_worker import CallQueue, JobState, open_store
-from voiceflow_worker.backends.running import SettingsCheck
 from voiceflow_worker.core.base.background import Task
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.errors import StoreForgetsError, StoreUnavailableError
+from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.verdict import Verdict
 
 pytestmark = pytest.mark.anyio
@@ -68,20 +64,6 @@ def postgres_with(_: Path, setting: str) -> Generator[Server]:
         server.close()
 
 
-@contextmanager
-def postgres_system(_: Path, setting: str) -> Generator[Server]:
-    server = PostgresServer()
-
-    def set_to(value: str) -> None:
-        server.ask(f"ALTER SYSTEM SET {setting} = {value}")
-        server.ask("SELECT pg_reload_conf()")
-
-    try:
-        yield Server(server.start().url(), set_to, lambda: None)
-    finally:
-        server.close()
-
-
 @pytest.mark.parametrize(
     ("kind", "setting", "bad", "good"),
     [
@@ -114,83 +96,6 @@ async def test_a_setting_that_changes_under_a_worker_drops_no_verdict(
             await in_state(store, JobState.ACCEPTED, 1)
             worker.stop()
         assert len(voice.placed) == 1
-
-
-@pytest.mark.parametrize("error", [StoreUnavailableError("away"), RuntimeError("a mistake")])
-async def test_a_look_at_settings_that_fails_ends_neither_the_store_nor_its_callers(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.running.CHECK_SETTINGS_EVERY", 0.0)
-    looks: list[None] = []
-
-    async def look() -> None:
-        looks.append(None)
-        raise error
-
-    check = SettingsCheck(look)
-    async with anyio.create_task_group() as store:
-        check.begin(store)
-        await check.require()
-    assert len(looks) == 2
-
-
-STOPS = (["hold"], ["calls", "cancel", "--batch", "march", "--yes"], ["suppress", "add", number(99)])
-STARTS = (["resume"], ["rate", "40"], ["suppress", "remove", number(99)])
-
-
-@pytest.mark.parametrize(
-    ("kind", "changed", "lost", "orders"),
-    [
-        (redis_with, ("appendonly", "no", "yes"), "lost if Redis restarts: appendonly is off", 3),
-        (postgres_system, ("synchronous_commit", "off", "on"), "lost if PostgreSQL crashes", 1),
-        pytest.param(
-            postgres_with, ("synchronous_commit", "off", "on"), "lost if PostgreSQL", 3, marks=pytest.mark.slow
-        ),
-    ],
-)
-async def test_on_a_server_that_may_forget_what_stops_calls_is_stored_and_workers_pause(
-    tmp_path: Path,
-    kind: Callable[..., AbstractContextManager[Server]],
-    changed: tuple[str, str, str],
-    lost: str,
-    orders: int,
-) -> None:
-    """The worker sees it by itself, within a second, and goes on by itself: no gate is left behind."""
-    setting, bad, good = changed
-    with kind(tmp_path, setting) as server:
-        voice, env = ScriptedVoice(), {"VOICEFLOW_STORE": server.url, "VOICEFLOW_STATE_DIR": str(tmp_path)}
-        async with open_store(server.url, advises=False) as store, anyio.create_task_group() as group:
-            queue = await enqueued(store, 5)
-            await enqueued(store, 5, first=5, batch="march", not_before=store.clock.now() + timedelta(hours=1))
-            worker = worker_for(store, voice, rate=2)
-            group.start_soon(worker.run)
-            await until(lambda: len(voice.placed) >= 1)
-            await to_thread.run_sync(server.set_to, bad)
-            await until(lambda: worker.counts.task_failures[Task.LEASE] >= 1)
-            sent = len(voice.placed)
-            with pytest.raises(StoreForgetsError):
-                await enqueued(store, 1, first=10)
-            for words in STOPS[:orders]:
-                done = await to_thread.run_sync(partial(voiceflow, *words, env=env))
-                assert done.wait() == 1, done.told
-                assert f"in force, and {lost}" in " ".join(done.told.split())
-            for words in STARTS[:orders]:
-                refused = await to_thread.run_sync(partial(voiceflow, *words, env=env))
-                assert (refused.wait(), "nothing is sent or stored" in refused.told) == (3, True), refused.told
-            assert len(voice.placed) == sent
-            await to_thread.run_sync(server.set_to, good)
-            await until(lambda: store.durability.forgets is None)  # type: ignore[attr-defined]
-            await queue.resume()
-            await in_state(store, JobState.ACCEPTED, 5)
-            worker.stop()
-        assert sent < 5
-        assert len(voice.placed) == 5
-        async with open_store(server.url, advises=False) as store:
-            assert (await states(CallQueue(store))) == {
-                "accepted": 5,
-                **({"cancelled": 5} if orders > 1 else {"queued": 5}),
-            }
-            assert bool(await SuppressionList(store).scan()) is (orders > 2)
 
 
 class Address(NamedTuple):

@@ -22,7 +22,7 @@ from tests.support.stores import bare
 from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres import connection as postgres
-from voiceflow_worker.backends.redis import faults, manager
+from voiceflow_worker.backends.redis import client, scripts
 from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
@@ -112,13 +112,13 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
 @pytest.fixture
 def redis_elements(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> ReadSoFar:
     """The elements that commands in scripts have answered."""
-    kept = faults.script
+    kept = scripts.script
 
-    def counting(name: str) -> faults.Script:
+    def counting(name: str) -> scripts.Script:
         text = COUNTING + kept(name).text
         return replace(kept(name), text=text, sha=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
-    monkeypatch.setattr(manager, "script", counting)
+    monkeypatch.setattr(client, "script", counting)
 
     async def read_so_far() -> int:
         keys: Any = redis_server.ask("KEYS", "*:read")

@@ -31,7 +31,7 @@ from tests.support.waiting import once_available, until, wait_until
 from tests.support.workers import enqueued, in_state, worker_with_files
 from voiceflow_worker import CallQueue, CallRequest, Job, JobState, open_store
 from voiceflow_worker.backends.postgres import connection
-from voiceflow_worker.backends.redis import manager
+from voiceflow_worker.backends.redis import client
 from voiceflow_worker.core.base.reading import count_states, gates_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Guard, Result, Same
@@ -421,7 +421,7 @@ async def is_refused_twice(store: Store, order: Order) -> None:
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 @pytest.mark.slow
 async def test_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: Order) -> None:
-    monkeypatch.setattr(manager, "CONFIRM_WITHIN_MS", 200)
+    monkeypatch.setattr(client, "CONFIRM_WITHIN_MS", 200)
     primary, replica = redis_in(tmp_path / "a").start(), redis_in(tmp_path / "b").start()
 
     try:

@@ -150,7 +150,7 @@ def without(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
     """The library of an extra is not there, and nobody has loaded what needs it."""
     for name in [name for name in sys.modules if name.startswith(f"voiceflow_worker.backends.{extra}")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, {"redis": "hiredis", "postgres": "psycopg"}[extra], None)
+    monkeypatch.setitem(sys.modules, {"redis": "redis", "postgres": "psycopg"}[extra], None)
 
 
 def test_a_backend_without_its_extra_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from anyio.abc import SocketAttribute, SocketStream, TaskStatus
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from voiceflow_worker.backends.redis.durability import SCHEMA
-from voiceflow_worker.backends.redis.faults import script
+from voiceflow_worker.backends.redis.scripts import script
 
 Answer = str | int | None | Sequence["Answer"] | Mapping[str, "Answer"] | Exception
 

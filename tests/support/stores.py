@@ -99,8 +99,8 @@ async def renumber(store: Store, change: int) -> None:
 
             await store.writer.carry_out(by_pragma)
         case RedisStore():
-            key, number = f"{store.manager.root}:schema", REDIS_SCHEMA + change
-            await store.manager.ask(lambda connection: connection.create_request(b"SET", key, number))
+            key, number = f"{store.client.root}:schema", REDIS_SCHEMA + change
+            await store.client.ask(("SET", key, number))
         case PostgresStore():
             await store.database.rows("UPDATE voiceflow.voiceflow_schema SET number = %s", POSTGRES_SCHEMA + change)
         case _:

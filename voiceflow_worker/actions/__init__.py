@@ -139,14 +139,6 @@ class ActionResult:
     not_done: bool = False
     refused: tuple[str, ...] = ()
 
-    def lasting(self, may_be_lost: str | None) -> ActionResult:
-        """The result, with when and why the store may lose it."""
-        if may_be_lost is None or self.not_done:
-            return self
-        warned = tuple({**each, "warning": f"in force, and {may_be_lost}"} for each in self.documents)
-        refused = dict.fromkeys([*self.refused, f"this is in force, and {may_be_lost}"])
-        return replace(self, documents=warned, refused=tuple(refused))
-
 
 class Several(NamedTuple):
     """How several acts of one kind are told: the title of their question, their result, and what they are about.
@@ -249,7 +241,7 @@ class OperatorAction(ABC):
         async with audited(who.store, self.entry(), who.claim) as store:
             done = await act.within(store.store).carry_out(state)
             store.result = None if done.not_done else done.message
-        return done.lasting(store.may_be_lost)
+        return done
 
     async def resumed(self) -> Mapping[str, Any]:
         """Carry out to its end what was cut after its first write, and return its document.

@@ -91,7 +91,7 @@ class Many:
         async with audited(first.operator.store, entry, first.operator.claim) as store:
             done = await self._done([(act.within(store.store), version) for act, version in shown])
             store.result = None if done.not_done else done.message
-        return done.lasting(store.may_be_lost)
+        return done
 
     async def _done(self, shown: Sequence[tuple[OperatorAction, str | None]]) -> ActionResult:
         acts = self._acts

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
-from voiceflow_worker.errors import StoreForgetsError
-from voiceflow_worker.finding import Diagnosis, failure, ok, warning
-from voiceflow_worker.model.copying import replace
+from voiceflow_worker.finding import Diagnosis, ok, warning
 
 HealthCheck = Callable[[], Awaitable[Diagnosis | None]]
 """A check of a store. It returns its diagnosis, or None if it does not apply. It may raise VoiceflowError."""
@@ -63,33 +60,15 @@ class Guarantee(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durability:
-    """The guarantee of a server. `promise` describes it in words; `warning` is about the server's configuration.
-
-    With `forgets`, it may lose what it has confirmed, and nobody has accepted that: when, why, and what to do. Such a
-    server keeps only what stops calls, until it is corrected.
-    """
+    """The guarantee of a server. `promise` describes it in words; `warning` is about the server's configuration."""
 
     guarantee: Guarantee
     promise: str
     warning: str | None = None
-    forgets: str | None = None
-
-    def require(self, bulk: BulkWrite | None = None) -> None:
-        """Raise StoreForgetsError unless a lease, or this bulk write, is kept."""
-        if self.forgets is not None and (bulk is None or (bulk.durable and not bulk.stops)):
-            error = StoreForgetsError(f"nothing is sent or stored, because it may be {self.forgets}")
-            error.passes = True
-            raise error
-
-    def told(self, answers: Sequence[WriteResult]) -> Sequence[WriteResult]:
-        """The answers, which say whether what was written may be lost."""
-        return answers if self.forgets is None else [replace(each, may_be_lost=self.forgets) for each in answers]
 
 
 async def durability_diagnosis(found: Durability) -> Diagnosis:
     """The diagnosis of what a server promises of commits."""
-    if found.forgets is not None:
-        return failure("the server may lose what it has confirmed: no call is sent", remedy=found.forgets)
     if found.warning is not None:
         # Some warnings begin with the promise.
         return warning(found.promise, remedy=found.warning.removeprefix(found.promise).lstrip("; ") or found.warning)

@@ -235,7 +235,7 @@ async def _require_writable(store: Store) -> None:
 
     # The store of a server has a time limit of its own, and says what it waits for; a file is written in milliseconds.
     with anyio.move_on_after(_LOOK if store.url.startswith(("sqlite:", "file:")) else None):
-        await confirm(store, stops=True)
+        await confirm(store)
         return
     raise StoreUnavailableError(
         f"the store {store.url} is locked: another process is writing to it, or is frozen while writing; find that "

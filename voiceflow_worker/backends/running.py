@@ -7,8 +7,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -199,6 +199,22 @@ def check_schema(number: int, known: int, where: str, *, own: str) -> None:
         )
 
 
+@asynccontextmanager
+async def background() -> AsyncGenerator[TaskGroup]:
+    """Yield a task group, which is cancelled at the end. An error of the block is raised as it is, not in a group."""
+    raised: BaseException | None = None
+    async with anyio.create_task_group() as group:
+        try:
+            yield group
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            raised = error
+        group.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
+
+
 async def kept(work: Callable[[], Awaitable[object]]) -> None:
     """Do work in the background that never ends, and begin it again after whatever it raises."""
     while True:
@@ -207,47 +223,6 @@ async def kept(work: Callable[[], Awaitable[object]]) -> None:
         except Exception:  # noqa: BLE001 - what goes on in the background ends neither the store nor its callers
             _log.exception("work of a store in the background failed; it begins again")
         await anyio.sleep(AGAIN_AFTER)
-
-
-CHECK_SETTINGS_EVERY = 1.0
-"""Seconds after which the settings of a server are looked at anew, before it is asked to keep anything."""
-
-
-class SettingsCheck:
-    """Looks whether a server still keeps what it confirms, at most a second before it is asked to.
-
-    A store that is not used looks at nothing. What `look` raises is shown by what follows it. Who waits for a look of
-    somebody else makes none of its own: of a server that does not answer, each would wait for all before it.
-    """
-
-    def __init__(self, look: Callable[[], Awaitable[object]]) -> None:
-        self._look = look
-        self._looked_at = time.monotonic()  # each new connection is checked
-        self._looking = asyncio.Lock()
-
-    @property
-    def _is_recent(self) -> bool:
-        return time.monotonic() - self._looked_at < CHECK_SETTINGS_EVERY
-
-    def begin(self, group: TaskGroup) -> None:
-        """Look in a task of this group, without a wait for the answer: what `require` precedes waits for it."""
-        if not (self._is_recent or self._looking.locked()):
-            group.start_soon(self.require)
-
-    async def require(self) -> None:
-        """Return when somebody has just looked."""
-        if self._is_recent:
-            return
-        async with self._looking:
-            if self._is_recent:
-                return
-            try:
-                await self._look()
-            except VoiceflowError:
-                pass
-            except Exception:  # noqa: BLE001 - as in `kept`: it ends neither the store nor its callers
-                _log.exception("the settings of the server of a store could not be looked at")
-            self._looked_at = time.monotonic()  # not if who looked was cancelled
 
 
 RESYNC_EVERY = 5.0
@@ -288,8 +263,8 @@ class ServerClock(SystemClock):
         # Two clocks drift apart by up to about 50 ppm, so the error grows until the next measurement.
         self._error += RESYNC_EVERY * 50e-6
 
-    async def keep(self, *, failed: Callable[[], object] | None = None) -> None:
-        """Measure the offset every few seconds, forever; `failed` is called when the server does not give its time."""
+    async def keep(self) -> None:
+        """Measure the offset every few seconds, forever."""
         while True:
             await anyio.sleep(RESYNC_EVERY)
             try:
@@ -297,8 +272,6 @@ class ServerClock(SystemClock):
             except Exception as error:  # noqa: BLE001 - it is measured again
                 if not isinstance(error, StoreError):
                     _log.exception("the time of the store's server could not be measured; it is measured again")
-                if failed is not None:
-                    failed()
 
 
 def set_by_hand(clock: Clock) -> datetime | None:

@@ -258,12 +258,9 @@ async def opened_store(
     settings: Settings,
     *,
     makes: bool = False,
-    may_forget: bool = False,
     lock_timeout: timedelta | None = None,
 ) -> AsyncGenerator[Store]:
     """Open the store of these settings, and yield it. Raises StoreError.
-
-    With `may_forget`, a server is opened too that may lose what it has confirmed, for orders that stop calls.
 
     If `makes` is False, a missing store is not created: a mistyped name must not look like an empty queue. The settings
     of a server then cause no warning, because the worker and the doctor warn about them.
@@ -280,7 +277,7 @@ async def opened_store(
     if lock_timeout is not None and file_of(settings.store) is not None:
         options["lock_timeout"] = lock_timeout
     if is_server(settings.store):
-        options |= {"makes": makes, "may_forget": may_forget}
+        options["makes"] = makes
     async with opened_in_time(settings.store, wait=wait, writes=makes, advises=makes, **options) as store:
         yield store
 
@@ -363,7 +360,7 @@ async def acting(settings: Settings, who: str | None, *, makes: bool = False) ->
     from voiceflow_worker.actions import Operator
     from voiceflow_worker.core.audit import Interface, login_name
 
-    async with opened_store(settings, makes=makes, lock_timeout=_lock_timeout(settings), may_forget=True) as store:
+    async with opened_store(settings, makes=makes, lock_timeout=_lock_timeout(settings)) as store:
         policy = settings.policy()
         yield Operator(store, policy, who, on=Interface.COMMAND, login=login_name())
 

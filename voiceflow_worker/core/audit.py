@@ -263,8 +263,6 @@ class AuditedStore:
         """The result of the action, to be stored when it has ended (`audited`)."""
         self.ends_with: str | None = None
         """The result, if the next write is the last one of the action: both are stored together."""
-        self.may_be_lost: str | None = None
-        """When and why the server may lose what was ordered."""
 
     @property
     def store(self) -> Store:
@@ -318,7 +316,6 @@ class AuditedStore:
                 self._unsettled = unsettled
                 raise unsettled from error
             if not any(answer.condition == before for answer in answers):
-                self.may_be_lost = next((each.may_be_lost for each in answers if each.may_be_lost), self.may_be_lost)
                 return answers
         raise StoreUnavailableError(
             "the store takes too long for this order, which was not carried out: order it again"
@@ -400,8 +397,6 @@ async def audited(store: Store, entry: AuditEntry, claim: Claim | None = None) -
         if within.is_kept and is_open and not isinstance(error, RequestInProgressError):
             await within.finish(f"{_FAILED}{error}")
         raise
-    if within.may_be_lost is not None and entry.on == Interface.PYTHON:
-        _log.warning("an order is in force, and may be lost", action=entry.action, why=within.may_be_lost)
     if cut is not None or not within.is_kept:
         await confirm(within.store)  # it has found what it would have written
     if within.result is not None and is_open and within.is_kept and not within.is_finished:

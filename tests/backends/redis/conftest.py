@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.redis_server import RedisServer, WatchedPair, standalone, system_server
+from tests.support.scripted_redis import ScriptedRedis
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +63,10 @@ def lasting_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedPa
         yield servers.start()
     finally:
         servers.kill()
+
+
+@pytest.fixture
+async def scripted() -> AsyncGenerator[ScriptedRedis]:
+    """A server that answers what a test says."""
+    async with ScriptedRedis().listening() as server:
+        yield server

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import re
 import socket
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import cast
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
+from redis._parsers import BaseParser
 
 from tests.contract.samples import add_jobs
-from tests.contract.suite import NOW, sample_job, sample_jobs
+from tests.contract.suite import NOW, ManualClock, sample_job, sample_jobs
 from tests.support.redis_server import RedisServer, WatchedPair, free_port
+from tests.support.scripted_redis import ScriptedRedis
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.redis.connection import Access, Connection
-from voiceflow_worker.backends.redis.faults import NoPrimaryError, NotConfirmedError, ReplyError, is_lost, translated
-from voiceflow_worker.backends.redis.manager import primary
-from voiceflow_worker.backends.redis.url import RedisURL, parse_url
+from voiceflow_worker.backends.redis.faults import NotConfirmedError, is_lost, translated
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
     StoreError,
-    StoreForgetsError,
     StoreReadOnlyError,
     StoreUnavailableError,
 )
-from voiceflow_worker.model.copying import replace
 
 pytestmark = pytest.mark.anyio
 
@@ -79,19 +74,6 @@ async def test_scripts_run_over_tls_as_the_user_and_in_the_database_of_the_url(
     assert "db0" not in str(newer_server.ask("INFO", "keyspace"))
 
 
-async def test_answers_in_several_records_of_tls_are_read_as_they_are(tls_port: int) -> None:
-    """A long answer has several records, and each of them differs from what the connection has read before."""
-    url = f"rediss://localhost:{tls_port}?ssl_ca_certs={CERTIFICATE}"
-    connection = await Connection.opened(("localhost", tls_port), parse_url(url).access)
-    try:
-        for character in "abcdef":
-            text = character * 60_000
-            await connection.create_request(b"SET", "text", text)
-            assert await connection.create_request(b"GET", "text") == text
-    finally:
-        connection.close()
-
-
 async def test_an_answer_that_nobody_awaits_any_more_is_not_taken_for_the_next_one(own_server: RedisServer) -> None:
     first, second = sample_jobs(2)
     async with open_store(own_server.url) as store:
@@ -116,62 +98,40 @@ async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later
         assert list(await get_jobs(store, [job.id])) == [job.id]
 
 
-@pytest.mark.parametrize("answer", [b"$x\r\n", b"$1\r\n\xff\r\n", b"HTTP/1.1 400\r\n", b"\r\n"])
-async def test_an_answer_that_cannot_be_read_ends_the_connection(answer: bytes) -> None:
-    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"voiceflow-worker\r\n")
-        writer.write(b"+OK\r\n")
-        await reader.readuntil(b"PING\r\n")
-        writer.write(answer)
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(answers, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        connection = await Connection.opened(("127.0.0.1", port), Access())
-        with pytest.raises(ConnectionError, match="cannot be read"):
-            await connection.create_request(b"PING")
-        assert not connection.usable
-
-
-CHECKPOINTS = 60
-"""More than a question has before it waits for the answer: each is one place where it may be cancelled."""
-
-
-def sentinels_at(*ports: int) -> RedisURL:
-    return parse_url(f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in ports)}/mymaster")
-
-
-async def test_a_refused_question_leaves_nothing_open() -> None:
-    """A stream that is left open is a warning when it is collected, and so fails this test."""
-    with pytest.raises(NoPrimaryError, match="'mymaster'"):
-        await primary(sentinels_at(free_port(), free_port()))
-    gc.collect()
-
-
-async def test_a_question_that_is_cancelled_at_any_point_leaves_nothing_open() -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=2 * CHECKPOINTS) as silent:
-        url = sentinels_at(silent.getsockname()[1])
-        for checkpoints in range(CHECKPOINTS):
-            async with anyio.create_task_group() as group:
-                group.start_soon(primary, url)
-                for _ in range(checkpoints):
-                    await checkpoint()
-                group.cancel_scope.cancel()
-    gc.collect()
+@pytest.mark.parametrize("answer", [b"$x\r\n", b"$1\r\n\xff\r\n", b"HTTP/1.1 400\r\n", b"\r\n", b"$1\r\n{\r\n"])
+async def test_an_answer_that_cannot_be_read_ends_the_connection(
+    answer: bytes, scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_store(scripted.url, clock=ManualClock(NOW)) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr("tests.support.scripted_redis._encoded", lambda _: answer)
+            with pytest.raises(StoreUnavailableError) as caught:
+                await add_jobs(store, [sample_job()])
+        assert caught.value.may_be_written
+        scripted.scripts["write"] = '[["done"]]'
+        await add_jobs(store, [sample_job()])
 
 
 @pytest.mark.alone
 async def test_the_next_sentinel_is_asked_after_one_that_is_away_and_one_that_is_silent(
     lasting_pair: WatchedPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.CONNECT_TIMEOUT", 0.2)
-    named = lasting_pair.named_port()
-    known = parse_url(lasting_pair.url)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.client.CONNECT_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        away = (("127.0.0.1", free_port()), silent.getsockname())
-        found = await primary(replace(known, nodes=(*away, *known.nodes)))
-    assert found == ("127.0.0.1", named)
+        others = f"127.0.0.1:{free_port()},127.0.0.1:{silent.getsockname()[1]}"
+        async with open_store(lasting_pair.url.replace("://", f"://{others},")) as store:
+            await add_jobs(store, [sample_job()])
+
+
+async def test_sentinels_that_know_no_primary_are_named(lasting_pair: WatchedPair) -> None:
+    with pytest.raises(StoreUnavailableError, match="No master found for 'unknown'"):
+        async with open_store(lasting_pair.url.replace(f"/{lasting_pair.SERVICE}/", "/unknown/")):
+            pass
+
+
+def answered(text: str) -> Exception:
+    """The error of redis-py for this answer of a server."""
+    return cast("Exception", BaseParser.parse_error(text))  # type: ignore[no-untyped-call]
 
 
 IN_A_SCRIPT = "Error running script (call to f_1): @user_script:5: @user_script: 5: "
@@ -183,34 +143,32 @@ def test_an_error_is_reported_as_what_it_means() -> None:
         (TimeoutError("EVALSHA timed out after 5 seconds"), StoreUnavailableError, "timed out"),
         (TimeoutError(), StoreUnavailableError, "TimeoutError"),
         (ConnectionRefusedError("refused"), StoreUnavailableError, "refused"),
-        (ReplyError("LOADING Redis is loading the dataset in memory"), StoreUnavailableError, "loading"),
-        (NoPrimaryError("No primary found for 'calls'"), StoreUnavailableError, "No primary"),
-        (ReplyError("MASTERDOWN Link with MASTER is down"), StoreUnavailableError, "cannot answer now"),
-        (ReplyError("BUSY Redis is busy running a script"), StoreUnavailableError, "cannot answer now"),
-        (ReplyError("NOREPLICAS Not enough good replicas"), StoreUnavailableError, "cannot answer now"),
+        (answered("LOADING Redis is loading the dataset in memory"), StoreUnavailableError, "loading"),
+        (answered("MASTERDOWN Link with MASTER is down"), StoreUnavailableError, "cannot answer now"),
+        (answered("BUSY Redis is busy running a script"), StoreUnavailableError, "cannot answer now"),
+        (answered("NOREPLICAS Not enough good replicas"), StoreUnavailableError, "cannot answer now"),
         (
-            ReplyError("READONLY You can't write against a read only replica."),
+            answered("READONLY You can't write against a read only replica."),
             StoreUnavailableError,
             r"redis\+sentinel",
         ),
-        (ReplyError(IN_A_SCRIPT + "-READONLY You can't write"), StoreUnavailableError, "replica"),
-        (ReplyError("NOAUTH Authentication required."), StoreUnavailableError, "password"),
-        (ReplyError("WRONGPASS invalid username-password pair"), StoreUnavailableError, "password"),
-        (ReplyError("ERR AUTH <password> called without any password"), StoreUnavailableError, "password"),
-        (ReplyError("NOPERM no permissions to run 'evalsha'"), StoreUnavailableError, "evalsha.*ACL SETUSER"),
+        (answered(IN_A_SCRIPT + "-READONLY You can't write"), StoreUnavailableError, "replica"),
+        (answered("NOAUTH Authentication required."), StoreUnavailableError, "password"),
+        (answered("WRONGPASS invalid username-password pair"), StoreUnavailableError, "password"),
+        (answered("ERR AUTH <password> called without any password"), StoreUnavailableError, "password"),
+        (answered("NOPERM no permissions to run 'evalsha'"), StoreUnavailableError, "evalsha.*ACL SETUSER"),
         (
-            ReplyError(IN_A_SCRIPT + "The user executing the script can't run this command"),
+            answered(IN_A_SCRIPT + "The user executing the script can't run this command"),
             StoreUnavailableError,
             "ACL SETUSER",
         ),
         (NotConfirmedError("0 of 1 replicas have it"), StoreUnavailableError, "did not confirm"),
-        (ReplyError("OOM command not allowed"), StoreReadOnlyError, "maxmemory"),
-        (ReplyError(IN_A_SCRIPT + "-OOM command not allowed"), StoreReadOnlyError, "maxmemory"),
-        (ReplyError("MISCONF Errors writing to the AOF file"), StoreReadOnlyError, "disk"),
-        (ReplyError("WRONGTYPE Operation against a key"), StoreCorruptError, "prefix"),
-        (ReplyError(IN_A_SCRIPT + "WRONGTYPE Operation"), StoreCorruptError, "prefix"),
-        (ReplyError(IN_A_SCRIPT + "attempt to index a nil value"), StoreError, "refused a command"),
-        (StoreForgetsError("as it was"), StoreForgetsError, "as it was"),
+        (answered("OOM command not allowed"), StoreReadOnlyError, "maxmemory"),
+        (answered(IN_A_SCRIPT + "-OOM command not allowed"), StoreReadOnlyError, "maxmemory"),
+        (answered("MISCONF Errors writing to the AOF file"), StoreReadOnlyError, "disk"),
+        (answered("WRONGTYPE Operation against a key"), StoreCorruptError, "prefix"),
+        (answered(IN_A_SCRIPT + "WRONGTYPE Operation"), StoreCorruptError, "prefix"),
+        (answered(IN_A_SCRIPT + "attempt to index a nil value"), StoreError, "refused a command"),
     ]:
         told = translated(error, shown="redis://:***@h/0")
         assert type(told) is expected
@@ -219,7 +177,7 @@ def test_an_error_is_reported_as_what_it_means() -> None:
 
 
 def test_a_demoted_primary_is_looked_for_anew() -> None:
-    assert is_lost(ReplyError("READONLY You can't write against a read only replica."))
-    assert is_lost(ReplyError(IN_A_SCRIPT + "-READONLY You can't write"))
+    assert is_lost(answered("READONLY You can't write against a read only replica."))
+    assert is_lost(answered(IN_A_SCRIPT + "-READONLY You can't write"))
     assert is_lost(TimeoutError())
-    assert not is_lost(ReplyError("OOM command not allowed"))
+    assert not is_lost(answered("OOM command not allowed"))

@@ -26,8 +26,8 @@ from voiceflow_worker.backends.redis.store import open_redis
 @pytest.fixture(autouse=True)
 def timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time for the longest script, and for its replication, on a machine that does much else."""
-    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.ANSWER_TIMEOUT", 60.0)
-    monkeypatch.setattr("voiceflow_worker.backends.redis.manager.CONFIRM_WITHIN_MS", 50_000)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.client.ANSWER_TIMEOUT", 60.0)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.client.CONFIRM_WITHIN_MS", 50_000)
 
 
 class TestRedis(StoreContract):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
 from tests.contract.samples import add_jobs, commit
@@ -19,14 +18,13 @@ from tests.support.redis_users import BEST_EFFORT_RULE, RULE, url_of
 from tests.support.scripted_redis import ScriptedRedis
 from tests.support.stores import bare
 from tests.support.waiting import once_available, until
-from voiceflow_worker.backends import open_store, running
+from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.health import Guarantee
 from voiceflow_worker.backends.redis import RedisStore
-from voiceflow_worker.backends.redis.durability import ServerFacts, durability_from
-from voiceflow_worker.backends.redis.faults import script
+from voiceflow_worker.backends.redis.durability import RedisDurability, durability_from
+from voiceflow_worker.backends.redis.scripts import script
 from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.base.reading import get_jobs
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Guard, Put, Same, Write
 from voiceflow_worker.errors import (
     SettingsError,
@@ -36,37 +34,20 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     StoreVersionError,
 )
-from voiceflow_worker.model.copying import replace
 
 pytestmark = pytest.mark.anyio
 
 MADE = '[["done"]]'
 """The answer of `write.lua` to one write that was written."""
-SOUND = ServerFacts(
-    version=(7, 0, 15),
-    role="master",
-    mode="standalone",
-    appendonly=True,
-    appendfsync="always",
-    fsync_during_rewrite=True,
-    eviction="noeviction",
-    run_id="of this process",
-)
+SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
 
 
-@pytest.fixture
-async def scripted() -> AsyncGenerator[ScriptedRedis]:
-    async with ScriptedRedis().listening() as server:
-        yield server
-
-
-async def unusable(store: Store) -> None:
-    """Wait until the store has noticed that its idle connection is lost."""
-    store = bare(store, RedisStore)
-    assert store.manager._connections is not None
-    connection = store.manager._connections._shared
-    assert connection is not None
-    await until(lambda: not connection.usable)
+def found(
+    version: str = "7.0.15", *settings: str | None, promise: Promise = Promise.STRICT, **facts: str
+) -> RedisDurability:
+    """What a server of this version promises with these settings, in their order; without any it is sound."""
+    known = dict(zip(SETTINGS, settings or ("yes", "always", "no", "noeviction"), strict=False))
+    return durability_from({"redis_version": version, "run_id": "r", **facts}, known, promise=promise)
 
 
 async def open_and_close(url: str) -> None:
@@ -74,48 +55,63 @@ async def open_and_close(url: str) -> None:
         pass
 
 
-def test_what_is_guaranteed_follows_from_the_settings() -> None:
-    for facts, guarantee in [
-        (SOUND, Guarantee.DISK),
-        (replace(SOUND, version=(8, 0)), Guarantee.DISK),
-        (replace(SOUND, version=(7, 2), appendfsync="everysec"), Guarantee.WAITED),
-        (replace(SOUND, version=(8, 0), appendfsync="everysec"), Guarantee.WAITED),
-        (replace(SOUND, version=(7, 4, 2), appendfsync="everysec"), Guarantee.SECOND),
-        (replace(SOUND, version=(7, 4, 3), appendfsync="everysec"), Guarantee.WAITED),
-        (replace(SOUND, version=(7, 2, 5), is_valkey=True, appendfsync="everysec"), Guarantee.WAITED),
-        (replace(SOUND, version=(8, 1, 8), is_valkey=True, appendfsync="everysec"), Guarantee.SECOND),
-        (replace(SOUND, version=(8, 1, 8), is_valkey=True), Guarantee.DISK),
-        (replace(SOUND, version=(7, 2), appendfsync="no"), Guarantee.SYSTEM),
-        (replace(SOUND, version=(7, 2), fsync_during_rewrite=False), Guarantee.SYSTEM),
-        (replace(SOUND, version=(7, 2), appendfsync="everysec", fsync_during_rewrite=False), Guarantee.SYSTEM),
-        (replace(SOUND, appendfsync="everysec"), Guarantee.SECOND),
-        (replace(SOUND, appendfsync="no"), Guarantee.SYSTEM),
-        (replace(SOUND, fsync_during_rewrite=False), Guarantee.SYSTEM),
-        (replace(SOUND, appendfsync="everysec", fsync_during_rewrite=False), Guarantee.SYSTEM),
-    ]:
-        durability = durability_from(facts, promise=Promise.STRICT)
-        assert durability.guarantee is guarantee
-        assert (durability.warning is None) is (guarantee is Guarantee.DISK)
+@pytest.mark.parametrize(
+    ("version", "fsync", "skips", "guarantee"),
+    [
+        ("7.0.15", "always", "no", Guarantee.DISK),
+        ("8.0.0", "always", "no", Guarantee.DISK),
+        ("7.2.0", "everysec", "no", Guarantee.WAITED),
+        ("8.0.0", "everysec", "no", Guarantee.WAITED),
+        ("7.4.2", "everysec", "no", Guarantee.SECOND),
+        ("7.4.3", "everysec", "no", Guarantee.WAITED),
+        ("7.0.15", "everysec", "no", Guarantee.SECOND),
+        ("7.2.0", "no", "no", Guarantee.SYSTEM),
+        ("7.2.0", "always", "yes", Guarantee.SYSTEM),
+        ("7.2.0", "everysec", "yes", Guarantee.SYSTEM),
+    ],
+)
+def test_what_is_guaranteed_follows_from_the_settings(
+    version: str, fsync: str, skips: str, guarantee: Guarantee
+) -> None:
+    durability = found(version, "yes", fsync, skips, "noeviction")
+    assert durability.guarantee is guarantee
+    assert (durability.warning is None) is (guarantee is Guarantee.DISK)
 
 
 @pytest.mark.parametrize(
-    ("facts", "remedy"),
+    ("own", "fsync", "guarantee"),
     [
-        (replace(SOUND, appendonly=False), "CONFIG SET appendonly yes"),
-        (replace(SOUND, eviction="allkeys-lru"), "CONFIG SET maxmemory-policy noeviction"),
-        (replace(SOUND, eviction="volatile-ttl"), "CONFIG SET maxmemory-policy noeviction"),
-        (replace(SOUND, appendonly=None, eviction=None), "ACL SETUSER"),
-        (replace(SOUND, run_id=None), "ACL SETUSER"),
+        ("7.2.5", "everysec", Guarantee.WAITED),
+        ("8.1.8", "everysec", Guarantee.SECOND),
+        ("8.1.8", "always", Guarantee.DISK),
     ],
 )
-def test_a_server_that_would_forget_is_refused_with_the_remedy(facts: ServerFacts, remedy: str) -> None:
+def test_a_valkey_is_judged_by_its_own_version(own: str, fsync: str, guarantee: Guarantee) -> None:
+    assert found("7.2.4", "yes", fsync, "no", "noeviction", valkey_version=own).guarantee is guarantee
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        (("no", "always", "no", "noeviction"), "CONFIG SET appendonly yes"),
+        (("yes", "always", "no", "allkeys-lru"), "CONFIG SET maxmemory-policy noeviction"),
+        (("yes", "always", "no", "volatile-ttl"), "CONFIG SET maxmemory-policy noeviction"),
+        ((None, None, None, None), "ACL SETUSER"),
+    ],
+)
+def test_a_server_that_would_forget_is_refused_with_the_remedy(settings: tuple[str | None, ...], remedy: str) -> None:
     with pytest.raises(StoreForgetsError, match=remedy) as caught:
-        durability_from(facts, promise=Promise.STRICT)
+        found("7.2.0", *settings)
     assert 'durability="best-effort"' in str(caught.value)
-    assert durability_from(facts, promise=Promise.BEST_EFFORT).guarantee is Guarantee.NONE
+    assert found("7.2.0", *settings, promise=Promise.BEST_EFFORT).guarantee is Guarantee.NONE
 
 
-@pytest.mark.parametrize(("version", "said"), [("6.0.16", r"a Redis 6\.0\.16, which is too old"), ("", "HELLO")])
+def test_a_server_that_hides_its_state_is_refused() -> None:
+    with pytest.raises(StoreForgetsError, match="ACL SETUSER"):
+        durability_from({}, {"appendonly": "yes", "maxmemory-policy": "noeviction"}, promise=Promise.STRICT)
+
+
+@pytest.mark.parametrize(("version", "said"), [("6.0.16", r"a Redis 6\.0\.16, which is too old"), ("", "too old")])
 async def test_a_server_that_is_too_old_is_refused(scripted: ScriptedRedis, version: str, said: str) -> None:
     scripted.version = version
     with pytest.raises(SettingsError, match=said):
@@ -184,20 +180,6 @@ async def test_a_server_that_changed_while_nobody_asked_it_anything_gets_no_comm
         assert own_server.ask("EXISTS", f"{{voiceflow}}:queue:default:job:{sample_job(2).id}") == 0
 
 
-async def test_settings_are_looked_at_before_anything_is_kept_and_by_a_store_at_rest_never(
-    scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(running, "CHECK_SETTINGS_EVERY", 0.05)
-    scripted.scripts["write"] = MADE
-    async with open_store(scripted.url, clock=ManualClock(NOW)) as store:
-        assert await commit(store, [moved(sample_job())]) == [True]
-        before = len(scripted.commands)
-        await anyio.sleep(0.2)
-        assert scripted.commands[before:] == []
-        assert await commit(store, [moved(sample_job())]) == [True]
-        assert scripted.commands[before:].index("INFO") < scripted.commands[before:].index("WAITAOF")
-
-
 async def test_a_server_that_now_must_be_waited_for_gets_no_commit_without_waiting(scripted: ScriptedRedis) -> None:
     assert scripted.settings is not None
     everysec, scripted.settings = scripted.settings, {**scripted.settings, "appendfsync": "always"}
@@ -206,7 +188,6 @@ async def test_a_server_that_now_must_be_waited_for_gets_no_commit_without_waiti
         assert await commit(store, [moved(sample_job())]) == [True]
         scripted.settings = everysec
         await scripted.drop_connections()
-        await unusable(store)
         with pytest.raises(StoreUnavailableError, match="less durable"):
             await commit(store, [moved(sample_job())])
         assert await commit(store, [moved(sample_job())]) == [True]
@@ -217,7 +198,7 @@ async def test_a_password_that_was_changed_does_not_become_right_by_waiting(own_
     async with open_store(own_server.url) as opened:
         store = bare(opened, RedisStore)
         own_server.ask("CONFIG", "SET", "requirepass", "another-one")
-        store.manager.reopen()
+        await store.client._disconnect()
         with pytest.raises(StoreUnavailableError, match="password") as caught:
             await add_jobs(store, [sample_job()])
         assert not caught.value.passes

@@ -23,14 +23,13 @@ from tests.support.engine import LEASE, Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.redis_server import RedisServer, WatchedPair, free_port, wait_for
-from tests.support.scripted_redis import Answer, ScriptedRedis
 from tests.support.stores import bare
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available
 from voiceflow_worker import CallPolicy, CallQueue, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.redis import RedisStore
-from voiceflow_worker.backends.redis.faults import script
+from voiceflow_worker.backends.redis.scripts import script
 from voiceflow_worker.core.base.reading import count_states, find_jobs, gates_of, get_jobs, limits_of, totals_of
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.reads import Due, Expired, Listing, OfNumber, Searched, Waiting
@@ -60,10 +59,7 @@ async def states(store: Store) -> dict[JobState, int]:
     return {state: count for state, count in (await count_states(store, QUEUE)).items() if count}
 
 
-async def test_a_killed_server_is_said_to_be_away_and_found_again(
-    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.running.CHECK_SETTINGS_EVERY", 0.0)
+async def test_a_killed_server_is_said_to_be_away_and_found_again(own_server: RedisServer) -> None:
     async with open_store(own_server.url) as store:
         await add_jobs(store, sample_jobs(50))
         leased = await store.lease(QUEUE, worker_id="w", limit=20, until=NOW + MINUTE, now=NOW)
@@ -83,31 +79,10 @@ async def test_a_killed_server_is_said_to_be_away_and_found_again(
         assert await states(store) == {JobState.QUEUED: 30, JobState.SENDING: 20}
 
 
-class Dispatchy(ScriptedRedis):
-    """A server that passes its survey, and closes the connection at the first question."""
-
-    surveys = 0
-
-    def _answer(self, words: list[str]) -> Answer:
-        self.surveys += words[0].upper() == "INFO"
-        if words[1:2] == [script("totals").sha]:
-            raise anyio.EndOfStream
-        return super()._answer(words)
-
-
-async def test_a_server_that_closes_each_connection_after_its_survey_is_asked_with_pauses() -> None:
-    server = Dispatchy()
-    async with server.listening(), open_store(server.url, clock=ManualClock()) as store:
-        with anyio.move_on_after(1):
-            while True:
-                assert not await answers(store, QUEUE)
-        assert 1 < server.surveys < 10
-
-
 async def test_a_paused_server_is_given_up_and_found_again(
     own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.client.ANSWER_TIMEOUT", 0.3)
     async with open_store(own_server.url) as store:
         job = sample_job()
         await add_jobs(store, [job])
@@ -124,7 +99,7 @@ async def test_a_server_that_stands_still_is_away_for_whoever_opens_it(
     own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for each in ("ANSWER_TIMEOUT", "CONNECT_TIMEOUT"):
-        monkeypatch.setattr(f"voiceflow_worker.backends.redis.connection.{each}", 0.3)
+        monkeypatch.setattr(f"voiceflow_worker.backends.redis.client.{each}", 0.3)
     own_server.pause()
     with pytest.raises(StoreUnavailableError, match="cannot be reached"):
         async with open_store(own_server.url):
@@ -135,7 +110,7 @@ async def test_a_server_that_stands_still_is_away_for_whoever_opens_it(
 async def test_an_order_that_a_server_stood_still_with_never_comes_into_force(
     own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.client.ANSWER_TIMEOUT", 0.5)
     monkeypatch.setattr("voiceflow_worker.core.audit.GIVEN_UP_AFTER", timedelta(seconds=0.4))
 
     async def pause(call: StoreCall) -> None:
@@ -356,16 +331,16 @@ def empty(server: RedisServer) -> None:
 def before_part(store: Store, number: int, do: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Do something before the n-th script of the next write goes to the server."""
     store = bare(store, RedisStore)
-    parts, run = 0, store.manager.run_durably
+    parts, run = 0, store.client.run_durably
 
-    async def counted(name: str, asked: Any, bulk: BulkWrite) -> Any:
+    async def counted(name: str, asked: Any) -> Any:
         nonlocal parts
         parts += 1
         if parts == number:
             do()
-        return await run(name, asked, bulk)
+        return await run(name, asked)
 
-    monkeypatch.setattr(store.manager, "run_durably", counted)
+    monkeypatch.setattr(store.client, "run_durably", counted)
 
 
 @pytest.mark.parametrize("part", [1, 2, 3])

@@ -25,7 +25,7 @@ from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.backends.plain import plain_write
 from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.redis.codec import LEAVES
-from voiceflow_worker.backends.redis.faults import script
+from voiceflow_worker.backends.redis.scripts import script
 from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports import Event, EventKind, Limits, Store
 from voiceflow_worker.core.ports.controls import LIMITS, limits_put

@@ -87,37 +87,30 @@ class Database:
         """This SQL, with the name of the schema instead of `voiceflow`."""
         return self.url.named(sql)
 
-    async def rows(
-        self, statement: str, *values: object, within: float | None = None, check: Callable[[], None] | None = None
-    ) -> list[Row]:
+    async def rows(self, statement: str, *values: object, within: float | None = None) -> list[Row]:
         """Run a statement with these values for its `%s`, and return its rows.
-
-        A `check` of what the connection's survey has found is made before it, and may raise an error.
 
         The statement names the schema `voiceflow`. Without values, % is a character. It is made again only if the
         server has rolled it back. Raises StoreError, or InvalidInputError for a text that cannot be stored.
         """
         named = self.named(statement)
-        return await self._done(lambda connection: connection.rows(named, *values), within, check)
+        return await self._done(lambda connection: connection.rows(named, *values), within)
 
     async def run(self, script: str, *, within: float) -> None:
         """Run several statements, which are one transaction. Raises StoreError."""
         named = self.named(script)
-        await self._done(lambda connection: connection.run(named), within, None)
+        await self._done(lambda connection: connection.run(named), within)
 
     async def _done(
         self,
         work: Callable[[Connection], Awaitable[T]],
         within: float | None,
-        check: Callable[[], None] | None,
     ) -> T:
         self._home.require()
         for tried in range(1, TRIES + 1):
             is_begun = False
             try:
                 async with self._taken() as connection:
-                    if check is not None:
-                        check()
                     is_begun = True
                     ends = anyio.current_time() + (limits.ANSWER_WITHIN if within is None else within)
                     with anyio.CancelScope(deadline=ends):  # `fail_after` takes twice as long
@@ -166,10 +159,7 @@ class Database:
     async def _check(self, connection: Connection) -> None:
         try:
             with anyio.fail_after(limits.ANSWER_WITHIN):
-                was = self.survey.forgets
                 await self.survey.check(connection)
-                if self.survey.forgets != was:
-                    self.close()  # the others have the settings of before
         except (psycopg.Error, OSError) as error:
             raise translated(error, self.url) from error
         except VoiceflowError as error:

@@ -17,7 +17,7 @@ from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.backends.postgres.survey import Facts, Survey, grants, quoted
 from voiceflow_worker.backends.postgres.url import SCHEMA, PostgresURL, parse_url
-from voiceflow_worker.backends.running import ServerClock, SettingsCheck, kept
+from voiceflow_worker.backends.running import ServerClock, kept
 from voiceflow_worker.backends.store_url import Promise, sql_file
 from voiceflow_worker.core.ports.store import Clock
 from voiceflow_worker.errors import (
@@ -54,14 +54,6 @@ INSERT INTO voiceflow.voiceflow_schema (number, history) VALUES ({number}, voice
 """
 _CREATE = "CREATE SCHEMA IF NOT EXISTS {schema};"
 _TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
-_MAY_BE_OFF = """
-SELECT current_setting('synchronous_commit') = 'off' OR EXISTS (
-    SELECT FROM pg_db_role_setting WHERE 'synchronous_commit=off' = ANY (setconfig)
-        AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-        AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))
-)
-"""
-"""Whether a new connection may have it off. One that is open keeps what its role had."""
 _MADE_MEANWHILE = (DuplicateTable, DuplicateSchema, DuplicateObject, UniqueViolation)
 
 
@@ -96,19 +88,17 @@ async def open_postgres(
     clock: Clock | None = None,
     durability: str | None = None,
     makes: bool = True,
-    may_forget: bool = False,
 ) -> AsyncGenerator[PostgresStore]:
     """Open the store at a `postgresql:` or `postgres:` URL. With `makes`, it is made if there is none in its schema.
 
     `?schema=` names the schema, `voiceflow` by default. `durability="best-effort"` (or `?durability=best-effort`)
-    accepts a server that loses commits when it crashes; with `may_forget`, such a server is opened for what stops calls
-    (`BulkWrite.stops`).
+    accepts a server that loses commits when it crashes.
 
     Raises SettingsError for an invalid URL or a server on which no store can work, StoreForgetsError for one whose
     `synchronous_commit` is off, StoreVersionError for a store of another version, StoreCorruptError for a schema of
     something else, and StoreUnavailableError if the server does not answer, is a standby, or does not let this role in.
     """
-    parsed = replace(parse_url(url), may_forget=may_forget)
+    parsed = parse_url(url)
     if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
         raise SettingsError(
             f"the PostgreSQL store {parsed.shown} needs asyncio; on trio, use a store in a file (sqlite:///…)"
@@ -123,13 +113,7 @@ async def open_postgres(
                 clock = server_clock = ServerClock(partial(_time_of, database))
                 await server_clock.synchronise()
                 meanwhile.callback(asyncio.create_task(kept(server_clock.keep)).cancel)
-            settings = SettingsCheck(partial(_look_at_settings, database))
-            store = PostgresStore(
-                parsed.shown,
-                database,
-                clock=clock,
-                settings=None if parsed.promise is Promise.BEST_EFFORT else settings,
-            )
+            store = PostgresStore(parsed.shown, database, clock=clock)
             meanwhile.push_async_callback(store.changes.close)
             yield store
 
@@ -137,12 +121,6 @@ async def open_postgres(
 async def _time_of(database: Database) -> float:
     ((seconds,),) = await database.rows(_TIME)
     return float(seconds)
-
-
-async def _look_at_settings(database: Database) -> None:
-    """See whether the server has become one that may lose commits, or is none any more."""
-    if database.survey.forgets is not None or await database.rows(_MAY_BE_OFF) == [(True,)]:
-        await database.check_again()
 
 
 async def _make(database: Database, *, makes: bool) -> None:
@@ -153,7 +131,7 @@ async def _make(database: Database, *, makes: bool) -> None:
     survey.finds_store = True
     if facts.is_made:
         return
-    if not makes or survey.forgets is not None:
+    if not makes:
         raise NoStoreError(
             f"there is no store in the schema {url.schema} of {url.shown}, and this command does not make one. Check "
             "the database and the schema in the store URL; `voiceflow doctor --make` makes a new store",

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 import orjson
 
@@ -19,7 +18,7 @@ from voiceflow_worker.backends.postgres.reading import counting, read_jobs, read
 from voiceflow_worker.backends.postgres.transaction import joined
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros, totals_from
-from voiceflow_worker.backends.running import SettingsCheck, set_by_hand
+from voiceflow_worker.backends.running import set_by_hand
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read
 from voiceflow_worker.core.ports.store import (
@@ -87,14 +86,13 @@ class _Front:
 class PostgresStore:
     """An open store in a schema of a database. This object belongs to one event loop."""
 
-    def __init__(self, url: str, database: Database, *, clock: Clock, settings: SettingsCheck | None) -> None:
+    def __init__(self, url: str, database: Database, *, clock: Clock) -> None:
         self.url = url
         self.clock = clock
         self.database = database
         self.changes: QueueChanges = QueueChanges(database, clock, self._count_changes)
         self._fronts: dict[tuple[str, str | None], _Front] = {}
         self._location: str | None = None
-        self._settings = settings
 
     @property
     def id(self) -> str:
@@ -116,8 +114,6 @@ class PostgresStore:
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         bulk = checked_bulk(bulk)
-        if bulk.durable and self._settings is not None:
-            await self._settings.require()
         if self.durability.guarantee is Guarantee.NONE:
             bulk = replace(bulk, durable=False)
         parts = [bulk.writes[start : start + AT_ONCE] for start in range(0, len(bulk.writes) or 1, AT_ONCE)]
@@ -125,8 +121,7 @@ class PostgresStore:
         at = set_by_hand(self.clock)
         for part, plain in [(part, plain_bulk(bulk, part, now=now, store_id=self.id, clock_at=at)) for part in parts]:
             try:
-                check = partial(self._require_kept, bulk)
-                ((written,),) = await self.database.rows(_WRITE, plain, check=check)
+                ((written,),) = await self.database.rows(_WRITE, plain)
                 replies = orjson.loads(written)
                 if "not_verified" in replies:
                     await self.database.check_again()
@@ -136,20 +131,15 @@ class PostgresStore:
             answers += [answer_from(*each) for each in zip(part, replies, strict=True)]
             for queue in {write.wakes for write in part if write.wakes is not None}:
                 self.changes.wakeups.wake(queue)
-        return self.durability.told(answers)
-
-    def _require_kept(self, bulk: BulkWrite | None = None) -> None:
-        self.durability.require(bulk)
+        return answers
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
     ) -> Sequence[Job]:
-        if self._settings is not None:
-            await self._settings.require()
         front = self._fronts.setdefault((queue, batch), _Front())
         position = front.position
         values = (queue, batch, worker_id, limit, until, now, *(position or (None, None, None)))
-        found = await self.database.rows(_LEASE, self.id, *values, check=self._require_kept)
+        found = await self.database.rows(_LEASE, self.id, *values)
         (*_, is_same, _, gone), *rows = found
         if not is_same:  # a pooler leads to another store, whose calls are not ours
             await self.database.check_again()

@@ -72,10 +72,10 @@ class Facts(NamedTuple):
     tables: int
 
 
-def durability_from(facts: Facts, url: PostgresURL, *, may_forget: bool = False) -> Durability:
+def durability_from(facts: Facts, url: PostgresURL) -> Durability:
     """The durability of a store on this server. Raises an error for a server on which no store can work.
 
-    Raises StoreForgetsError for one that may lose commits, unless it `may_forget`.
+    Raises StoreForgetsError for one that may lose commits.
     """
     where = f"the PostgreSQL at {url.shown}"
     version = facts.version.partition(" on ")[0]
@@ -104,19 +104,16 @@ def durability_from(facts: Facts, url: PostgresURL, *, may_forget: bool = False)
             f"{where} looks for functions in other schemas before its own: ALTER ROLE {quoted(facts.role)} IN DATABASE "
             f"{quoted(facts.database)} SET search_path = public"
         )
-    return _durability(facts, url, may_forget=may_forget)
+    return _durability(facts, url)
 
 
-def _durability(facts: Facts, url: PostgresURL, *, may_forget: bool) -> Durability:
+def _durability(facts: Facts, url: PostgresURL) -> Durability:
     if facts.synchronous_commit == "off":
         lost = "a crash of this PostgreSQL loses the commits of its last second, and their calls could be made twice"
         on = (
             f"Turn it on (ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET "
             "synchronous_commit = on)"
         )
-        if url.promise is not Promise.BEST_EFFORT and may_forget:
-            lost = f"lost if PostgreSQL crashes, because synchronous_commit is off. {on}"
-            return Durability(guarantee=Guarantee.DISK, promise=lost, forgets=lost)
         if url.promise is not Promise.BEST_EFFORT:
             raise StoreForgetsError(
                 f"synchronous_commit is off: {lost}. {on}. Or accept that: pass "
@@ -166,11 +163,6 @@ class Survey:
         return self._durability
 
     @property
-    def forgets(self) -> str | None:
-        """Why the server may lose what it has confirmed; None if it does not, or was not asked yet."""
-        return None if self._durability is None else self._durability.forgets
-
-    @property
     def history(self) -> History:
         """The history of the server that was connected last."""
         return History(self._history, self._made_in, self._url.trusts_failover)
@@ -178,8 +170,7 @@ class Survey:
     async def check(self, connection: Connection) -> None:
         """Check a new connection. Raises VoiceflowError or psycopg.Error."""
         facts = Facts(*(await connection.rows(_ASK.format(schema=quoted(self._url.schema))))[0])
-        may_forget = self._url.may_forget or bool(self.store_id)
-        found = durability_from(facts, self._url, may_forget=may_forget)
+        found = durability_from(facts, self._url)
         was, self._durability, self._facts = self._durability, found, facts
         if found.warning is not None and was is not None and found.warning != was.warning:
             _log.warning(

@@ -51,7 +51,7 @@ class PostgresURL:
     """The contents of a store URL.
 
     `conninfo` is for libpq, and has the password that the URL has. `shown` is the URL without secrets, for messages;
-    `secrets` are the texts that no message may have. `may_forget` comes from whoever opens the store.
+    `secrets` are the texts that no message may have.
     """
 
     conninfo: str = field(repr=False)
@@ -60,7 +60,6 @@ class PostgresURL:
     schema: str = POSTGRES_SCHEMA
     promise: Promise = Promise.STRICT
     trusts_failover: bool = False
-    may_forget: bool = False
 
     def named(self, sql: str) -> str:
         """This SQL, with the name of the schema instead of `voiceflow`."""

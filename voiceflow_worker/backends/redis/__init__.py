@@ -2,7 +2,7 @@
 
 from voiceflow_worker.errors import require_extra
 
-require_extra("redis", "hiredis", what="Redis and Valkey need")
+require_extra("redis", "redis", "hiredis", what="Redis and Valkey need")
 
 from voiceflow_worker.backends.redis.store import RedisStore, open_redis  # noqa: E402 - it would not say what is missing
 

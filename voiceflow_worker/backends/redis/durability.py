@@ -1,15 +1,17 @@
-"""The settings and the durability of a Redis server, checked at every connection."""
+"""The settings and the durability of a Redis server, and the schema of its store, checked at each new connection."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from redis.exceptions import ResponseError
+
 from voiceflow_worker.backends.health import Durability, Guarantee
-from voiceflow_worker.backends.redis.connection import Connection
-from voiceflow_worker.backends.redis.faults import ReplyError, is_not_now, script
+from voiceflow_worker.backends.redis.faults import is_not_now, text_of
+from voiceflow_worker.backends.redis.scripts import Exchange, script
 from voiceflow_worker.backends.redis.url import RedisURL
 from voiceflow_worker.backends.running import check_schema
 from voiceflow_worker.backends.store_url import Promise
@@ -25,160 +27,33 @@ from voiceflow_worker.model.copying import replace
 
 SCHEMA = 17
 """The version of the layout of a store's keys."""
-Command = tuple[str | int, ...]
-ACCEPT = (
+OLDEST = (6, 2)
+"""The oldest version that works. Older servers lack commands that the scripts need."""
+NO_OTHER = "0" * 40
+"""What a primary says that has not replaced any other since it was started."""
+_SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
+"""The settings on which the durability of a server depends, asked for one by one: servers before 7.0 take only one."""
+_ACCEPT = (
     "Or accept that after a restart of this Redis calls may be lost, and people may be called twice: pass "
     'durability="best-effort" (?durability=best-effort in the store URL).'
 )
-_SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
-"""The settings on which the durability of a server depends, asked for one by one: servers before 7.0 take only one."""
-
-
-class Survey:
-    """The checks of each new connection: the kind of the server, its durability, and the schema of the store.
-
-    A server that restarts, or is replaced, while nobody asks it anything, may come back with other settings.
-    """
-
-    def __init__(self, url: RedisURL) -> None:
-        self._url = url
-        self._store_id = ""
-
-    async def server(self, connection: Connection) -> RedisDurability:
-        """The durability of the server at the other end of a connection.
-
-        Raises StoreForgetsError for a server that has no AOF, evicts keys, or does not show its settings, unless the
-        store was opened on it before. Raises SettingsError for a server that is too old or not of the kind that the URL
-        says, and StoreUnavailableError for a replica, for a server that writes its first AOF, or for a user who lacks a
-        right. Raises StoreVersionError for a store of another version, and StoreCorruptError if its schema is not a
-        version.
-        """
-        asked: list[Command] = [("HELLO",), ("INFO",)]
-        if self._url.promise is not Promise.BEST_EFFORT:
-            asked += [("CONFIG", "GET", setting) for setting in _SETTINGS]
-        if self._url.database:
-            asked.append(("SELECT", self._url.database))
-        replies = list(zip(asked, await connection.answers(asked), strict=True))
-        facts = facts_from(replies)
-        self._require_kind(facts)
-        for command, answer in replies:
-            if isinstance(answer, ReplyError) and (is_not_now(answer) or command[0] == "SELECT"):
-                raise answer
-        may_forget = self._url.may_forget or bool(self._store_id)
-        durability = durability_from(facts, promise=self._url.promise, may_forget=may_forget)
-        makes = self._url.makes and not self._store_id and durability.forgets is None
-        store_id, history = await self._store(connection, facts.taken_over_from, makes=makes)
-        return replace(durability, server=facts.run_id or "", store_id=store_id, history=history)
-
-    async def _store(self, connection: Connection, taken_over_from: str, *, makes: bool) -> tuple[str, History]:
-        """The id of the store, and its history. Its schema version is checked.
-
-        If the store is new, they are written. Raises StoreUnavailableError if there is no store, and none is made.
-        """
-        key, *others = (f"{self._url.root}:{name}" for name in ("schema", "id", "made", "history"))
-        values = SCHEMA, uuid4().hex, taken_over_from
-        text = script("schema").text
-        stored = await connection.create_request(b"EVAL", text, 4, key, *others, *values, int(makes))
-        if stored:
-            self._require_schema(key, str(stored[0]))
-        if self._store_id and (not stored or str(stored[1]) != self._store_id):
-            leads = "leads to another store now than" if stored else "has no store any more, and not"
-            raise StoreUnavailableError(
-                f"{self._url.shown} {leads} the one that this process has opened, so nothing is read, stored or sent "
-                "here. Find out where the name leads to, or who emptied it. If that was on purpose, restart this "
-                "process"
-            )
-        if not stored:
-            raise NoStoreError(
-                f"there is no store in the Redis at {self._url.shown} under the prefix {self._url.prefix}, and this "
-                "command does not make one. Check the database and the prefix in the store URL; `voiceflow doctor "
-                "--make` makes a new store",
-            )
-        _, store_id, made_in, history = map(str, stored)
-        self._store_id = store_id
-        return store_id, History(history, made_in, self._url.trusts_failover)
-
-    def _require_schema(self, key: str, version: str) -> None:
-        if not version.isdecimal():
-            raise StoreCorruptError(
-                f"the key {key} of the Redis at {self._url.shown} has the value {version!r}, which is not "
-                "a schema version of this store; give the store its own database or its own prefix (?prefix=)"
-            )
-        check_schema(int(version), SCHEMA, f"at {self._url.shown}", own="give the store its own prefix (?prefix=)")
-
-    def _require_kind(self, facts: ServerFacts) -> None:
-        if facts.version < OLDEST:
-            version = ".".join(map(str, facts.version)) or "that does not answer HELLO"
-            raise SettingsError(
-                f"the store URL names a Redis {version}, which is too old; use Redis 6.2 or newer, or Valkey"
-            )
-        if facts.mode == "sentinel":
-            raise SettingsError(
-                f"the Redis at {self._url.shown} is a sentinel; write redis+sentinel://host:26379/name-of-the-service"
-            )
-        if facts.mode == "cluster":
-            raise SettingsError(
-                f"the Redis at {self._url.shown} is a node of a Redis Cluster, in which no store can be; give the URL "
-                "of a server of its own, or of its sentinels"
-            )
-        if facts.role is not None and facts.role != "master":
-            raise StoreUnavailableError(
-                f"the Redis at {self._url.shown} is a replica now; give the primary's address, or use redis+sentinel://"
-            )
-
-
-def _pairs(answer: Any) -> dict[str, str]:
-    """The settings in an answer to CONFIG GET: a map in RESP3, a flat list in RESP2."""
-    pairs: Any = answer.items() if hasattr(answer, "items") else zip(answer[::2], answer[1::2], strict=True)
-    return {str(name): str(value) for name, value in pairs}
-
-
-OLDEST = (6, 2)
-"""The oldest version that works. Older servers lack commands that the scripts need."""
-_WAITAOF_SINCE = (7, 2)
-"""The first version of Redis and Valkey that has WAITAOF, which waits until a write is on the disk."""
-_TOO_EARLY = (7, 4), (7, 4, 3)
-"""Of Redis, the first version whose WAITAOF answers before that, and the first that does not any more. Valkey's does
-since 8.0."""
-
-
-NO_OTHER = "0" * 40
-"""What a primary says that has not replaced any other since it was started."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerFacts:
-    """The properties of one server. A property that the server does not show is None.
-
-    `run_id` is the id of its process, which a restart changes. `taken_over_from` is the id of the data of the primary
-    that it has replaced; zeros if it was a primary from its start. If it keeps no AOF, a restart too may replace them.
-    `begins_aof` is True until its first AOF is written: before that, it keeps nothing of what it confirms.
-    """
-
-    version: tuple[int, ...]
-    is_valkey: bool = False
-    role: str | None = None
-    mode: str | None = None
-    appendonly: bool | None = None
-    begins_aof: bool = False
-    appendfsync: str | None = None
-    fsync_during_rewrite: bool | None = None
-    eviction: str | None = None
-    run_id: str | None = None
-    taken_over_from: str = NO_OTHER
-
-    @property
-    def is_always(self) -> bool:
-        """Whether each write is on the disk before it is answered."""
-        return self.appendfsync == "always" and self.fsync_during_rewrite is not False
-
-    @property
-    def waits(self) -> bool:
-        """Whether WAITAOF waits until a write is on the disk, and answers in time."""
-        answers_in_time = self.appendfsync == "everysec" and self.fsync_during_rewrite is not False
-        first, mended = _TOO_EARLY
-        is_too_early = self.version >= (8,) if self.is_valkey else first <= self.version < mended
-        return answers_in_time and self.version >= _WAITAOF_SINCE and not is_too_early
+_HIDDEN = (
+    "this Redis does not show this user its state and its settings (INFO, CONFIG GET), so its durability cannot be "
+    "checked. Add the rights in docs/stores.md (ACL SETUSER)."
+)
+_NO_AOF = (
+    "appendonly is off: after a restart of this Redis, people could be called twice. Turn appendonly on while it runs "
+    "(CONFIG SET appendonly yes), wait until INFO has aof_rewrite_in_progress:0 and aof_rewrite_scheduled:0, then "
+    "CONFIG REWRITE. A restart with appendonly yes in its file would leave out what is in dump.rdb."
+)
+_EVICTS = (
+    "maxmemory-policy is {}: this Redis drops keys when its memory is full, and a call whose keys were dropped could "
+    "be made twice. Turn eviction off (CONFIG SET maxmemory-policy noeviction, then CONFIG REWRITE)."
+)
+_BEGINS = (
+    "this Redis writes its first AOF, and keeps nothing of what is stored until that is done (INFO: "
+    "aof_rewrite_in_progress, aof_rewrite_scheduled). This passes by itself, if its disk has room"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,108 +69,164 @@ class RedisDurability(Durability):
     history: History | None = None
 
 
-def facts_from(replies: Sequence[tuple[Command, Any]]) -> ServerFacts:
-    """The facts from the answers to HELLO, INFO and CONFIG GET. Raises ReplyError if the user is not logged in."""
-    hello: dict[str, str] = {}
-    info: dict[str, str] = {}
-    settings: dict[str, str] = {}
-    for (name, *_), answer in replies:
-        if isinstance(answer, ReplyError):
-            if name == "HELLO" and (answer.code == "NOAUTH" or is_not_now(answer)):
+class Survey:
+    """The checks of each new connection: the kind of the server, its durability, and the schema of the store.
+
+    A server that restarts, or is replaced, while nobody asks it anything, may come back with other settings.
+    """
+
+    def __init__(self, url: RedisURL) -> None:
+        self._url = url
+        self._store_id = ""
+
+    async def server(self, ask: Exchange) -> RedisDurability:
+        """Return the durability of the server at the other end of a connection.
+
+        Raises StoreForgetsError for a server that has no AOF, evicts keys, or does not show its settings,
+        SettingsError for one that is too old or not of the kind that the URL says, and StoreUnavailableError for a
+        replica or a server that writes its first AOF. Raises StoreVersionError for a store of another version, and
+        StoreCorruptError if its schema is no version.
+        """
+        info, *answers = await ask(("INFO",), *(("CONFIG", "GET", name) for name in _SETTINGS))
+        for answer in (info, *answers):
+            if isinstance(answer, ResponseError) and (is_not_now(answer) or text_of(answer).startswith("NOAUTH")):
                 raise answer
-        elif name == "HELLO":
-            hello = _pairs(answer)
-        elif name == "INFO":
-            info = dict(line.split(":", 1) for line in str(answer).splitlines() if ":" in line)
-        elif name == "CONFIG":
-            settings |= _pairs(answer)
-    # Valkey may say that it is a Redis, with the version of one.
-    version = info.get("valkey_version", hello.get("version", ""))
-    is_rewriting = "1" in {info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled")}
-    return ServerFacts(
-        version=tuple(int(part) for part in version.split(".") if part.isdecimal()),
-        is_valkey="valkey" in {hello.get("server"), info.get("server_name")},
-        role=hello.get("role"),
-        mode=hello.get("mode"),
-        appendonly={"yes": True, "no": False}.get(settings.get("appendonly", "")),
-        begins_aof=info.get("aof_enabled") == "0" or (is_rewriting and info.get("aof_base_size") == "0"),
-        appendfsync=settings.get("appendfsync"),
-        fsync_during_rewrite={"no": True, "yes": False}.get(settings.get("no-appendfsync-on-rewrite", "")),
-        eviction=settings.get("maxmemory-policy"),
-        run_id=info.get("run_id"),
-        taken_over_from=info.get("master_replid2", NO_OTHER),
-    )
+        facts = {} if isinstance(info, ResponseError) else _facts(str(info))
+        settings = {
+            name: None if isinstance(answer, ResponseError) else _setting(answer, name)
+            for name, answer in zip(_SETTINGS, answers, strict=True)
+        }
+        if facts:
+            self._require_kind(facts)
+        found = durability_from(facts, settings, promise=self._url.promise)
+        store_id, history = await self._store(ask, facts.get("master_replid2", NO_OTHER))
+        return replace(found, server=facts.get("run_id", ""), store_id=store_id, history=history)
+
+    async def _store(self, ask: Exchange, taken_over_from: str) -> tuple[str, History]:
+        """Check the schema of the store, and return its id and its history. If the store is new, they are written."""
+        key, *others = (f"{self._url.root}:{name}" for name in ("schema", "id", "made", "history"))
+        makes = self._url.makes and not self._store_id
+        values = SCHEMA, uuid4().hex, taken_over_from, int(makes)
+        (stored,) = await ask(("EVAL", script("schema").text, 4, key, *others, *values))
+        if isinstance(stored, ResponseError):
+            raise stored
+        if stored:
+            self._require_schema(key, str(stored[0]))
+        if self._store_id and (not stored or str(stored[1]) != self._store_id):
+            leads = "leads to another store now than" if stored else "has no store any more, and not"
+            raise StoreUnavailableError(
+                f"{self._url.shown} {leads} the one that this process has opened, so nothing is read, stored or sent "
+                "here. Find out where the name leads to, or who emptied it. If that was on purpose, restart this "
+                "process"
+            )
+        if not stored:
+            raise NoStoreError(
+                f"there is no store in the Redis at {self._url.shown} under the prefix {self._url.prefix}, and this "
+                "command does not make one. Check the database and the prefix in the store URL; `voiceflow doctor "
+                "--make` makes a new store",
+            )
+        _, self._store_id, made_in, history = map(str, stored)
+        return self._store_id, History(history, made_in, self._url.trusts_failover)
+
+    def _require_schema(self, key: str, version: str) -> None:
+        if not version.isdecimal():
+            raise StoreCorruptError(
+                f"the key {key} of the Redis at {self._url.shown} has the value {version!r}, which is not "
+                "a schema version of this store; give the store its own database or its own prefix (?prefix=)"
+            )
+        check_schema(int(version), SCHEMA, f"at {self._url.shown}", own="give the store its own prefix (?prefix=)")
+
+    def _require_kind(self, facts: Mapping[str, str]) -> None:
+        mode = facts.get("redis_mode")
+        if mode == "sentinel":
+            raise SettingsError(
+                f"the Redis at {self._url.shown} is a sentinel; write redis+sentinel://host:26379/name-of-the-service"
+            )
+        if mode == "cluster":
+            raise SettingsError(
+                f"the Redis at {self._url.shown} is a node of a Redis Cluster, in which no store can be; give the URL "
+                "of a server of its own, or of its sentinels"
+            )
+        if version_of(facts) < OLDEST:
+            raise SettingsError(
+                f"the store URL names a Redis {facts.get('redis_version')}, which is too old; use Redis 6.2 or newer, "
+                "or Valkey"
+            )
+        if facts.get("role") != "master":
+            raise StoreUnavailableError(
+                f"the Redis at {self._url.shown} is a replica now; give the primary's address, or use redis+sentinel://"
+            )
 
 
-def durability_from(facts: ServerFacts, *, promise: Promise, may_forget: bool = False) -> RedisDurability:
-    """The durability of a store on this server.
+def _facts(info: str) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+
+
+def _setting(answer: Any, name: str) -> str | None:
+    """Return the value in an answer to CONFIG GET."""
+    pairs: dict[str, str] = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
+    return pairs.get(name)
+
+
+def version_of(facts: Mapping[str, str]) -> tuple[int, ...]:
+    """Return the version of a server. A Valkey may name that of a Redis beside its own."""
+    text = facts.get("valkey_version") or facts.get("redis_version", "")
+    return tuple(int(part) for part in text.split(".") if part.isdecimal())
+
+
+def durability_from(
+    facts: Mapping[str, str], settings: Mapping[str, str | None], *, promise: Promise
+) -> RedisDurability:
+    """Return the durability of a store on a server with these answers to INFO and to CONFIG GET.
 
     If `promise` is not best effort, raises StoreForgetsError for a server that has no AOF, evicts keys, or does not
-    show its settings, unless it `may_forget`, and StoreUnavailableError for one that writes its first AOF.
+    show its settings, and StoreUnavailableError for one that writes its first AOF.
     """
     if promise is Promise.BEST_EFFORT:
-        unnoticed = "" if facts.run_id else "; this user may not run INFO, so no restart is noticed, and no failover"
+        unnoticed = "" if facts else "; this user may not run INFO, so no restart is noticed, and no failover"
         return RedisDurability(
             guarantee=Guarantee.NONE,
             promise="best effort, as requested: a restart of this Redis may lose calls, or cause people to be called"
             f" twice{unnoticed}",
         )
-    if (forgets := _why_forgets(facts)) is not None:
-        if not may_forget:
-            raise StoreForgetsError(f"{forgets} {ACCEPT}")
-        lost = f"lost if Redis restarts: {forgets}"
-        return RedisDurability(guarantee=Guarantee.NONE, promise=lost, forgets=lost)
-    if facts.begins_aof:
+    appendonly, fsync, skips_fsync, eviction = (settings.get(name) for name in _SETTINGS)
+    if not facts or appendonly is None or eviction is None:
+        raise StoreForgetsError(f"{_HIDDEN} {_ACCEPT}")
+    if appendonly != "yes":
+        raise StoreForgetsError(f"{_NO_AOF} {_ACCEPT}")
+    if eviction != "noeviction":
+        raise StoreForgetsError(f"{_EVICTS.format(eviction)} {_ACCEPT}")
+    is_rewriting = "1" in {facts.get("aof_rewrite_in_progress"), facts.get("aof_rewrite_scheduled")}
+    if facts.get("aof_enabled") == "0" or (is_rewriting and facts.get("aof_base_size") == "0"):
         raise StoreUnavailableError(_BEGINS)
-    return _on_disk(facts)
-
-
-def _why_forgets(facts: ServerFacts) -> str | None:
-    """Why a server may lose what it has confirmed, with the remedy; None if it does not."""
-    if None in {facts.appendonly, facts.eviction, facts.run_id}:
-        return (
-            "this Redis does not show this user its state and its settings (INFO, CONFIG GET), so its durability "
-            "cannot be checked. Add the rights in docs/stores.md (ACL SETUSER)."
-        )
-    if not facts.appendonly:
-        return (
-            "appendonly is off: after a restart of this Redis, people could be called twice. Turn appendonly on while "
-            "it runs (CONFIG SET appendonly yes), wait until INFO has aof_rewrite_in_progress:0 and "
-            "aof_rewrite_scheduled:0, then CONFIG REWRITE. A restart with appendonly yes in its file would leave out "
-            "what is in dump.rdb."
-        )
-    if facts.eviction != "noeviction":
-        return (
-            f"maxmemory-policy is {facts.eviction}: this Redis drops keys when its memory is full, and a call whose "
-            "keys were dropped could be made twice. Turn eviction off (CONFIG SET maxmemory-policy noeviction, then "
-            "CONFIG REWRITE)."
-        )
-    return None
-
-
-_BEGINS = (
-    "this Redis writes its first AOF, and keeps nothing of what is stored until that is done (INFO: "
-    "aof_rewrite_in_progress, aof_rewrite_scheduled). This passes by itself, if its disk has room"
-)
-
-
-def _on_disk(facts: ServerFacts) -> RedisDurability:
-    if facts.is_always:
-        return RedisDurability(
-            guarantee=Guarantee.DISK, promise="appendfsync always: each commit is on the disk before it returns"
-        )
-    if facts.waits:
+    if skips_fsync == "yes":
+        return _weak(Guarantee.SYSTEM, "no-appendfsync-on-rewrite is yes", "minute")
+    if fsync == "always":
+        promised = "appendfsync always: each commit is on the disk before it returns"
+        return RedisDurability(guarantee=Guarantee.DISK, promise=promised)
+    if fsync == "everysec" and _waits(facts):
         return RedisDurability(
             guarantee=Guarantee.WAITED,
             promise="WAITAOF: each commit waits until it is on the disk (appendfsync everysec)",
             warning="appendfsync is everysec, so each commit waits for up to a second; appendfsync always is as safe, "
             "and faster (CONFIG SET appendfsync always)",
         )
+    if fsync == "everysec":
+        return _weak(Guarantee.SECOND, "appendfsync everysec", "two seconds")
+    return _weak(Guarantee.SYSTEM, "appendfsync is no", "minute")
+
+
+def _waits(facts: Mapping[str, str]) -> bool:
+    """Return True for a server whose WAITAOF answers once a write is on the disk.
+
+    It is there since 7.2. That of Redis 7.4.0 to 7.4.2, and of Valkey since 8.0, answers before.
+    """
+    version = version_of(facts)
+    is_too_early = version >= (8,) if "valkey_version" in facts else (7, 4) <= version < (7, 4, 3)
+    return version >= (7, 2) and not is_too_early
+
+
+def _weak(guarantee: Guarantee, why: str, lost: str) -> RedisDurability:
+    promise = f"{why}: if the server's machine crashes, the last {lost} of writes may be lost, and calls made twice"
     remedy = "set appendfsync always and no-appendfsync-on-rewrite no (CONFIG SET, then CONFIG REWRITE)"
-    if facts.appendfsync == "everysec" and facts.fsync_during_rewrite is not False:
-        lost = "if the server's machine crashes, the last two seconds of writes may be lost, and calls made twice"
-        promise = f"appendfsync everysec: {lost}"
-        return RedisDurability(guarantee=Guarantee.SECOND, promise=promise, warning=f"{promise}; {remedy}")
-    lost = "if the server's machine crashes, the last minute of writes may be lost, and calls made twice"
-    why = "no-appendfsync-on-rewrite is yes" if facts.appendfsync != "no" else "appendfsync is no"
-    return RedisDurability(guarantee=Guarantee.SYSTEM, promise=f"{why}: {lost}", warning=f"{why}: {lost}; {remedy}")
+    return RedisDurability(guarantee=guarantee, promise=promise, warning=f"{promise}; {remedy}")

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from voiceflow_worker.backends.record import readable
+from voiceflow_worker.backends.redis.client import RedisClient
 from voiceflow_worker.backends.redis.codec import job_of_row, micros, optional
-from voiceflow_worker.backends.redis.manager import ConnectionManager
 from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -22,23 +22,23 @@ LOOKS = 1000
 _Rows = Sequence[Sequence[str]]
 
 
-async def find(manager: ConnectionManager, read: Read, now: datetime) -> list[Job]:
+async def find(client: RedisClient, read: Read, now: datetime) -> list[Job]:
     """The jobs of a read. A job is returned as it is when its page is read."""
     match read:
         case ById(ids):
-            rows = [row for page in _pages(ids) for row in (await manager.run("jobs", {"ids": page}))[1:]]
+            rows = [row for page in _pages(ids) for row in (await client.run("jobs", {"ids": page}))[1:]]
             return [job_of_row(queue_of(row[0]), row) for row in rows]
         case ByKey(queue, keys):
             asked = {"queue": queue, "now": micros(now)}
             pages = _pages(list(map(optional, keys)))
-            rows = [row for page in pages for row in (await manager.run("jobs", asked | {"keys": page}))[1:]]
+            rows = [row for page in pages for row in (await client.run("jobs", asked | {"keys": page}))[1:]]
             return list(readable(rows, partial(job_of_row, queue)))
         case Due() | Waiting() | Expired():
-            return await _by_time(manager, read)
+            return await _by_time(client, read)
         case OfNumber(number=number):
-            return await _by_age(manager, read, {"ages": f":number:{number}", "is_filtered": False})
+            return await _by_age(client, read, {"ages": f":number:{number}", "is_filtered": False})
         case Listing():
-            return await _by_age(manager, read, _indexes(read))
+            return await _by_age(client, read, _indexes(read))
 
 
 def index_of(read: Due | Expired | Waiting) -> str:
@@ -57,14 +57,14 @@ def latest_of(read: Due | Expired | Waiting) -> datetime | None:
     return read.at if isinstance(read, Expired) else read.by
 
 
-async def _by_time(manager: ConnectionManager, read: Due | Expired | Waiting) -> list[Job]:
+async def _by_time(client: RedisClient, read: Due | Expired | Waiting) -> list[Job]:
     """The jobs in an index by time. A job that was moved behind the pages before is not read again."""
     asked = {"queue": read.queue, "times": index_of(read), "latest": micros(latest_of(read))}
     found: dict[str, Job] = {}
     behind: Sequence[str] | None = None
     seen = 0
     while behind != "" and (most := min(PAGE, PAGE if read.limit is None else read.limit - seen)) > 0:
-        behind, *rows = await manager.run(
+        behind, *rows = await client.run(
             "jobs", asked | {"most": most} | ({} if behind is None else {"behind": behind})
         )
         seen += len(rows)
@@ -73,14 +73,14 @@ async def _by_time(manager: ConnectionManager, read: Due | Expired | Waiting) ->
     return list(found.values())
 
 
-async def _by_age(manager: ConnectionManager, read: OfNumber | Listing, indexes: dict[str, Any]) -> list[Job]:
+async def _by_age(client: RedisClient, read: OfNumber | Listing, indexes: dict[str, Any]) -> list[Job]:
     """The jobs in indexes of ids that pass their filters."""
     asked = {"queue": read.queue, "is_newest": read.newest, "checks": LOOKS, **indexes}
     found: list[Job] = []
     after = None
     while after != "" and (most := min(PAGE, PAGE if read.limit is None else read.limit - len(found))) > 0:
         place = {"after": after or read.after or "", "most": most}
-        after, *rows = await manager.run("jobs", asked | place)
+        after, *rows = await client.run("jobs", asked | place)
         found += readable(rows, partial(job_of_row, read.queue))
     return found
 

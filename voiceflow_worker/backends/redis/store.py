@@ -8,14 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import anyio
 from anyio.lowlevel import checkpoint
+from redis.exceptions import OutOfMemoryError
 
 from voiceflow_worker.backends.plain import plain_condition, plain_write
 from voiceflow_worker.backends.record import readable
+from voiceflow_worker.backends.redis.client import RedisClient
 from voiceflow_worker.backends.redis.codec import (
     LEAVES,
     answer_from,
@@ -26,10 +28,9 @@ from voiceflow_worker.backends.redis.codec import (
     records_from,
 )
 from voiceflow_worker.backends.redis.durability import RedisDurability, Survey
-from voiceflow_worker.backends.redis.faults import ReplyError, translated
-from voiceflow_worker.backends.redis.faults import load as load_scripts
+from voiceflow_worker.backends.redis.faults import translated
 from voiceflow_worker.backends.redis.finding import find, index_of, latest_of
-from voiceflow_worker.backends.redis.manager import ConnectionManager
+from voiceflow_worker.backends.redis.scripts import load as load_scripts
 from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.backends.running import ServerClock, Wakeups, set_by_hand
 from voiceflow_worker.backends.store_url import Promise
@@ -63,8 +64,8 @@ class QueueChanges:
     closes its connection.
     """
 
-    def __init__(self, manager: ConnectionManager, clock: Clock) -> None:
-        self._link = manager
+    def __init__(self, client: RedisClient, clock: Clock) -> None:
+        self._client = client
         self._clock = clock
         self._wakeups = Wakeups()
         self._listened: set[str] = set()
@@ -74,7 +75,7 @@ class QueueChanges:
         """Wait until the change count differs from `seen`, but not longer than `until`. Returns the change count."""
         if queue not in self._listened:
             self._listened.add(queue)
-            self._link.start(partial(self._listen, queue))
+            self._client.start(partial(self._listen, queue))
         while True:
             change = self._wakeups.next(queue)  # first, so that no change after the read is missed
             count = await self._count(queue)
@@ -88,11 +89,11 @@ class QueueChanges:
 
     async def _count(self, queue: str) -> int:
         """The change count; 1 for a queue without changes."""
-        key = f"{self._link.root}:queue:{queue}:changes"
-        return int(await self._link.ask(lambda connection: connection.create_request(b"GET", key)) or 0) + 1
+        key = f"{self._client.root}:queue:{queue}:changes"
+        return int(await self._client.ask(("GET", key)) or 0) + 1
 
     async def _listen(self, queue: str) -> None:
-        key = f"{self._link.root}:queue:{queue}:wake"
+        key = f"{self._client.root}:queue:{queue}:wake"
         while True:
             try:
                 if queue not in self._heard:
@@ -100,8 +101,9 @@ class QueueChanges:
                     # There may have been changes before the listener knew the count.
                     self._wakeups.wake(queue)
                 after = self._heard[queue] - 1
-                entry = await self._link.listen(key, after=f"{after}-0", within_ms=BLOCK_MS)
-                if entry is not None:
+                found = await self._client.ask(("XREAD", "BLOCK", BLOCK_MS, "STREAMS", key, f"{after}-0"))
+                if found:
+                    ((_, ((entry, _), *_)), *_) = found
                     self._heard[queue] = int(entry.partition("-")[0]) + 1
                     self._wakeups.wake(queue)
                     await checkpoint()  # whoever waits goes on first
@@ -121,16 +123,16 @@ _ROUNDS = 500
 class RedisStore:
     """An open store in Redis. Many processes may open the same store; this object belongs to one event loop."""
 
-    def __init__(self, url: str, manager: ConnectionManager, clock: Clock) -> None:
+    def __init__(self, url: str, client: RedisClient, clock: Clock) -> None:
         self.url = url
-        self.manager = manager
+        self.client = client
         self.clock = clock
-        self._changes = QueueChanges(manager, clock)
+        self._changes = QueueChanges(client, clock)
 
     @property
     def durability(self) -> RedisDurability:
         """The durability of the server, checked when it was last connected."""
-        return self.manager.durability
+        return self.client.durability
 
     @property
     def id(self) -> str:
@@ -149,8 +151,6 @@ class RedisStore:
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         bulk = checked_bulk(bulk)
         writes, answers = bulk.writes, list[WriteResult | None]()
-        if any(write.orders for write in writes):  # whoever has ordered it is told yes
-            await self.manager.check_again()
         full: StoreError | None = None
         for start in range(0, len(writes) or 1, AT_ONCE):
             some = writes[start : start + AT_ONCE]
@@ -162,20 +162,18 @@ class RedisStore:
                 known = plain_condition(bulk.guard.known, writes, LEAVES)
                 asked["guard"] = {"server": bulk.guard.server, "known": known}
             try:
-                found = await (
-                    self.manager.run_durably("write", asked, bulk) if bulk.durable else self.manager.run("write", asked)
-                )
+                found = await (self.client.run_durably if bulk.durable else self.client.run)("write", asked)
             except StoreError as error:
                 error.answers = (*answers, *[None] * (len(writes) - len(answers)))
                 raise
             for write, each in zip(some, found, strict=True):
                 if each[0] == "full":
-                    full = full or cast("StoreError", translated(ReplyError(each[1]), shown=self.url))
+                    full = full or translated(OutOfMemoryError(each[1]), shown=self.url)
                 answers.append(None if each[0] == "full" else answer_from(write, each))
         if full is not None:
             full.answers = tuple(answers)
             raise full
-        return self.durability.told([each for each in answers if each is not None])
+        return [each for each in answers if each is not None]
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
@@ -190,18 +188,18 @@ class RedisStore:
             "batch": optional(batch),
         }
         for _ in range(_ROUNDS):
-            stopped_early, *rows = await self.manager.run("lease", asked | {"token": uuid4().hex}, is_kept=True)
+            stopped_early, *rows = await self.client.run("lease", asked | {"token": uuid4().hex})
             if rows or not stopped_early:
                 return list(readable(rows, partial(job_of_row, queue)))
         return []
 
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
-        return await find(self.manager, read, now)
+        return await find(self.client, read, now)
 
     async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
         if not batches:
             return []
-        found = await self.manager.run("totals", {"queue": queue, "batches": list(map(optional, batches))})
+        found = await self.client.run("totals", {"queue": queue, "batches": list(map(optional, batches))})
         return [Totals(live=_numbers(live)) for live in found]
 
     async def count(self, read: Counted | AnyOf) -> int:
@@ -213,7 +211,7 @@ class RedisStore:
             asked = {"queue": read.queue, "by": micros(read.by), "batch": optional(read.batch), "start": read.start}
         else:
             asked = {"queue": read.queue, "by": micros(read.by), "times": index_of(read)}
-        count: int = await self.manager.run("count", asked)
+        count: int = await self.client.run("count", asked)
         return count
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
@@ -226,19 +224,19 @@ class RedisStore:
                 asked.append({"namespace": namespace, "first": first, "last": last, "most": max(each.limit, 0)})
             else:
                 asked.append({"namespace": namespace, "keys": list(each)})
-        answers = await self.manager.run("records", {"now": micros(now), "wanted": asked}) or ()
+        answers = await self.client.run("records", {"now": micros(now), "wanted": asked}) or ()
         return {namespace: records_from(answer or ()) for namespace, answer in zip(wanted, answers, strict=True)}
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         asked = {"queue": queue, "after": after, "most": max(limit, 0)}
-        return list(map(event_of, await self.manager.run("events", asked)))
+        return list(map(event_of, await self.client.run("events", asked)))
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         return await self._changes.wait(queue, seen=seen, until=until)
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         times = {"now": micros(now), "events_before": micros(events_before)}
-        gone: int = await self.manager.run("prune", {"queue": queue, "limit": max(limit, 0), **times})
+        gone: int = await self.client.run("prune", {"queue": queue, "limit": max(limit, 0), **times})
         return gone
 
 
@@ -253,13 +251,11 @@ async def open_redis(
     clock: Clock | None = None,
     durability: str | None = None,
     makes: bool = True,
-    may_forget: bool = False,
 ) -> AsyncGenerator[RedisStore]:
     """Open the store at a `redis:`, `rediss:`, `valkey:`, `valkeys:` or `redis+sentinel:` URL.
 
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
-    may lose data. With `makes=False`, a store that is not there is an error. With `may_forget`, a server that may lose
-    data is opened for what stops calls (`BulkWrite.stops`).
+    may lose data. With `makes=False`, a store that is not there is an error.
 
     Raises SettingsError for an invalid URL, StoreForgetsError for a server that has no AOF, evicts keys, or does not
     show its settings, StoreVersionError for a store of another version, and StoreUnavailableError if the server does
@@ -273,19 +269,18 @@ async def open_redis(
     load_scripts()
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
-    parsed = replace(parsed, makes=makes, may_forget=may_forget)
-    manager = ConnectionManager(parsed, Survey(parsed).server)
-    async with manager.opened():
+    parsed = replace(parsed, makes=makes)
+    client = RedisClient(parsed, Survey(parsed).server)
+    async with client.opened():
         if clock is None:
-            clock = server_clock = ServerClock(partial(_time_of, manager))
+            clock = server_clock = ServerClock(partial(_time_of, client))
             await server_clock.synchronise()
-            # This also notices a server that does not answer.
-            manager.start(partial(server_clock.keep, failed=manager.reopen))
-        yield RedisStore(parsed.shown, manager, clock)
+            client.start(server_clock.keep)
+        yield RedisStore(parsed.shown, client, clock)
 
 
-async def _time_of(manager: ConnectionManager) -> float:
-    time = await manager.run("clock")
+async def _time_of(client: RedisClient) -> float:
+    time = await client.run("clock")
     try:
         seconds, microseconds = time
         return int(seconds) + int(microseconds) / 1e6

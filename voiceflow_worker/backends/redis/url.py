@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from voiceflow_worker.backends.redis.connection import Access, Node
 from voiceflow_worker.backends.store_url import FAILOVERS, PROMISES, Promise, one_of
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import without_secrets
 
+Node = tuple[str, int]
+"""The address of a server: host and port."""
 
-class Topology(StrEnum):
-    """The arrangement of the servers that a URL names."""
-
-    STANDALONE = "standalone"
-    SENTINEL = "sentinel"
-
-
-_TOPOLOGIES = {
-    "redis": Topology.STANDALONE,
-    "rediss": Topology.STANDALONE,
-    "valkey": Topology.STANDALONE,
-    "valkeys": Topology.STANDALONE,
-    "redis+sentinel": Topology.SENTINEL,
-}
-_PORTS = {Topology.STANDALONE: 6379, Topology.SENTINEL: 26379}
-_FORMS = (
-    "redis://[user:password@]host[:6379][/0]",
-    "rediss://… (TLS)",
-    "valkey://… and valkeys://…, which mean the same",
-    "redis+sentinel://[user:password@]host[:26379],host/service[/0]",
-)
-_OPTIONS = {
-    "durability", "failover", "replicas", "prefix", "tls", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile",
-    "ssl_cert_reqs", "ssl_check_hostname",
-}  # fmt: skip
+_SCHEMES = {"redis", "rediss", "valkey", "valkeys", "redis+sentinel"}
+_SENTINEL = "redis+sentinel://[user:password@]host[:26379],host/service[/0]"
+_FORMS = f"redis://[user:password@]host[:6379][/0], rediss://… (TLS), valkey://… and valkeys://…, {_SENTINEL}"
 _YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+_PATHS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_OPTIONS = {"durability", "failover", "replicas", "prefix", "tls", *_PATHS, "ssl_cert_reqs", "ssl_check_hostname"}
 _PREFIX = "voiceflow"
 
 
@@ -46,30 +28,24 @@ _PREFIX = "voiceflow"
 class RedisURL:
     """The contents of a store URL.
 
-    `nodes` are the server or the sentinels, as (host, port). `replicas` is the number of
-    replicas that must confirm a write. `shown` is the URL without secrets and options, for messages. What
-    `makes` and `may_forget` say comes from whoever opens the store, not from the URL.
+    `nodes` are the server, or the sentinels that know the primary of `service`. `tls` has the options of redis-py.
+    `replicas` is the number of replicas that must confirm a write. `shown` is the URL without secrets and options, for
+    messages. `makes` comes from whoever opens the store, not from the URL.
     """
 
-    topology: Topology
     nodes: tuple[Node, ...]
     shown: str
-    database: int = 0
     service: str | None = None
+    database: int = 0
     username: str | None = None
-    password: str | None = None
-    tls: ssl.SSLContext | None = None
+    password: str | None = field(default=None, repr=False)
+    is_tls: bool = False
+    tls: Mapping[str, Any] = field(default_factory=dict[str, Any])
     promise: Promise = Promise.STRICT
     replicas: int = 0
     trusts_failover: bool = False
     prefix: str = _PREFIX
     makes: bool = True
-    may_forget: bool = False
-
-    @property
-    def access(self) -> Access:
-        """What the server that has the store asks of a connection."""
-        return Access(username=self.username, password=self.password, tls=self.tls)
 
     @property
     def root(self) -> str:
@@ -86,26 +62,39 @@ def parse_url(url: str) -> RedisURL:
     shown = without_secrets(url)
     parts = _parts(url, shown)
     scheme = parts.scheme.lower()
-    topology = _TOPOLOGIES.get(scheme)
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
-    if topology is None or not hosts:
-        raise SettingsError(f"{shown!r} is not a URL of a Redis store; use one of {', '.join(_FORMS)}")
+    has_service = scheme == "redis+sentinel"
+    if scheme not in _SCHEMES or not hosts or ("," in hosts and not has_service):
+        raise SettingsError(f"{shown!r} is not a URL of a Redis store; use one of {_FORMS}")
     options = _options(parts.query, shown)
-    prefix = _prefix(options.get("prefix", _PREFIX), shown)
-    service, database = _path(parts.path, topology, shown)
-    tls = scheme in {"rediss", "valkeys"} or one_of(_YES, options, "tls", shown, default="no")
+    steps = [unquote(step) for step in parts.path.split("/") if step]
+    if has_service and not steps:
+        raise SettingsError(
+            f"the store URL {shown} does not name the service that the sentinels watch; write {_SENTINEL}"
+        )
+    service = steps.pop(0) if has_service else None
+    if len(steps) > 1 or not "".join(steps or "0").isdecimal():
+        raise SettingsError(f"the store URL {shown} ends in {parts.path!r}, which is not a database number such as /0")
+    prefix, replicas = options.get("prefix", _PREFIX), options.get("replicas", "0")
+    if not prefix or set(prefix) & set("{}"):
+        raise SettingsError(
+            f"the option prefix={prefix!r} of the store URL {shown} is empty or contains braces; use a word"
+        )
+    if not replicas.isdecimal():
+        raise SettingsError(f"the option replicas={replicas} of the store URL {shown} is not a number, such as 1")
+    is_tls = scheme in {"rediss", "valkeys"} or one_of(_YES, options, "tls", shown, default="no")
     return RedisURL(
-        topology=topology,
-        nodes=tuple(_node(host, _PORTS[topology], shown) for host in hosts.split(",") if host),
+        nodes=tuple(_node(host, 26379 if has_service else 6379, shown) for host in hosts.split(",") if host),
         shown=shown if prefix == _PREFIX else f"{shown}?prefix={prefix}",
-        database=database,
         service=service,
+        database=int(steps[0]) if steps else 0,
         username=unquote(username) or None,
         password=unquote(password) or None,
-        tls=_tls(options, shown) if tls else None,
+        is_tls=is_tls,
+        tls=_tls(options, shown) if is_tls else {},
         promise=one_of(PROMISES, options, "durability", shown, default=Promise.STRICT),
-        replicas=_count(options.get("replicas", "0"), shown),
+        replicas=int(replicas),
         trusts_failover=one_of(FAILOVERS, options, "failover", shown, default="held"),
         prefix=prefix,
     )
@@ -136,21 +125,6 @@ def _options(query: str, shown: str) -> dict[str, str]:
     return options
 
 
-def _path(path: str, topology: Topology, shown: str) -> tuple[str | None, int]:
-    steps = [unquote(step) for step in path.split("/") if step]
-    service = None
-    if topology is Topology.SENTINEL:
-        if not steps:
-            raise SettingsError(
-                f"the store URL {shown} does not name the service that the sentinels watch; write {_FORMS[-1]}"
-            )
-        service = steps.pop(0)
-    database = steps.pop(0) if steps else "0"
-    if steps or not database.isdecimal():
-        raise SettingsError(f"the store URL {shown} ends in {path!r}, which is not a database number such as /0")
-    return service, int(database)
-
-
 def _node(text: str, port: int, shown: str) -> Node:
     try:
         parts = urlsplit(f"//{text}")
@@ -162,7 +136,8 @@ def _node(text: str, port: int, shown: str) -> Node:
     return host, own_port or port
 
 
-def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext:
+def _tls(options: Mapping[str, str], shown: str) -> dict[str, Any]:
+    """Return the options of redis-py for TLS. Raises SettingsError if a certificate cannot be read."""
     try:
         context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
         if "ssl_certfile" in options:
@@ -171,25 +146,9 @@ def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext:
         raise SettingsError(
             f"the certificates of the store URL {shown} cannot be read ({error}); check the ssl_ options"
         ) from error
-    required = one_of({"required": True, "none": False}, options, "ssl_cert_reqs", shown, default="required")
-    if not required or not one_of(_YES, options, "ssl_check_hostname", shown, default="yes"):
-        context.check_hostname = False
-    if not required:
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _count(text: str, shown: str) -> int:
-    if not text.isdecimal():
-        raise SettingsError(
-            f"the option replicas={text} of the store URL {shown} is not a number of replicas; give a number such as 1"
-        )
-    return int(text)
-
-
-def _prefix(text: str, shown: str) -> str:
-    if not text or set(text) & set("{}"):
-        raise SettingsError(
-            f"the option prefix={text!r} of the store URL {shown} is empty or contains braces; use a word"
-        )
-    return text
+    is_checked = one_of({"required": True, "none": False}, options, "ssl_cert_reqs", shown, default="required")
+    return {
+        **{name: options[name] for name in _PATHS if name in options},
+        "ssl_cert_reqs": "required" if is_checked else "none",
+        "ssl_check_hostname": is_checked and one_of(_YES, options, "ssl_check_hostname", shown, default="yes"),
+    }

@@ -20,13 +20,13 @@ Item = TypeVar("Item")
 Got = TypeVar("Got")
 
 
-async def confirm(store: Store, *orders: Order, stops: bool = False) -> None:
+async def confirm(store: Store, *orders: Order) -> None:
     """Wait until what was read from the store is durable, as if this had written it: before anybody says yes to it.
 
     It may come from a write that failed because it could not be confirmed, and a failover would lose it. The `orders`
-    were found in force. With `stops`, it is enough that the store takes what stops calls. Raises StoreError.
+    were found in force. Raises StoreError.
     """
-    bulk = BulkWrite(writes=(Write(orders=orders),) if orders else (), stops=stops)
+    bulk = BulkWrite(writes=(Write(orders=orders),) if orders else ())
     await store.write(bulk, now=store.clock.now())
 
 

@@ -363,8 +363,7 @@ class BulkWrite(Struct, frozen=True, kw_only=True):
     """Writes to write, and the condition of all of them.
 
     `entry` is that of the audit log for the action of a person to which they belong, for the local journal
-    (`core.orders`); stores ignore it. What `stops` calls is also written where it may be lost
-    (`WriteResult.may_be_lost`): on a server whose settings were changed since the store was made.
+    (`core.orders`), and `stops` says that it stops calls; stores ignore both.
     """
 
     writes: tuple[Write, ...]
@@ -408,7 +407,7 @@ class WriteResult(Struct, frozen=True, kw_only=True):
     With NOT_FREE: the condition, the namespace and the record that failed it. `record` is None for `Before`, and for
     a `Same` whose record is absent. With EXISTS: the owners of the keys, by the ids of the new jobs. `slot` is that of
     a write with a slot, unless the write was written by an earlier try; with NO_SLOT, it has the time at which one may
-    be free. `may_be_lost` says when and why a server may lose what was written for a bulk write that `stops` calls.
+    be free.
     """
 
     result: Result
@@ -416,7 +415,6 @@ class WriteResult(Struct, frozen=True, kw_only=True):
     record: Record | None = None
     owners: Mapping[str, Owner] = field(default_factory=dict[str, Owner])
     slot: SendSlot | None = None
-    may_be_lost: str | None = None
 
 
 def checked_bulk(bulk: BulkWrite) -> BulkWrite:
