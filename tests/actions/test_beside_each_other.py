@@ -39,7 +39,7 @@ from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.core import suppression
-from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, entries_on
+from voiceflow_worker.core.audit import AUDIT, Actor, AuditEntry, Interface, entries_on
 from voiceflow_worker.core.base.reading import gates_of, limits_of, starts_of
 from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
@@ -217,7 +217,7 @@ class Repeating(FaultyStore):
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         first = await super().write(bulk, now=now)
-        if bulk.entry is None:
+        if not any(put.namespace == AUDIT for write in bulk.writes for put in write.puts):
             return first
         await self._between()
         return await super().write(bulk, now=now)

@@ -53,7 +53,7 @@ async def goes_on(store: Store, voice: ScriptedVoice, folder: Path, *, held: boo
     placed = len(voice.placed)
 
     async def is_held() -> bool:
-        return any(gate.reason.startswith(HELD_AS_TAKEN_OVER) for gate in await gates_of(store, "default"))
+        return any(HELD_AS_TAKEN_OVER in gate.reason for gate in await gates_of(store, "default"))
 
     await once_available(lambda: enqueued(store, 2, first=40))
     async with anyio.create_task_group() as group:

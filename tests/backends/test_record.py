@@ -299,7 +299,7 @@ async def test_a_journal_file_of_a_newer_version_is_left_alone(here: Engine, sto
     (path,) = (tmp_path / "state" / "default").iterdir()
     whole = path.read_text()
     later = store.clock.now() + timedelta(days=400)
-    for text in (whole.replace("post_count", "mood"), whole.replace('_journal":8', '_journal":9')):
+    for text in (whole.replace("post_count", "mood"), whole.replace('_journal":9', '_journal":10')):
         assert text != whole
         path.write_text(text)
         assert (await files.entries(str(path))).jobs == []

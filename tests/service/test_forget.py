@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
@@ -36,18 +34,19 @@ from voiceflow_worker.actions import ActionRefusedError, Operator
 from voiceflow_worker.actions.calls import CancelCall, Redial
 from voiceflow_worker.actions.many import Many
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
-from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.sqlite.backups import back_up
 from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.record_set import json_records
+from voiceflow_worker.core.orders import OrderedStore
 from voiceflow_worker.core.outcomes.batch_ends import BatchEnds
 from voiceflow_worker.core.outcomes.outbox import Consumer
 from voiceflow_worker.core.ports.outside import journal_of
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
 from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.core.retention import Retention
+from voiceflow_worker.core.rollback import FILES_KEPT
 from voiceflow_worker.core.settling.changes import Sessions
-from voiceflow_worker.errors import SettingsError, StoreError, SuppressedNumberError
+from voiceflow_worker.errors import StoreError, SuppressedNumberError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallAction, CallStatus, Direction
@@ -193,6 +192,17 @@ async def test_a_name_of_a_batch_with_the_number_stays_and_the_receipt_counts_it
     assert "2 batch names with the number kept" in done.message
 
 
+async def journals_end(life: Life) -> None:
+    """Delete the journal files that are eight days old."""
+    life.clock.advance(timedelta(days=15))
+    files = journal_of(life.store)
+    assert files is not None
+    assert isinstance(life.store, OrderedStore)
+    life.store.close()
+    for name in ("_orders", *await QueueNames(life.store).known()):
+        await files.prune(name, before=life.clock.now() - FILES_KEPT)
+
+
 async def test_no_file_has_a_person_who_was_erased_and_all_others_are_as_they_were(life: Life, tmp_path: Path) -> None:
     await life.lived(EVERYDAY)
     store = life.store
@@ -205,6 +215,7 @@ async def test_no_file_has_a_person_who_was_erased_and_all_others_are_as_they_we
     kept = {"opt_out": True, "unique_keys": 3, "batch_names": 0}
     assert (receipt["cancelled"], receipt["kept"]) == (0, kept), "the opt-out ended it"
     vacuumed(tmp_path / "store" / "calls.db")
+    await journals_end(life)
     assert found_in(tmp_path) == []
     assert list(await CallQueue(store).find(limit=None)) == others
     status = await CallQueue(store, "offers").status()
@@ -239,6 +250,7 @@ async def test_no_file_has_a_person_after_a_campaign_of_a_thousand(
             if kind == "sqlite":
                 back_up(folder / "calls.db", backups / "after.db", now=clock.now(), progress=lambda _done, _total: None)
                 assert {line.partition(": ")[0] for line in found_in(backups)} == {"before.db"}
+            await journals_end(life)
             assert found_in(folder, tmp_path / "journals") == []
             assert (await CallQueue(store).status()).total == 1000
 
@@ -357,7 +369,7 @@ async def test_an_erasure_that_dies_at_any_step_is_ended_by_the_next_one(tmp_pat
                 await order(life).do()
                 steps += 1
             vacuumed(folder / "store" / "calls.db")
-            assert found_in(folder) == [], step
+            assert found_in(folder / "store") == [], step
             if not dies.is_dead:
                 break
     assert steps >= 6
@@ -406,6 +418,7 @@ async def test_its_own_entry_in_the_audit_log_does_not_have_the_number(life: Lif
     newest, *_ = await entries_on(life.store)
     assert (newest.action, newest.note) == ("forget", "erased asked on 2026-11-27, from erased")
     vacuumed(tmp_path / "store" / "calls.db")
+    await journals_end(life)
     assert found_in(tmp_path) == []
 
 
@@ -423,50 +436,3 @@ async def test_a_batch_ends_for_its_readers_although_a_call_of_it_was_erased(mem
     consumer.position = last.sequence - 1
     ends = BatchEnds(memory, "default", consumer)
     assert [(each.job_id, each.post) for each in [*await ends.page(), *await ends.page()]] == [("b", 1)]
-
-
-async def test_a_full_disk_is_told_with_what_helps(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = life.engine("default")
-    async with engine.at_work():
-        job, other = await engine.enqueue(PERSON), await engine.enqueue("+6580000001")
-        await engine.send()
-        for each in (job, other):
-            await engine.summarise(each)
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(
-            SettingsError, match=r"in part: .*No space left.*: free space on that disk.* order it again"
-        ):
-            await order(life).do()
-    await order(life).do()
-    assert found_in(tmp_path / "journals") == []
-
-
-async def test_a_running_worker_erases_its_own_journal_file(
-    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = life.engine("default")
-    async with engine.at_work():
-        job = await engine.enqueue(PERSON)
-        other = await engine.enqueue("+6580000001")
-        await engine.send()
-        for each in (job, other):
-            await engine.summarise(each)
-        own = journal_of(life.store)
-        assert own is not None
-        with monkeypatch.context() as patched:
-            patched.setattr(life.store, "local_journal", JournalFiles(tmp_path / "another host"))
-            await order(life).do()
-        assert found_in(tmp_path / "journals") != []
-        await Retention(life.store, POLICY, local_journal=own).run()
-        assert found_in(tmp_path / "journals") == []
-        (kept,) = [job for file in await own.files("default") for _, job in (await own.entries(file.name)).jobs]
-        assert kept.id == other.id
-        assert engine.guard is not None
-        assert not await engine.guard._compare()
-        await engine.enqueue("+6580000002")
-        assert len(await engine.send()) == 1

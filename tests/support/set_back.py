@@ -46,7 +46,7 @@ class SetBack:
         """The store as a process on this machine opens it."""
         if self.backend == "memory":
             ordered = OrderedStore(self._memory, lambda: JournalFiles(self.folder / machine / "id" / "url"))
-            await ordered.give_again()
+            await ordered.put_opt_outs_back()
             yield cast("Store", ordered)
             ordered.close()
             return

@@ -22,7 +22,6 @@ from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import why_refused
-from voiceflow_worker.core.writes import in_force
 from voiceflow_worker.errors import InvalidInputError, UnreadableRecordError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import call_as_json
@@ -83,7 +82,7 @@ class CancelCall(CallAction):
         with suppress(UnreadableRecordError):  # a cancel ends it all the same
             _, job = await self.operator.call(self.call)
         if job is not None and _stands_cancelled(job):  # whoever got no answer orders it again
-            await confirm(self.operator.store, *in_force(job, at=self.operator.store.clock.now()))
+            await confirm(self.operator.store)
             said = f"{one_line(job)}: cancelled already, at {in_words(job.notes[-1].at)}"
             return ActionResult(message=said, documents=(call_as_json(job),))
         job = await self.operator.queue_of(self.call).cancel(self.call, reason=reason, check=_check(state))

@@ -28,10 +28,9 @@ from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.identity import BatchNames
 from voiceflow_worker.core.base.reading import count_states, find_pages, gates_at, gates_of, limits_of, totals_of
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate, until_left
-from voiceflow_worker.core.orders import hosts_not_read
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState, NoteKind
 from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, by_person, count_of, in_words, rate_in_words
@@ -228,7 +227,6 @@ class Resume(QueueAction):
                 *_doubts(states),
             ),
             button="Resume",
-            facts=await self._may_lack(own),
             version=self.version_of(
                 state,
                 await self.ordered(),
@@ -268,7 +266,6 @@ class Resume(QueueAction):
         ]
         document = {**gate_as_json(gate), "doubts": states[JobState.IN_DOUBT]}
         notes += _doubts(states) if is_open else ()
-        notes += await self._may_lack(own)
         return ActionResult(message=said, documents=(document,), notes=tuple(notes), not_done=not is_open)
 
     async def told_before(self) -> tuple[str, ...]:
@@ -293,20 +290,6 @@ class Resume(QueueAction):
         of = f"{len(batches)} batch{'' if len(batches) == 1 else 'es'}"
         rings = "1 person would be" if twice == 1 else f"{twice} people would be"
         return (f"{calls} of {of}: {rings} called more than once.",)
-
-    async def _may_lack(self, own: Gate | None) -> tuple[str, ...]:
-        """That orders of some hosts may be missing in a store that was rolled back."""
-        if own is None or GateKind.MAY_LACK not in own.kinds:
-            return ()
-        hosts = await hosts_not_read(self.operator.store)
-        if not hosts:
-            return ()
-        told = (
-            f"Orders that were given on {', '.join(hosts)} just before may be missing, opt-outs among them: no process "
-            "there has compared its journal with the store yet. Run `voiceflow status` there first, as a user of that "
-            "state directory."
-        )
-        return (told,)
 
     async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
         return {**await self.gate_now(), "doubts": (await self.counted())[JobState.IN_DOUBT]}

@@ -21,7 +21,7 @@ import structlog
 from voiceflow_worker.backends.marks import Marks, marks_in
 from voiceflow_worker.backends.record import Head, job_from, newer
 from voiceflow_worker.core.base.record_set import Codec, report_unreadable
-from voiceflow_worker.core.ports.outside import JOURNAL_FORMAT, LocalOrder
+from voiceflow_worker.core.ports.outside import JOURNAL_FORMAT, OrderLine
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 
@@ -57,7 +57,7 @@ class _Where(msgspec.Struct, omit_defaults=True):
 class Line(_Where, omit_defaults=True, forbid_unknown_fields=True):
     """A line with its entry, if it has one."""
 
-    ordered: LocalOrder | None = None
+    ordered: OrderLine | None = None
     head: Head | None = None
     record: str = ""
     body: str = ""

@@ -45,7 +45,6 @@ from voiceflow_worker.backends.journal_lines import (
     boot_id,
     is_in_use,
     jobs_of,
-    line_of,
     newest_at,
     read_content,
 )
@@ -55,7 +54,6 @@ from voiceflow_worker.backends.running import Begun, BlockingThread, LoopCalls
 from voiceflow_worker.backends.store_url import file_of, identity_of, is_elsewhere
 from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.base.record_set import report_unreadable
-from voiceflow_worker.core.orders import FORGET
 from voiceflow_worker.core.ports.outside import (
     JOURNAL_FORMAT,
     ORDERS,
@@ -64,7 +62,7 @@ from voiceflow_worker.core.ports.outside import (
     LocalJournal,
     LocalJournalFile,
     LocalJournalState,
-    LocalOrder,
+    OrderLine,
 )
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
 
@@ -153,18 +151,6 @@ class JournalFiles(LocalJournal):
     async def settled(self, pages: Collection[str]) -> None:
         for page_id in pages:
             delete_page(page_id)
-
-    async def erase(self, job_ids: Collection[str]) -> None:
-        wanted = [job_id.encode() for job_id in job_ids]
-        for file in list(self._begun):
-            await file.leave(wanted)
-        await to_thread.run_sync(partial(self._erase, wanted))
-
-    def _erase(self, job_ids: Sequence[bytes]) -> None:
-        for path in self._paths("*"):
-            with _looking_at(path):
-                if not is_in_use(path):
-                    _erase_from(path, job_ids)
 
     def _paths(self, queue: str) -> list[Path]:
         """The files of a queue; those of all queues for `*`."""
@@ -327,11 +313,6 @@ class JournalFile(LocalJournalFile):
         is_full = self._size >= self._full or (self._page is not None and self._page.is_full)
         return self._fd is None or self.has_failed or is_full or self._week != f"{at:%G-W%V}"
 
-    async def leave(self, job_ids: Sequence[bytes]) -> None:
-        """Leave this file to others if it has an entry of these jobs: of its POSTs, none that has not begun leaves."""
-        if self._fd is not None and await to_thread.run_sync(_has_any, self._path, job_ids):
-            self._leave_file()
-
     def append(self, lines: Sequence[tuple[int, JournalLine]], *, stored: int) -> Awaitable[None]:
         is_idle = self._begun is None or self._begun.has_ended
         entries = [self._entry(number, line, stored) for number, line in lines]
@@ -440,7 +421,7 @@ class JournalFile(LocalJournalFile):
             data = data[os.write(self._descriptor, data) :]
 
     def _entry(self, number: int, line: JournalLine, stored: int) -> Line:
-        if isinstance(line, LocalOrder):
+        if isinstance(line, OrderLine):
             return Line(n=number, stored=stored, ordered=line)
         page_id = ""
         if self._page is not None:
@@ -476,51 +457,6 @@ def _writing_to(folder: Path) -> Generator[None]:
             f"the journal file of {whose} in {folder} cannot be written ({error.strerror or error}){so}: "
             f"{remedy}, or set VOICEFLOW_STATE_DIR to a folder that this user can write, on another disk"
         ) from error
-
-
-def _has_any(path: Path, job_ids: Sequence[bytes]) -> bool:
-    with suppress(FileNotFoundError):
-        return any(_is_named(line, job_ids) for line in path.read_bytes().split(b"\n"))
-    return False
-
-
-def _is_named(line: bytes, job_ids: Sequence[bytes]) -> bool:
-    """Whether a line has any of these ids, and is to be erased for it: that of an erasure has ids, and no person."""
-    return any(job_id in line for job_id in job_ids) and _ERASES not in line
-
-
-def _erase_from(path: Path, job_ids: Sequence[bytes]) -> None:
-    """Write a file anew without the entries of these jobs; delete it if none is left. It must not be in use."""
-    if not _has_any(path, job_ids):
-        return
-    pages = read_content(path).pages  # refuses a file of another version
-    lines, left = list[bytes](), 0
-    for text in path.read_bytes().split(b"\n")[:-1]:
-        with suppress(ValueError):  # a line that cannot be read is left out
-            line = line_of(text)
-            if line.head[0].encode() in job_ids if line.head else _is_named(text, job_ids):
-                continue
-            lines.append(text)
-            left += line.n > 0
-    if not left:
-        path.unlink()
-        for page_id in pages:
-            delete_page(page_id)
-        return
-    new = path.with_name(f".{path.name}.new")
-    try:
-        with open(new, "wb", opener=partial(os.open, mode=0o600)) as file:
-            file.writelines(line + b"\n" for line in lines)
-            file.flush()
-            sync(file.fileno())
-        new.rename(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    sync_path(path.parent)
-
-
-_ERASES = f'"action":"{FORGET}"'.encode()
 
 
 def _entries_of(path: Path) -> JournalEntries:

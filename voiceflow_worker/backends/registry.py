@@ -94,7 +94,7 @@ async def _with_journal(
 
         with closing(OrderedStore(store, journal)) as ordered:
             if settings is not None:
-                await ordered.give_again()
+                await ordered.put_opt_outs_back()
             yield cast("Store", ordered)
 
 

@@ -61,7 +61,6 @@ MOST_NAMED = 20
 WHOLE = "*"
 """The group of all entries. No queue has this name."""
 NOT_KNOWN = "its result was not stored"
-GIVEN_AGAIN = "carried out again from the local journal, because the store lacked it"
 GIVEN_UP_AFTER = timedelta(seconds=5)
 """How long after it was asked a store may commit a write of an order: not longer than any store is waited for."""
 UNSETTLED = (
@@ -69,8 +68,6 @@ UNSETTLED = (
     "opposite"
 )
 _TRIES = 3
-STOPS = frozenset({"hold", "cancel", "discard", "suppress", "acknowledge", "stop", "forget"})
-"""Actions that stop calls: a server that may lose what it confirms takes them too."""
 _FAILED = "failed: "
 _AGAIN = "ordered again after its answer was lost: what it did before is not counted"
 
@@ -212,7 +209,7 @@ class AuditEntry:
     @property
     def is_unknown(self) -> bool:
         """Whether nobody knows what became of it, or it failed."""
-        return self.result is None or self.result.startswith((_FAILED, GIVEN_AGAIN))
+        return self.result is None or self.result.startswith(_FAILED)
 
     def is_again(self, order: AuditEntry) -> bool:
         """Whether `order` is this one, given again by the same person without a key, because it is not known."""
@@ -272,7 +269,6 @@ class AuditedStore:
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         """Write, with the entry."""
         answers = list[WriteResult]()
-        bulk = replace(bulk, entry=self.entry.puts()[0], stops=self.entry.action in STOPS)
         try:
             # Each part may be refused alone: what is stored once goes with the first one that is not.
             while self._is_first and len(answers) < len(bulk.writes):
@@ -358,7 +354,7 @@ class AuditedStore:
         An entry from which a person was erased since stays as it is.
         """
         try:
-            bulk = BulkWrite(writes=(self._finished(result),), stops=self.entry.action in STOPS)
+            bulk = BulkWrite(writes=(self._finished(result),))
             await self._store.write(bulk, now=self._store.clock.now())
         except StoreError as error:
             _log.warning("the result of an action was not stored", action=self.entry.action, error=str(error))

@@ -24,13 +24,12 @@ from voiceflow_worker.core.ports.controls import (
     gate_from,
     gate_member,
     gate_put,
-    is_closed,
     member_of,
     not_cancelled,
     orders_in,
 )
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Order, Put, Record, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Record, Result, Same, Write
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
@@ -54,13 +53,10 @@ def write_of_order(
     conditions = [Same(GATES, ordered.queue, None if standing is None else standing.value, member_of(ordered))]
     if gate.state is not GateState.CANCELLED and gate.scope is GateScope.BATCH:
         conditions.append(not_cancelled(gate.queue, gate.name))
-    about = (f"gate {gate.queue}{member_of(gate)}",)
-    if gate is was and standing is not None:
-        stands = Put(GATES, standing.group, standing.value, standing.ends_at, member=standing.member)
-        found = (Order(about=about, queue=gate.queue, puts=(stands,)),) if is_closed(standing) else ()
-        return gate, Write(conditions=tuple(conditions), orders=found)
+    if gate is was:
+        return gate, Write(conditions=tuple(conditions))
     put = gate_put(gate, token=token, before=before)
-    puts, opens = [put, queue_put(gate.queue)], gate.state is GateState.OPEN
+    puts = [put, queue_put(gate.queue)]
     if gate.state is GateState.CANCELLED:
         puts.append(cancelled_put(gate, token=token))
     return gate, Write(
@@ -68,7 +64,6 @@ def write_of_order(
         puts=tuple(puts),
         drops=tuple(drops),
         wakes=ordered.queue,
-        orders=(Order(about=about, queue=gate.queue, starts=opens, puts=() if opens else (put,)),),
     )
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from voiceflow_worker.core.base.reading import calls_of_start, due_count
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
-from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Drop, Order, Result, Same, Write
+from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Drop, Result, Same, Write
 from voiceflow_worker.core.settling.changes import ROUNDS, Changes
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.model.copying import replace
@@ -72,8 +72,7 @@ def ending(starts: Collection[Gate], *, queue: str) -> Write:
     """The end of imports, under the condition that each of their records exists. Their calls may be leased then."""
     records = tuple(record_of(each) for each in starts)
     drops = tuple(Drop(each.namespace, each.group, each.value, each.member) for each in records)
-    order = Order(queue=queue, drops=drops, same=records)
-    return Write(conditions=records, drops=drops, wakes=queue, orders=(order,))
+    return Write(conditions=records, drops=drops, wakes=queue)
 
 
 async def end_imports(store: Store, queue: str, starts: Collection[Gate]) -> bool:
@@ -106,7 +105,7 @@ async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, r
     for start in starts:
         at = store.clock.now()
         left = replace(start, reason=reason, since=at)  # so that the import itself finds that its record is gone
-        if not await _stage(store, queue, [left], same=(record_of(start),)):
+        if not await _stage(store, [left], same=(record_of(start),)):
             continue  # it has ended, or somebody else discards it
         cancel = partial(lifecycle.cancel, at=at, reason=reason, policy=policy, kind=ReasonKind.REMOVED)
         for _ in range(ROUNDS):  # a call that somebody else has changed meanwhile is looked at again
@@ -121,9 +120,9 @@ async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, r
     return ended
 
 
-async def _stage(store: Store, queue: str, starts: Sequence[Gate], *, same: tuple[Same, ...] = ()) -> bool:
+async def _stage(store: Store, starts: Sequence[Gate], *, same: tuple[Same, ...] = ()) -> bool:
     """Store the records of these imports in one write; False if something is not the `same` any more."""
     puts = tuple(map(start_put, starts))
-    write = Write(conditions=same, puts=puts, orders=(Order(queue=queue, puts=puts, same=same),))
+    write = Write(conditions=same, puts=puts)
     (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
     return answer.result is Result.DONE

@@ -23,7 +23,7 @@ from voiceflow_worker.core.base.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
-from voiceflow_worker.core.orders import give_orders_again
+from voiceflow_worker.core.orders import put_opt_outs_back
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, Limits, gate_member, limits_from
 from voiceflow_worker.core.ports.outside import ORDERS, JournalEntries, LocalJournal, LocalJournalState
@@ -86,8 +86,8 @@ ENTRY_COUNTS = 0.6
 are apart under most rates."""
 NOTED_EVERY = 1.0
 """The age in seconds of what a worker notes of other senders, at most."""
-LEAST_KEPT = timedelta(days=7)
-"""Journal files are kept as long as the data of ended jobs, and at least this long."""
+FILES_KEPT = timedelta(days=8)
+"""How long after its last line a journal file is deleted."""
 
 
 HISTORIES = "history"
@@ -203,7 +203,7 @@ class RollbackGuard:
         for file in (*files, *await self._journal_files.files(ORDERS)):
             if file.problem:
                 await self._hold_for_unreadable(file)
-        before = self._clock.now() - max(self._policy.retention, LEAST_KEPT)
+        before = self._clock.now() - FILES_KEPT
         await self._journal_files.prune(self._queue, before=before)
         await self._compare()
         try:
@@ -466,9 +466,9 @@ class RollbackGuard:
     async def _add_since_when(self) -> None:
         """Add to the reason of a hold since when writes may be missing, as far as the files of this host show.
 
-        What was stored before a POST that the store still has, is there. The orders of this host are given again.
+        What was stored before a POST that the store still has, is there. The opt-outs of this host are put back.
         """
-        await give_orders_again(self._store)
+        await put_opt_outs_back(self._store)
         elsewhere, reasons, has_calls, stored = set[str](), list[str](), False, list[datetime]()
         unreadable = list[str]()
         for each in await self._compared():

@@ -10,7 +10,7 @@ from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.controls import LIMITS, limits_from, limits_put
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Order, Put, Record, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Record, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 
 NAMESPACE = "set-rate"
@@ -54,7 +54,6 @@ class SetRate:
         self._store = store
         self._queue = queue
         self._rates = json_records(store, NAMESPACE, _Rate)
-        self._about = (f"rate {queue}",)
 
     async def state(self) -> str:
         """The state, as a short text that changes with each change of the rate; empty for nothing."""
@@ -71,26 +70,11 @@ class SetRate:
             if before is None:
                 before = _Rate(own=kept.rate, has_own=found[1] is not None and not kept.are_unreadable)
             ordered = self._put(replace(before, rate=rate, token=new_revision()))
-            order = Order(about=self._about, queue=self._queue, puts=(ordered,))
             # Of limits that cannot be read, nothing can be kept: the next worker that starts sets the others.
             limits = Limits(rate=rate) if kept.are_unreadable else replace(kept, rate=rate)
             write = self._limits_write(limits, found[1], *self._as_found(*found))
-            if await self._write(replace(write, puts=(ordered, *write.puts), orders=(order,))):
+            if await self._write(replace(write, puts=(ordered, *write.puts))):
                 return limits
-
-    async def lower_again(self, text: str) -> bool:
-        """Set the rate of a lost order again, as its record had it, if it is below the one that stands.
-
-        Returns False if it is above that.
-        """
-        ordered, (_, current) = self._rates.read({self._queue: text})[self._queue], await self._current()
-        stands = limits_from(current).rate
-        if ordered is None or ordered.rate is None:
-            return ordered is not None and stands is None
-        if stands is not None and ordered.rate > stands:
-            return False
-        await self.put(ordered.rate)
-        return True
 
     async def begin(self, own: Limits) -> tuple[Limits | None, Limits]:
         """Set the limits of a worker that starts, with the rate that a person set, if there is one.
@@ -112,7 +96,6 @@ class SetRate:
 
         Running workers take the rate of the settings of the worker that started last.
         """
-        order = Order(about=self._about, queue=self._queue, starts=True)
         while True:
             found = await self._checked(check)
             limits, before = limits_from(found[1]), self._read(found[0])
@@ -120,7 +103,7 @@ class SetRate:
                 limits = replace(limits, rate=before.own)
             write = self._limits_write(limits, found[1], *self._as_found(*found)) if found[1] else Write()
             drops = (Drop(NAMESPACE, self._queue, None),)
-            if await self._write(replace(write, conditions=self._as_found(*found), drops=drops, orders=(order,))):
+            if await self._write(replace(write, conditions=self._as_found(*found), drops=drops)):
                 return found[0] is not None
 
     async def _checked(self, check: CheckRate | None) -> tuple[Record | None, Record | None]:

@@ -16,7 +16,7 @@ from voiceflow_worker.core.base.record_set import json_codec, json_records, repo
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Mode, Order, Put, Record, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Mode, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import aliases, all_aliases, canonical_number, is_e164, phone_identity
@@ -221,8 +221,7 @@ class SuppressedNumbers:
             if mine:
                 # An entry that has been replaced meanwhile has another value, and stays.
                 drops = tuple(Drop(NAMESPACE, record.group, record.value) for record in mine)
-                order = Order(alone=True, starts=True, about=tuple(record.group for record in mine))
-                await self._store.write(BulkWrite(writes=(Write(drops=drops, orders=(order,)),)), now=now)
+                await self._store.write(BulkWrite(writes=(Write(drops=drops),)), now=now)
                 left = (await self._store.records({NAMESPACE: [each.group for each in mine]}, now=now))[NAMESPACE]
                 stays = {record.group for record in left}
                 gone += [record.group for record in mine if record.group not in stays]
@@ -298,8 +297,7 @@ class SuppressedNumbers:
         """Store each entry that lasts longer than the number's present entry; returns the entries then on the list."""
         token, numbers = new_revision(), [each.number for each in wanted]
         puts = [put for each in wanted for put in entry_puts(each, token=token)]
-        orders = tuple(opt_out(each, token=token) for each in wanted)
-        write = Write(conditions=conditions, puts=tuple(puts), orders=orders)
+        write = Write(conditions=conditions, puts=tuple(puts))
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=now)
         if answer.result is Result.NOT_FREE:
             raise ChangedSinceError(f"{', '.join(numbers)[:200]}: the suppression list has changed; check it again")
@@ -359,13 +357,6 @@ def entry_puts(entry: Suppression, *, token: str) -> tuple[Put, Put]:
     )
 
 
-def opt_out(entry: Suppression, *, token: str) -> Order:
-    """The order to put a number on the list, for the local journal. A later one of another host stays the last one."""
-    listed, ordered = entry_puts(entry, token=token)
-    last = Put(ORDERED, ordered.group, ordered.value, ordered.ends_at, Mode.LONGER)
-    return Order(alone=True, about=(entry.number,), puts=(listed, last))
-
-
 def _state_of(stored: Mapping[tuple[str, str], str]) -> str:
     """A digest of the entries; empty if there are none."""
     if not any(namespace == NAMESPACE for namespace, _ in stored):
@@ -385,8 +376,7 @@ def _conditions(numbers: Iterable[str], stored: Mapping[tuple[str, str], str]) -
 def _removal(numbers: Sequence[str], stored: Mapping[tuple[str, str], str]) -> Write:
     """The removal of the entries of these numbers, if unchanged."""
     drops = [Drop(namespace, number, text) for (namespace, number), text in stored.items() if number in numbers]
-    order = Order(alone=True, starts=True, about=tuple(numbers))
-    return Write(conditions=_conditions(numbers, stored), drops=tuple(drops), orders=(order,) if drops else ())
+    return Write(conditions=_conditions(numbers, stored), drops=tuple(drops))
 
 
 def entry_of(record: Record) -> Suppression:

@@ -24,10 +24,9 @@ from typing import TypeVar
 
 from voiceflow_worker.core.base.identity import batch_puts, new_revision, queue_put
 from voiceflow_worker.core.base.keys import KEYS, changed_key_drops, changed_key_put, key_group
-from voiceflow_worker.core.ports.controls import cancelled_put, gate_put, gates_open, member_of, not_cancelled
+from voiceflow_worker.core.ports.controls import cancelled_put, gate_put, gates_open, not_cancelled
 from voiceflow_worker.core.ports.store import (
     AtMost,
-    Cancelling,
     Condition,
     Delete,
     Drop,
@@ -36,7 +35,6 @@ from voiceflow_worker.core.ports.store import (
     EventKind,
     Insert,
     Mode,
-    Order,
     Put,
     Record,
     Replace,
@@ -46,11 +44,11 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import Suppression, entry_puts, listed_groups, number_digest, opt_out
+from voiceflow_worker.core.suppression import Suppression, entry_puts, listed_groups, number_digest
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import edits, lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.job import ON_THE_WAY, Job, JobState, NoteKind, Post
+from voiceflow_worker.model.jobs.job import ON_THE_WAY, Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import aliases, all_aliases, canonical_number
 from voiceflow_worker.model.reports.status import OPT_OUTS
@@ -133,12 +131,10 @@ def _acknowledged(job: Job, post: Post) -> Gate | None:
     return Gate.of(job.queue, job.batch_id, GateState.CANCELLED, since=press.at, until=None, reason=reason)
 
 
-def _cancel_of(gate: Gate, post: Post) -> tuple[tuple[Put, ...], Order]:
-    """Return the records and the order of a cancel by key. Of two such cancels, the first names the reason."""
+def _cancel_of(gate: Gate, post: Post) -> tuple[Put, Put]:
+    """Return the records of a cancel by key. Of two such cancels, the first names the reason."""
     put = gate_put(gate, token=post.client_request_id)
-    kept = replace(cancelled_put(gate, token=post.client_request_id), mode=Mode.KEEP)
-    about = f"gate {gate.queue}{member_of(gate)}"
-    return (put, kept), Order(alone=True, about=(about,), queue=gate.queue, puts=(put, kept))
+    return put, replace(cancelled_put(gate, token=post.client_request_id), mode=Mode.KEEP)
 
 
 def writer_put(writer: str, number: int, *, at: datetime) -> Put:
@@ -157,18 +153,14 @@ def settled(
     """
     puts: list[Put] = []
     drops: list[Drop] = []
-    orders: list[Order] = []
     for was, post in _changed_posts(old, new):
         if post.session_id is not None and (was is None or was.session_id != post.session_id):
             puts.append(Put(SESSION, post.session_id, post.client_request_id, at + SESSION_KEPT))
         if _opted_out(new, post) and not (was is not None and _opted_out(old, was)):
             entry, token = _opted_out_entry(new, post, at)
             puts += entry_puts(entry, token=token)
-            orders.append(opt_out(entry, token=token))
         if (gate := _acknowledged(new, post)) is not None and (was is None or _acknowledged(old, was) is None):
-            cancelling, order = _cancel_of(gate, post)
-            puts += cancelling
-            orders.append(order)
+            puts += _cancel_of(gate, post)
         if post.outcome is not None:
             bridged = locked_groups(post.bridged, store_id=store_id)
             drops += [Drop(BRIDGE, number, None, post.client_request_id) for number in bridged]
@@ -180,26 +172,7 @@ def settled(
         owner = new.request_id(new.post_count)
         numbers = locked_groups(new.parties, store_id=store_id)
         drops += [Drop(namespace, number, owner) for namespace in (NUMBER, SECOND_PARTY) for number in numbers]
-    return changed(old, new, at=at, conditions=conditions, puts=puts, drops=drops, orders=orders)
-
-
-def in_force(job: Job, *, at: datetime) -> tuple[Order, ...]:
-    """Return the orders on this job and in its calls (opt-outs, cancels) that stand, for those who repeat them."""
-    entries = [_opted_out_entry(job, post, at) for post in job.posts if _opted_out(job, post)]
-    cancels = [_cancel_of(gate, post)[1] for post in job.posts if (gate := _acknowledged(job, post)) is not None]
-    return (*(opt_out(entry, token=token) for entry, token in entries), *cancels, *_orders_on(job))
-
-
-def _orders_on(job: Job, was: Job | None = None) -> tuple[Order, ...]:
-    """The order that has ended this job, or has brought it back into the queue."""
-    if job.state is JobState.QUEUED and was is not None and (was.state.is_final or was.state is JobState.IN_DOUBT):
-        return (Order(about=(job.id,), queue=job.queue, starts=True),)
-    if not (job.state.is_final and job.notes and job.notes[-1].kind is NoteKind.CANCELLED):
-        return ()
-    cancels = Cancelling(
-        job=job.id, post_count=job.post_count, reason=job.reason or "", kind=job.reason_kind, due_at=job.due_at
-    )  # fmt: skip
-    return (Order(about=(job.id,), queue=job.queue, cancels=cancels),)
+    return changed(old, new, at=at, conditions=conditions, puts=puts, drops=drops)
 
 
 def bridge(
@@ -338,7 +311,6 @@ def all_or_none(parts: Sequence[Write]) -> Write:
         puts=_each_once([part.puts for part in parts if part.puts]),
         drops=tuple(drop for part in parts for drop in part.drops),
         events=tuple(event for part in parts for event in part.events),
-        orders=tuple(order for part in parts for order in part.orders),
         wakes=next((part.wakes for part in parts if part.wakes is not None), None),
     )
 
@@ -355,13 +327,7 @@ def deleted(job: Job, *, keep_key_until: datetime) -> Write:
 
 
 ERASED_CALLS = "erased-call"
-"""Namespace of the ids of erased calls, and of the digests of erased numbers (`suppression.erased_group`), by the time
-of their erasure. They end with the last journal file that names them."""
-
-
-def erased_call_put(erased: str, *, of: str, at: datetime, keep_for: timedelta) -> Put:
-    """The record of an erased call, or of the digest of a number, which is that `of` its person."""
-    return Put(ERASED_CALLS, f"{at.timestamp():017.6f} {erased}", of, at + keep_for)
+"""Namespace of the ids of erased calls, by which an erasure that was cut goes on."""
 
 
 def restored(job: Job, *, at: datetime, policy: CallPolicy, store_id: str) -> Write:
@@ -390,7 +356,6 @@ def changed(
     conditions: Iterable[Condition] = (),
     puts: Iterable[Put] = (),
     drops: Iterable[Drop] = (),
-    orders: Iterable[Order] = (),
 ) -> tuple[Job, Write]:
     """The job with a new revision, and the write that replaces the old one, with its events and counters."""
     new = replace(new, revision=new_revision())
@@ -408,7 +373,6 @@ def changed(
             for kind, post in _news(old, new)
         ),
         wakes=new.queue if new.state is JobState.QUEUED else None,
-        orders=(*orders, *_orders_on(new, old)),
     )
 
 

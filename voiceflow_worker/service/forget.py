@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,10 +24,9 @@ from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, Interface, login_na
 from voiceflow_worker.core.base.identity import QueueNames, new_revision
 from voiceflow_worker.core.base.keys import KEYS, key_group
 from voiceflow_worker.core.base.reading import find_pages, get_jobs
-from voiceflow_worker.core.base.record_set import record_pages
+from voiceflow_worker.core.base.record_set import record_pages, text_records
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import journal_of
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.store import (
     AtMost,
@@ -36,7 +35,6 @@ from voiceflow_worker.core.ports.store import (
     Drop,
     Key,
     Mode,
-    Order,
     Put,
     Record,
     Result,
@@ -45,13 +43,11 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.progress import FAILURES, INCOMING, STATES
-from voiceflow_worker.core.retention import Erasures
-from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.changes import EARLY, PRESSES, SESSIONS, Changes
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import ORDERED, WAS_ERASED, Suppression, entry_text, erased_group
-from voiceflow_worker.core.writes import TOMBSTONES, erased_call_put
+from voiceflow_worker.core.writes import ERASED_CALLS, TOMBSTONES
 from voiceflow_worker.errors import JobNotFoundError, SettingsError, StoreError, TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.values import is_list, is_object
@@ -83,7 +79,7 @@ _OF_SESSION = (SESSIONS, EARLY, STATES, FAILURES, PRESSES)
 """The namespaces whose groups are sessions."""
 GOES = (
     "their calls in every queue, with numbers, texts, data, outcomes, key presses; the rows "
-    "of campaign files with them; outcomes that were not delivered; early summaries; lines of journal files; uploads; "
+    "of campaign files with them; outcomes that were not delivered; early summaries; uploads; "
     "what the audit log says of them"
 )
 STAYS = (
@@ -93,12 +89,8 @@ STAYS = (
 )
 NOT_OURS = (
     "backups of the store, older copies of its files and its server's write-ahead log, reports and files that somebody "
-    "has, what was sent to a webhook, and 8x8's own log: look there too"
-)
-
-ELSEWHERE = (
-    "running workers and receivers erase the person from their journal files within a minute; a host where none runs, "
-    "when the next one starts"
+    "has, what was sent to a webhook, and 8x8's own log: look there too. The journal files of the hosts that sent or "
+    "ordered something have lines with the number until they are deleted, eight days after their last line"
 )
 
 
@@ -189,7 +181,7 @@ class Forget(OperatorAction):
             why = str(error).replace("Nothing was changed. ", "")
             error.args = (f"the erasure was interrupted, and may be done in part: {why} Then order it again.",)
             raise
-        notes = (ELSEWHERE, f"not ours: {NOT_OURS}")
+        notes = (f"not ours: {NOT_OURS}",)
         return ActionResult(message=receipt.in_words(), documents=(receipt.as_json(),), notes=notes)
 
     @property
@@ -237,12 +229,6 @@ class Trail:
         """Every spelling of the number, in E.164 form."""
         return aliases(self.number)
 
-    def _named(self, now: datetime, *erased: str) -> tuple[Put, ...]:
-        """The records by which journal files are searched for these ids of calls and for the digest of the number."""
-        digest = erased_group(self.number, store_id=self.store.id)
-        keep_for = max(self.policy.retention, LEAST_KEPT) + timedelta(days=7)
-        return tuple(erased_call_put(each, of=digest, at=now, keep_for=keep_for) for each in (*erased, digest))
-
     async def calls(self) -> list[Job]:
         """All calls of the person, in every queue, by queue and age."""
         await self._prune()  # the names of new queues may be notes until then (`enqueue_in`)
@@ -278,12 +264,9 @@ class Trail:
             await self._erase_call(job)
         opt_out = await self._erase_opt_out()
         # With the calls of an erasure that was cut: nothing else tells which were the person's.
-        erased = await Erasures(self.store).new()
-        self._keys = erased
+        self._keys = {key for key, _ in await text_records(self.store, ERASED_CALLS).all()}
         for namespace in (*_GOES, AUDIT):
             await self._walk(namespace)
-        if (files := journal_of(self.store)) is not None:
-            await files.erase(erased)
         delete_left_over()
         await Uploads(self.store).clear()
         await self._prune()
@@ -326,7 +309,7 @@ class Trail:
         key_until = now + self.policy.key_retention
         puts = [
             Put(TOMBSTONES, job.id, job.batch_id or "", key_until),
-            *self._named(now, job.id),
+            Put(ERASED_CALLS, job.id, "", key_until),
         ]
         groups = (key_group(job.queue, key, store_id=self.store.id) for key in job.keys)
         puts += (Put(KEYS, group, f"{job.id} {job.state.value}", key_until) for group in groups)
@@ -353,14 +336,13 @@ class Trail:
             texts = {(name, record.group): record.value for name, records in found.items() for record in records}
             listed = (await SuppressionList(self.store).entries_of([self.number])).get(self.number)
             if not texts:
-                if not any(self._erased.values()):  # by an erasure before: the opt-out is in the local journal, too
-                    await confirm(self.store, *_opt_out(listed, erased))
+                if not any(self._erased.values()):  # by an erasure before
+                    await confirm(self.store)
                 return listed is not None
-            orders = _opt_out(listed, erased)
-            puts = (*self._named(now), *(put for order in orders for put in order.puts))
+            puts = () if listed is None else (_opt_out(listed, erased),)
             as_read = tuple(Same(*key, texts.get(key)) for key in keys)
             drops = tuple(Drop(*key, text) for key, text in texts.items())
-            write = Write(conditions=as_read, puts=puts, drops=drops, orders=orders)
+            write = Write(conditions=as_read, puts=puts, drops=drops)
             await self.store.write(BulkWrite(writes=(write,)), now=now)
             self._erased["records"] += len(drops)
 
@@ -434,12 +416,10 @@ class Trail:
         return _NumberInTexts(self.number)
 
 
-def _opt_out(entry: Suppression | None, erased: str) -> tuple[Order, ...]:
-    """Return the order that keeps the opt-out of an erased person, under the digest of their number."""
-    if entry is None:
-        return ()
+def _opt_out(entry: Suppression, erased: str) -> Put:
+    """Return the record that keeps the opt-out of an erased person, under the digest of their number."""
     kept = replace(entry, number=erased, reason=WAS_ERASED, job_id=None, file=None)
-    return (Order(puts=(Put(SUPPRESSED, erased, entry_text(kept), entry.until, Mode.LONGER),)),)
+    return Put(SUPPRESSED, erased, entry_text(kept), entry.until, Mode.LONGER)
 
 
 def _value_of(namespace: str, record: Record) -> Any:

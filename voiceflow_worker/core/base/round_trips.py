@@ -13,21 +13,20 @@ import structlog
 
 from voiceflow_worker.core.base.shielding import run_shielded
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.store import BulkWrite, Order, Write, WriteResult
+from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
 
 Item = TypeVar("Item")
 Got = TypeVar("Got")
 
 
-async def confirm(store: Store, *orders: Order) -> None:
+async def confirm(store: Store) -> None:
     """Wait until what was read from the store is durable, as if this had written it: before anybody says yes to it.
 
-    It may come from a write that failed because it could not be confirmed, and a failover would lose it. The `orders`
-    were found in force. Raises StoreError.
+    It may come from a write that failed because it could not be confirmed, and a failover would lose it. Raises
+    StoreError.
     """
-    bulk = BulkWrite(writes=(Write(orders=orders),) if orders else ())
-    await store.write(bulk, now=store.clock.now())
+    await store.write(BulkWrite(writes=()), now=store.clock.now())
 
 
 class _Waiting(Generic[Item, Got]):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from voiceflow_worker.core.ports.store import Order, Put
+from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.verdict import BeforeFirstByte, Verdict
 
@@ -55,32 +55,30 @@ class JournalEntries(NamedTuple):
 
     jobs: Sequence[tuple[int, Job]] = ()
     unsent: Sequence[tuple[int, Job]] = ()
-    orders: Sequence[tuple[int, LocalOrder]] = ()
+    orders: Sequence[tuple[int, OrderLine]] = ()
     cut_at: datetime | None = None
     unread: Sequence[int] = ()
     pages: Sequence[str] = ()
     answers: Sequence[tuple[Job, bytes]] = ()
 
 
-class LocalOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line of an order in the local journal; several may be of one write.
+class OrderLine(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The line of a write that a person has ordered, or that changes the suppression list.
 
-    `store` is the id of the store in which it was given. `entry` is that of the audit log, and `action` its action;
-    empty for what no person has ordered by name. `names` are the digests of the numbers in it, by which an erasure
-    finds it.
+    `store` is the id of the store that took it, `entry` its entry of the audit log, if it has one. `listed` are the
+    entries that it puts on the suppression list, and `unlisted` the groups that it takes off.
     """
 
     at: datetime
     store: str
-    order: Order
-    action: str = ""
     entry: Put | None = None
-    names: tuple[str, ...] = ()
+    listed: tuple[Put, ...] = ()
+    unlisted: tuple[str, ...] = ()
 
 
-JournalLine = Job | LocalOrder
+JournalLine = Job | OrderLine
 """What a line of a local journal keeps: a job whose POST is about to be sent, or an order."""
-JOURNAL_FORMAT = 8
+JOURNAL_FORMAT = 9
 """The format of the files of a local journal. One of another format, or one that is damaged, holds its queue."""
 ORDERS = "_orders"
 """The folder of the orders in a local journal, beside those of the queues. No queue has this name."""
@@ -188,13 +186,6 @@ class LocalJournal(Protocol):
 
     async def prune(self, queue: str, *, before: datetime) -> None:
         """Delete the files of ended workers without a POST since this time, and the oldest if all are too large."""
-        ...
-
-    async def erase(self, job_ids: Collection[str]) -> None:
-        """Erase the entries of these jobs from the files of all queues, and the orders that name them or these digests.
-
-        Files that other processes write are left to them.
-        """
         ...
 
 

@@ -58,7 +58,7 @@ from msgspec import Struct, field
 from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gcra import SendSlot
-from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
 from voiceflow_worker.model.text.printable import checked_text, unstorable_in
 
@@ -287,42 +287,11 @@ class Delete(Struct, frozen=True):
 Change = Insert | Replace | Delete
 
 
-class Cancelling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The cancel of a call, with what it leaves in its record."""
-
-    job: str
-    post_count: int
-    reason: str
-    kind: ReasonKind | None
-    due_at: datetime
-
-
-class Order(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What is ordered, as the local journal keeps it: with what carries it out again (`core.orders`).
-
-    `about` says what it is about: a later order of the same writer about any of these takes it back. A `queue` of None
-    is all queues. What `starts` calls, or lets them ring, is never carried out again; else `puts` and `drops` are
-    stored again if the records of `same` are so, or the call of `cancels` is cancelled. An order counts if a person has
-    given it by name, or if it counts `alone`, such as an opt-out by key.
-    """
-
-    about: tuple[str, ...] = ()
-    queue: str | None = None
-    starts: bool = False
-    alone: bool = False
-    puts: tuple[Put, ...] = ()
-    drops: tuple[Drop, ...] = ()
-    same: tuple[Same, ...] = ()
-    cancels: Cancelling | None = None
-
-
 class Write(Struct, frozen=True, kw_only=True):
     """What is stored together: changes of jobs, records and events.
 
     It changes each job once, and takes each unique key once. `wakes` is a queue whose waiting tasks are woken. A write
     without changes counts as written before if one of its `Same` conditions finds the value that the write puts there.
-    `orders` are those that it carries out, or has found in force: for the local journal (`core.orders`); stores ignore
-    them.
     """
 
     changes: tuple[Change, ...] = ()
@@ -332,7 +301,6 @@ class Write(Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...] = ()
     wakes: str | None = None
     slot: Slot | None = None
-    orders: tuple[Order, ...] = ()
 
 
 class History(Struct, frozen=True):
@@ -360,17 +328,11 @@ class Guard(Struct, frozen=True):
 
 
 class BulkWrite(Struct, frozen=True, kw_only=True):
-    """Writes to write, and the condition of all of them.
-
-    `entry` is that of the audit log for the action of a person to which they belong, for the local journal
-    (`core.orders`), and `stops` says that it stops calls; stores ignore both.
-    """
+    """Writes to write, and the condition of all of them."""
 
     writes: tuple[Write, ...]
     durable: bool = True
     guard: Guard | None = None
-    entry: Put | None = None
-    stops: bool = False
 
 
 class Result(Enum):

@@ -20,7 +20,7 @@ from voiceflow_worker.core.base.round_trips import Batcher, confirm, write_each
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import not_cancelled
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import BulkWrite, Order, Result, Same, Write, WriteResult
+from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write, WriteResult
 from voiceflow_worker.core.progress import digest_of
 from voiceflow_worker.core.suppression import SuppressedNumbers, why_refused
 from voiceflow_worker.errors import (
@@ -210,7 +210,6 @@ class Changes:
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
         stands: dict[int, Changed] = {}
-        found: list[Order] = []
         now = self._store.clock.now()
         for job_id, indexes in todo.items():
             old = bases.get(job_id) or read.get(job_id)
@@ -227,9 +226,8 @@ class Changes:
             else:
                 answers.update(errors)
                 stands.update({index: Changed(old, old) for index in indexes if index not in errors})
-                found += writes.in_force(old, at=now)
-        if stands or found:
-            await confirm(self._store, *found)
+        if stands:
+            await confirm(self._store)
             answers.update(stands)
         if not new_of:
             return again
