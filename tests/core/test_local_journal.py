@@ -995,7 +995,7 @@ async def test_a_folder_that_cannot_be_written_is_reported_with_the_remedy(tmp_p
     (tmp_path / "journals").write_text("in the way")
     async with open_store("memory://") as store:
         worker = Worker(store, ScriptedVoice(), local_journal=JournalFiles(tmp_path / "journals"))
-        with pytest.raises(SettingsError, match="et the state directory"):
+        with pytest.raises(SettingsError, match="set VOICEFLOW_STATE_DIR"):
             await worker.run()
 
 
