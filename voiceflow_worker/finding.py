@@ -37,10 +37,7 @@ class Remedy(StrEnum):
     CHECK_API_KEY = "check the API key", "VOICEFLOW_API_KEY"
     CHECK_BASE_URL = "check the base URL", "VOICEFLOW_BASE_URL"
     CHECK_SUB_ACCOUNT = "check the sub-account id", "VOICEFLOW_SUB_ACCOUNT"
-    DECIDE_STAGED = (
-        "let the calls that the import holds ring, or discard them",
-        "`voiceflow resume --batch ID --staged`, `voiceflow calls cancel --batch ID --staged`",
-    )
+    CANCEL_BATCH = "cancel the batch", "`voiceflow calls cancel --batch ID`"
     FORCE_REDIAL = "force the redial to call again", "--force"
     GIVE_SOURCE = "give a source for all rows", "--source", "source"
     GIVE_TEMPLATE = (

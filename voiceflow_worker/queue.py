@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -366,14 +366,14 @@ class CallQueue:
         times: int = 1,
         at: datetime | None = None,
         dry_run: bool = False,
-        among: Container[str] | None = None,
+        among: Mapping[str, int] | None = None,
     ) -> RedialledBatch:
         """Redial every call of a batch that ended with one of these outcomes, such as `busy,no_answer`.
 
         A call is left out if `redial` would refuse it, if its number is on the suppression list, if a person cancelled
         it, or if people have redialled it as often as `times` allows. Repeating the same order, for example after an
         interruption, redials nobody twice. A dry run only counts. With `at`, calls that ended after it are left
-        out; with `among`, calls with other ids than these.
+        out; with `among`, calls that are not these ids with these newest POSTs.
         Raises `InvalidInputError` for outcomes that cannot be redialled, and for a batch that is cancelled or has no
         calls.
         """

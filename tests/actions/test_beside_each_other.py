@@ -16,7 +16,6 @@ from tests.actions.work import ACTIONS, ANA, VOICE, busy, listed, waiting
 from tests.api.steered import doubtful, held
 from tests.console.signing_in import Form, receiver, signed_in
 from tests.contract.samples import ManualClock
-from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.faulty_store import Dies, FaultyStore, Loss, StoreCall
 from tests.support.flows import flow, number
@@ -34,7 +33,6 @@ from voiceflow_worker import (
 )
 from voiceflow_worker.actions import Operator, OperatorAction
 from voiceflow_worker.actions.calls import CallAction, CancelCall, Redial, Resolve
-from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
 from voiceflow_worker.campaigns.number_file import read_number_file
@@ -71,11 +69,6 @@ async def several_busy(store: Store) -> str:
     return ""
 
 
-async def cut(store: Store) -> str:
-    await cut_import(store, batch="april", say="april")
-    return ""
-
-
 async def imported(store: Store, file: Path) -> str:
     await ImportNumbers(operator=Operator(store, CallPolicy()), found=read_number_file(file)).do()
     return ""
@@ -83,7 +76,7 @@ async def imported(store: Store, file: Path) -> str:
 
 NAMES = (
     "hold", "hold a batch", "resume", "rate", "cancel", "redial", "resolve", "cancel a batch", "redial a batch",
-    "suppress", "unsuppress", "import", "take back", "release", "discard", "forget",
+    "suppress", "unsuppress", "import", "take back", "forget",
 )  # fmt: skip
 
 
@@ -91,8 +84,7 @@ def acts(folder: Path) -> Mapping[str, tuple[Prepare, type[OperatorAction], Mapp
     """Each action: what it needs, its class, and its fields, of which `*` is what was prepared."""
     file = folder / "numbers.csv"
     file.write_text(f"number\n{number(1)}\n{number(2)}\n")
-    march, april = {"queue": "default", "batch": "march"}, {"queue": "default", "batch": "april"}
-    default = {"queue": "default"}
+    march, default = {"queue": "default", "batch": "march"}, {"queue": "default"}
     return {
         "hold": (waiting, Hold, default),
         "hold a batch": (waiting, Hold, march | {"lasts": timedelta(hours=1)}),
@@ -107,8 +99,6 @@ def acts(folder: Path) -> Mapping[str, tuple[Prepare, type[OperatorAction], Mapp
         "unsuppress": (listed, Unsuppress, {"numbers": [ANA]}),
         "import": (waiting, ImportNumbers, {"found": read_number_file(file)}),
         "take back": (partial(imported, file=file), TakeBackFile, {"found": read_number_file(file)}),
-        "release": (cut, ReleaseStaged, april),
-        "discard": (cut, DiscardStaged, april),
         "forget": (busy, Forget, {"number": ANA}),
     }
 
@@ -123,8 +113,7 @@ INTERFACES: Mapping[str, Actor] = {
 
 
 DAILY = {
-    "hold", "rate", "redial", "cancel a batch", "redial a batch", "import", "take back", "release",
-    "forget",
+    "hold", "rate", "redial", "cancel a batch", "redial a batch", "import", "take back", "forget",
 }  # fmt: skip
 """One act of each way to write."""
 EACH = pytest.mark.parametrize(
@@ -178,8 +167,10 @@ async def test_an_act_stands_in_the_log_once_whichever_answer_was_lost(name: str
 
     async def act(store: Store, subject: str) -> object:
         fields = {key: subject if value == "*" else value for key, value in given.items()}
-        made: OperatorAction = kind(operator=Operator(store, CallPolicy()), note="why", **fields)  # type: ignore[call-arg]
-        return await made.by(INTERFACES[on]).do()
+        by = INTERFACES[on]
+        who = Operator(store, CallPolicy(), name=by.name, on=Interface(by.on), login=by.login)
+        made: OperatorAction = kind(operator=who, note="why", **fields)
+        return await made.do()
 
     assert await each_loss(prepare, act, by=INTERFACES[on])
 
@@ -192,8 +183,6 @@ ORDERS: Mapping[str, tuple[Prepare, Callable[[CallQueue, str], Awaitable[object]
     "resume": (held, lambda queue, _: queue.resume()),
     "rate": (waiting, lambda queue, _: queue.set_rate(3.0)),
     "cancel a batch": (several, lambda queue, _: queue.cancel_batch("march", reason="why")),
-    "release": (cut, lambda queue, _: queue.release_staged("april")),
-    "discard": (cut, lambda queue, _: queue.discard_staged("april")),
 }
 
 
@@ -259,7 +248,7 @@ async def test_a_write_of_an_order_that_is_repeated_late_is_recognised(
         fields = {key: subject if value == "*" else value for key, value in given.items()}
         who = Operator(Repeating(store, between), CallPolicy(), login="lwei")
         with suppress(VoiceflowError):  # somebody has ordered the opposite meanwhile
-            await kind(operator=who, note="why", **fields).do()  # type: ignore[call-arg]
+            await kind(operator=who, note="why", **fields).do()
         entries = [each for each in await entries_on(store, limit=99) if each.by == "lwei"]
         assert len([each for each in entries if each.note == "why" or name == "forget"]) == 1
         if found is not None:
@@ -359,7 +348,7 @@ BETWEEN = [
     ("cancel a call", "a cancelled batch"), ("redial", "a cancelled batch"), ("redial", "a hold of the batch"),
     ("unsuppress", "an opt-out"),
 ]  # fmt: skip
-EVERYWHERE = ["resume", "hold", "cancel a batch", "redial a batch", "release"]
+EVERYWHERE = ["resume", "hold", "cancel a batch", "redial a batch"]
 
 
 def who(store: Store) -> Operator:
@@ -391,16 +380,16 @@ async def outline(store: Store) -> object:
 
 
 async def asked(store: Store, name: str) -> tuple[Asked, str]:
-    """A store with what an action is about, the action, and the version of its question."""
+    """A store with what an action is about, the action, and the token of its question."""
     call = await ACTIONS[name].prepare(store)
     act = ACTIONS[name].act(who(store), call)
-    return (act, (await act.question()).version), call
+    return (act, (await act.question()).token), call
 
 
-async def done(act: OperatorAction, version: str, store: Store) -> bool:
+async def done(act: OperatorAction, token: str, store: Store) -> bool:
     """Whether the action was carried out."""
     try:
-        await type(act).do(_over(act, store), version)
+        await type(act).do(_over(act, store), token)
     except VoiceflowError:
         return False
     return True
@@ -426,17 +415,17 @@ async def explore(url: Callable[[], str], name: str, other: Act) -> int:
     alone: object = None
     for order in ("first", "last", "alone"):
         async with open_store(url()) as store:
-            (act, version), call = await asked(store, name)
+            (act, token), call = await asked(store, name)
             if order == "first":
-                await done(act, version, store)
+                await done(act, token, store)
             await tried(other, store, call)
             if order == "last":
-                await done(act, version, store)
+                await done(act, token, store)
             allowed.append(await outline(store))
             alone = allowed[-1]
     for place in count(1):
         async with open_store(url()) as store:
-            (act, version), call = await asked(store, name)
+            (act, token), call = await asked(store, name)
             trips = 0
 
             async def between(_: StoreCall, *, store: Store = store, call: str = call, place: int = place) -> None:
@@ -445,7 +434,7 @@ async def explore(url: Callable[[], str], name: str, other: Act) -> int:
                 if trips == place:
                     await tried(other, store, call)
 
-            is_done = await done(act, version, FaultyStore(store, before=between))
+            is_done = await done(act, token, FaultyStore(store, before=between))
             if trips < place:
                 return trips
             found = await outline(store)

@@ -10,14 +10,12 @@ from urllib.parse import quote
 
 from tests.console.signing_in import ended
 from tests.contract.samples import ManualClock
-from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, SessionStatus, Store, SuppressionList
 from voiceflow_worker.actions import Operator, OperatorAction
 from voiceflow_worker.actions.calls import CancelCall, Redial
-from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.campaigns.campaign import Campaign
@@ -62,6 +60,12 @@ async def waiting(store: Store, _: str = "") -> str:
 async def held(store: Store, _: str = "") -> str:
     call = await waiting(store)
     await CallQueue(store).hold(batch_id="march", reason="lunch")
+    return call
+
+
+async def all_held(store: Store) -> str:
+    call = await waiting(store)
+    await CallQueue(store).hold(reason="lunch")
     return call
 
 
@@ -138,15 +142,6 @@ async def one_redial(store: Store, call: str) -> None:
     await CallQueue(store).redial(call)
 
 
-async def staged(store: Store) -> str:
-    await cut_import(store)
-    return ""
-
-
-async def staged_again(store: Store, _: str) -> None:
-    await cut_import(store, calls=4)
-
-
 async def busy(store: Store, _: str = "") -> str:
     return (await ended(store)).id
 
@@ -168,72 +163,54 @@ class Action:
     prepare: Callable[[Store], Awaitable[str]]
     act: Callable[[Operator, str], OperatorAction]
     changes: tuple[Work, ...] = ()
-    shown_changes: tuple[Work, ...] = ()
-    """Changes of what the question shows beside what the action overwrites."""
+    most: tuple[Work, ...] = ()
+    """Changes with which other phones would ring than it showed: also refused, though not by the write itself."""
+    beside: tuple[Work, ...] = ()
+    """Changes of what the question shows beside what the action overwrites: it is carried out all the same."""
     page: str = ""
     """The page of its form, without /ui/act/."""
-    typed: Mapping[str, str] | None = None
-    ordered: tuple[str, str, Mapping[str, Any] | None] = ("", "", None)
-    """The method, path and body with which a program orders it."""
 
 
 MARCH: Mapping[str, Any] = {"queue": "default", "batch": "march"}
-NUMBER = f"/v1/suppression/{ANA}"
-BATCH, QUEUE, CALL = "/v1/batches/march", "/v1/queues/default", "/v1/calls/{call}"
 ACTIONS: Mapping[str, Action] = {
     "unsuppress": Action(
         prepare=called_and_listed, act=lambda who, _: Unsuppress(operator=who, numbers=[ANA]),
-        changes=(put_back, opts_out, listed),
-        page=f"unsuppress?number={quote(ANA)}", ordered=("DELETE", NUMBER, None),
+        changes=(put_back, opts_out, listed), page=f"unsuppress?number={quote(ANA)}",
     ),
     "suppress": Action(
-        prepare=listed, act=lambda who, _: Suppress(operator=who, numbers=[ANA]), changes=(put_back, listed),
-        ordered=("PUT", NUMBER, {}),
+        prepare=listed, act=lambda who, _: Suppress(operator=who, numbers=[ANA]), beside=(put_back, listed),
     ),
     "hold": Action(
         prepare=waiting, act=lambda who, _: Hold(operator=who, **MARCH), changes=(hold, hold_and_resume, cancel_batch),
-        page="hold?queue=default&batch=march", ordered=("POST", f"{BATCH}/hold", {}),
+        beside=(one_more,), page="hold?queue=default&batch=march",
     ),
     "hold a queue": Action(
-        prepare=waiting, act=lambda who, _: Hold(operator=who, queue="default"),
-        changes=(lambda store, _: CallQueue(store).hold(reason="another"),),
-        page="hold?queue=default", ordered=("POST", f"{QUEUE}/hold", {}),
+        prepare=waiting, act=lambda who, _: Hold(operator=who, queue="default"), changes=(hold_the_queue,),
+        beside=(one_more, set_rate), page="hold?queue=default",
     ),
     "resume": Action(
         prepare=held, act=lambda who, _: Resume(operator=who, **MARCH), changes=(resume_and_hold, hold_again),
-        page="resume?queue=default&batch=march", ordered=("POST", f"{BATCH}/resume", {}),
-        shown_changes=(one_more, cancel_one, hold_the_queue, set_rate),
+        most=(one_more,), beside=(cancel_one, hold_the_queue, set_rate), page="resume?queue=default&batch=march",
     ),
     "resume a queue": Action(
-        prepare=held, act=lambda who, _: Resume(operator=who, queue="default"),
-        shown_changes=(start_a_campaign, hold_the_queue, set_rate, cancel_batch),
-        page="resume?queue=default", ordered=("POST", f"{QUEUE}/resume", {}),
+        prepare=all_held, act=lambda who, _: Resume(operator=who, queue="default"), changes=(hold_the_queue,),
+        most=(start_a_campaign,), beside=(set_rate, cancel_batch), page="resume?queue=default",
     ),
     "cancel a batch": Action(
         prepare=waiting, act=lambda who, _: CancelBatch(operator=who, **MARCH), changes=(hold, hold_and_resume),
-        page="cancel-batch?queue=default&batch=march", ordered=("POST", f"{BATCH}/cancel", {}),
-        shown_changes=(one_more, cancel_one),
+        beside=(one_more, cancel_one), page="cancel-batch?queue=default&batch=march",
     ),
     "redial a batch": Action(
         prepare=busy_and_listed, act=lambda who, _: RedialBatch(operator=who, outcomes=["busy"], **MARCH),
-        shown_changes=(is_off_the_list, one_redial, one_more, hold),
+        most=(is_off_the_list,), beside=(one_redial, one_more, hold),
         page="redial-batch?queue=default&batch=march&outcome=busy",
     ),
-    "release": Action(
-        prepare=staged, act=lambda who, _: ReleaseStaged(operator=who, **MARCH),
-        shown_changes=(staged_again, one_more, hold), page="release-staged?queue=default&batch=march",
-    ),
-    "discard": Action(
-        prepare=staged, act=lambda who, _: DiscardStaged(operator=who, **MARCH),
-        shown_changes=(staged_again,), page="discard-staged?queue=default&batch=march",
-    ),
     "forget": Action(
-        prepare=waiting, act=lambda who, _: Forget(operator=who, number=ANA), shown_changes=(waiting,),
-        ordered=("DELETE", f"/v1/people/{ANA}", None),
+        prepare=waiting, act=lambda who, _: Forget(operator=who, number=ANA), most=(waiting,),
     ),
     "rate": Action(
         prepare=rated, act=lambda who, _: Rate(operator=who, queue="default", rate=9),
-        changes=(set_rate, set_the_same_rate, reset_rate), ordered=("PUT", f"{QUEUE}/rate", {"rate": 9}),
+        changes=(set_rate, set_the_same_rate, reset_rate), beside=(one_more,),
     ),
     "reset the rate": Action(
         prepare=rated, act=lambda who, _: Rate(operator=who, queue="default", resets=True),
@@ -241,12 +218,11 @@ ACTIONS: Mapping[str, Action] = {
     ),
     "cancel a call": Action(
         prepare=waiting, act=lambda who, call: CancelCall(operator=who, call=call), changes=(cancel_and_redial,),
-        page="cancel-call?call={call}", ordered=("POST", f"{CALL}/cancel", {}),
+        beside=(hold,), page="cancel-call?call={call}",
     ),
     "redial": Action(
         prepare=busy, act=lambda who, call: Redial(operator=who, call=call), changes=(redial_and_cancel,),
-        shown_changes=(listed, hold, hold_the_queue),
-        page="redial?call={call}", ordered=("POST", f"{CALL}/redial", {}),
+        beside=(listed, hold, hold_the_queue), page="redial?call={call}",
     ),
 }  # fmt: skip
 CAMPAIGN: Mapping[str, Any] = {

@@ -271,25 +271,24 @@ async def test_calls_are_found_by_batch_state_and_number(client: Client) -> None
         assert len(answer.json()["calls"]) == count, query
 
 
-async def test_a_call_is_redialled_once_under_its_key(memory: Store, client: Client) -> None:
+async def test_a_call_is_redialled_once_after_its_newest_attempt(memory: Store, client: Client) -> None:
     calls = Calls(memory)
     job = await calls.ended(SessionStatus.BUSY)
-    path, key = f"/v1/calls/{job.id}/redial", {"Idempotency-Key": "again-1"}
+    path = f"/v1/calls/{job.id}/redial"
     assert (await client.get(f"/v1/calls/{job.id}")).json()["due_at"] is None, "it has ended"
-    assert (await client.post(path)).status_code == 400, "what can ring needs a key"
-    first = await client.post(path, json={"note": "she asked for it"}, headers=key)
-    assert (first.status_code, first.json()["state"]) == (200, "queued")
-    assert first.json()["due_at"] is not None
-    assert (await client.post(path, headers={"Idempotency-Key": "again-2"})).status_code == 409, "it waits already"
+    for wrong in ({}, {"post": "1"}, {"post": -1}):
+        assert (await client.post(path, json=wrong)).status_code == 422, "a repeat would ring again"
+    for _ in range(2):  # a lost answer
+        first = await client.post(path, json={"post": 1, "note": "she asked for it"})
+        assert (first.status_code, first.json()["state"]) == (200, "queued")
     [sent] = await calls.engine.send()
     await calls.end(sent)
-    again = await client.post(path, json={"note": "she asked for it"}, headers=key)
-    assert (again.status_code, again.json()["state"]) == (200, "completed"), "nobody rings for an old key"
+    again = await client.post(path, json={"post": 1})
+    assert (again.status_code, "POST 2 is now the newest" in again.json()["detail"]) == (409, True)
     assert await calls.engine.send() == []
-    refused = await client.post(path, headers={"Idempotency-Key": "again-3"})
+    refused = await client.post(path, json={"post": 2})
     assert (refused.status_code, findings_of(refused)[0]["code"]) == (409, "wrong_state")
-    forced = await client.post(path, json={"force": True}, headers={"Idempotency-Key": "again-3"})
-    assert forced.json()["state"] == "queued"
+    assert (await client.post(path, json={"post": 2, "force": True})).json()["state"] == "queued"
     entries = [each.action for each in await entries_on(memory, call=job.id)]
     assert entries.count("redial") == 2
 
@@ -340,16 +339,19 @@ async def test_a_wait_ends_after_its_time_and_when_the_server_stops(client: Clie
 
 
 async def test_what_an_action_on_a_call_refuses_is_a_problem(memory: Store, client: Client) -> None:
-    engine, key = Engine(memory, ScriptedVoice(answers=[unknown()])), {"Idempotency-Key": "a"}
+    engine = Engine(memory, ScriptedVoice(answers=[unknown()]))
     doubt = await engine.enqueue("+6587654321")
     await engine.send()
     path = f"/v1/calls/{doubt.id}/resolve"
-    for wrong in ({}, {"placed": True}, {"placed": "yes", "note": "x"}, {"placed": True, "note": ""}):
-        assert (await client.post(path, json=wrong, headers=key)).status_code == 422
-    early = await client.post(path, json={"placed": False, "note": "asked"}, headers=key)
-    assert early.status_code == 409, "8x8 may still place it"
+    decided = {"placed": True, "note": "asked", "post": 1}
+    for wrong in ({"placed": "yes"}, {"note": ""}, {"note": None}, {"post": None}):
+        assert (await client.post(path, json=decided | wrong)).status_code == 422
+    assert (await client.post(path, json={"placed": False, "note": "asked", "post": 1})).status_code == 409, "too early"
+    assert (await client.post(path, json=decided | {"post": 2})).status_code == 409, "it has no such attempt"
     assert (await client.post(f"/v1/calls/{doubt.id}/cancel")).status_code == 409
     assert (await client.post("/v1/calls/default.nope/cancel")).status_code == 404
+    for _ in range(2):  # a lost answer
+        assert (await client.post(path, json=decided)).json()["state"] == "accepted"
     made = (await call(client)).json()["id"]
     gone = [await client.post(f"/v1/calls/{made}/cancel", json={"note": "it is off"}) for _ in "ab"]  # a lost answer
     assert [(each.status_code, each.json()["reason"]) for each in gone] == [(200, "it is off (by api)")] * 2

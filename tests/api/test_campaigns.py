@@ -276,7 +276,7 @@ async def test_a_campaign_for_a_cancelled_batch_leaves_its_key_free(client: Clie
     await client.post("/v1/batches/visits/cancel")
     other = {**CAMPAIGN, "say": "Good morning {{name}}."}
     refused = await start(client, {**other, "batch": "visits"}, key="second")
-    assert (refused.status_code, "use another batch" in refused.text) == (422, True)
+    assert (refused.status_code, "was cancelled" in refused.text) == (422, True)
     assert (await start(client, {**other, "batch": "visits-2"}, key="second")).status_code == 201
 
 
@@ -319,24 +319,26 @@ async def test_a_batch_is_shown_held_resumed_and_cancelled(memory: Store, client
     assert (held.status_code, held.json()["state"], "a typo" in held.json()["reason"]) == (200, "held", True)
     assert (await client.get("/v1/batches/march")).json()["hold"]["name"] == "march"
     assert (await client.post("/v1/batches/march/hold", json={"for": "soon"})).status_code == 422
-    assert (await client.post("/v1/batches/march/resume")).json()["state"] == "open"
+    order = {"since": held.json()["since"], "most": 2}
+    assert (await client.post("/v1/batches/march/resume", json=order)).json()["state"] == "open"
     assert (await client.post("/v1/batches/march/cancel")).json() == {"batch_id": "march", "cancelled": 2}
     shown = (await client.get("/v1/batches/march?wait=5")).json()
     assert (shown["ended"], shown["states"]["cancelled"], shown["outcomes"]) == (True, 2, {})
     report = (await client.get("/v1/batches/march/report")).json()
     assert report == json.loads(json.dumps((await CallQueue(memory).report("march")).as_json()))
-    assert (await client.post("/v1/batches/march/resume")).status_code == 200
+    assert (await client.post("/v1/batches/march/resume", json=order)).status_code == 409, "it is cancelled"
     for path in ("", "/report", "/hold", "/resume", "/cancel"):
         method = "GET" if path in {"", "/report"} else "POST"
-        answer = await client.request(method, f"/v1/batches/april{path}")
+        body = order if path == "/resume" else None
+        answer = await client.request(method, f"/v1/batches/april{path}", json=body)
         assert (answer.status_code, "has no calls" in answer.text) == (404, True), path
 
 
 async def test_staged_calls_do_not_ring_when_their_batch_is_resumed(memory: Store, client: Client) -> None:
     await cut_import(memory, 3)
     assert (await client.get("/v1/batches/march")).json()["staged"] == 3
-    assert (await client.post("/v1/batches/march/resume")).json()["state"] == "open"
-    assert (await client.post("/v1/batches/march/resume", json={"staged": True})).status_code == 422
+    order = {"since": "2026-01-01T00:00:00Z", "most": 9}
+    assert (await client.post("/v1/batches/march/resume", json=order)).json()["state"] == "open"
     assert (await client.get("/v1/batches/march")).json()["staged"] == 3
     assert (await client.post("/v1/batches/march/cancel")).json() == {"batch_id": "march", "cancelled": 3}
     assert (await client.get("/v1/batches/march")).json()["staged"] == 0
@@ -348,7 +350,7 @@ async def test_a_batch_may_have_any_name(client: Client, name: str) -> None:
     assert (await client.get(begun.headers["location"])).json()["batch_id"] == name
     assert (await client.post(f"{begun.headers['location']}/cancel")).json()["cancelled"] == 2
     for broken in ("a%00b", "%ff", "%ED%A0%80", "x" * 3000):
-        assert (await client.post(f"/v1/batches/{broken}/resume")).status_code == 404
+        assert (await client.post(f"/v1/batches/{broken}/cancel")).status_code == 404
 
 
 async def test_a_wait_for_a_batch_ends_with_its_last_call(memory: Store, client: Client) -> None:

@@ -35,7 +35,10 @@ NEEDED: Json = {
     "/v1/calls": CALL,
     "/v1/campaigns": {"rows": [{"destination": "+6587654321"}], "say": "Hello.", "batch": "april"},
     "/v1/escalations": {"say": "Wake up.", "numbers": ["+6587654321"]},
-    "/v1/calls/{id}/resolve": {"note": "seen", "placed": True},
+    "/v1/calls/{id}/redial": {"post": 0},
+    "/v1/calls/{id}/resolve": {"note": "seen", "placed": True, "post": 1},
+    "/v1/batches/{id}/resume": {"since": "2030-01-01T00:00:00Z", "most": 1},
+    "/v1/queues/{name}/resume": {"since": "2030-01-01T00:00:00Z", "most": 1},
     "/v1/queues/{name}/rate": {"rate": 5},
     "/v1/hooks/alertmanager": {"alerts": [{"status": "firing", "startsAt": "2026-11-26T03:10:00Z"}]},
 }
@@ -124,7 +127,8 @@ async def hold(store: Store, *, every: int) -> None:
                 failed.add(path)
         for name in ("calls", "batches", "suppression", "audit", "queues/default"):
             assert (await client.get(f"/v1/{name}")).status_code == 200, name
-    assert failed == {"/v1/calls/{id}/resolve", "/v1/hooks/alertmanager"}, "by their state"
+    by_state = {"/v1/calls/{id}/resolve", "/v1/hooks/alertmanager", "/v1/suppression/{number}"}
+    assert failed == {*by_state, "/v1/batches/{id}/resume", "/v1/queues/{name}/resume"}
     queue = CallQueue(store)
     assert len(await queue.find(limit=None)) == (await queue.status()).total
     assert (unreadable_here(), (await queue.status()).unreadable.count) == (skipped, 0)
@@ -151,7 +155,10 @@ async def test_every_route_is_in_the_document_under_a_name_of_its_own(client: Cl
         "/v1/calls",
         "/v1/campaigns",
         "/v1/escalations",
+        "/v1/calls/{id}/redial",
         "/v1/calls/{id}/resolve",
+        "/v1/batches/{id}/resume",
+        "/v1/queues/{name}/resume",
         "/v1/hooks/alertmanager",
     }
     names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]

@@ -26,7 +26,18 @@ async def test_a_queue_is_shown_held_resumed_and_paced(memory: Store, client: Cl
     assert held["until"] is not None
     assert "lunch" in held["reason"]
     assert [each["name"] for each in (await client.get("/v1/queues/default")).json()["holds"]] == ["default"]
-    assert (await client.post("/v1/queues/default/resume")).json()["state"] == "open"
+    for number in ("+6587654321", "+6587654322"):
+        await CallQueue(memory).enqueue(flow(number))
+    order = {"since": held["since"], "most": 2}
+    for less, status in (({"since": held["since"]}, 422), ({"most": 2}, 422), ({**order, "most": 1}, 409)):
+        assert (await client.post("/v1/queues/default/resume", json=less)).status_code == status
+    other = await client.post("/v1/queues/default/resume", json={**order, "since": "2026-01-01T00:00:00Z"})
+    assert (other.status_code, "lunch" in other.json()["detail"]) == (409, True)
+    for most in (2, 0):  # a lost answer
+        opened = await client.post("/v1/queues/default/resume", json={**order, "most": most})
+        assert (opened.status_code, opened.json()["state"]) == (200, "open")
+    await client.post("/v1/queues/default/hold", json={"note": "again"})
+    assert (await client.post("/v1/queues/default/resume", json=order)).status_code == 409, "a newer hold stands"
     for given, rate in ((5, 5), ("0.5", 0.5), ("unlimited", None)):
         answer = await client.put("/v1/queues/default/rate", json={"rate": given})
         assert answer.json() == {"queue": "default", "rate": rate, "is_set": True}
@@ -35,19 +46,20 @@ async def test_a_queue_is_shown_held_resumed_and_paced(memory: Store, client: Cl
     assert limits.rate is None
     entries = (await client.get("/v1/audit")).json()["entries"]
     told = [(each["action"], each["on"], each["by"], each["note"]) for each in entries]
-    assert told[-2:] == [("resume", "api", "api", None), ("hold", "api", "api", "lunch")]
+    assert [each[:3] for each in told[-3:]] == [(order, "api", "api") for order in ("hold", "resume", "hold")]
 
 
 async def test_a_queue_that_is_held_for_unread_files_is_resumed_by_who_says_so(memory: Store, client: Client) -> None:
     kinds, way = frozenset({GateKind.UNREAD_FILES}), "/v1/queues/default/resume"
     held = Gate.of("default", None, GateState.HELD, since=memory.clock.now(), reason="2 files", kinds=kinds)
     await order_gate(memory, held)
-    for body in (None, {}, {"unread_files": False}, {"note": "sure"}):
-        refused = await client.post(way, json=body, headers={"Idempotency-Key": "a"} if body is None else {})
+    order = {"since": held.since.isoformat(), "most": 0}
+    for body in ({}, {"unread_files": False}, {"note": "sure"}):
+        refused = await client.post(way, json=order | body)
         assert (refused.status_code, refused.json()["code"]) == (409, "conflict"), refused.text
         assert "in /v1: unread_files" in refused.json()["detail"]
         assert (await client.get("/v1/queues/default")).json()["holds"]
-    resumed = await client.post(way, json={"unread_files": True}, headers={"Idempotency-Key": "a"})
+    resumed = await client.post(way, json={**order, "unread_files": True})
     assert (resumed.status_code, resumed.json().get("state")) == (200, "open"), resumed.text
     assert not (await client.get("/v1/queues/default")).json()["holds"]
 
@@ -56,11 +68,19 @@ async def test_numbers_are_put_on_the_list_and_taken_off(memory: Store, client: 
     put = await client.put("/v1/suppression/+6587654321", json={"note": "asked by mail", "for": "30d"})
     assert (put.status_code, put.json()["number"]) == (200, "+6587654321")
     assert put.json()["until"] is not None
+    since = put.json()["since"]
     assert (await client.put("/v1/suppression/8765%204322?country=SG")).json()["number"] == "+6587654322"
     assert len(await SuppressionList(memory).find("+6587654321", "+6587654322")) == 2
-    gone = {"number": "+6587654321", "removed": True}
-    assert (await client.delete("/v1/suppression/%2B6587654321")).json() == gone
-    assert (await client.delete("/v1/suppression/+6587654321")).json() == {**gone, "removed": False}
+    one = "/v1/suppression/%2B6587654321"
+    for query, status in (({}, 422), ({"since": "soon"}, 422), ({"since": "2026-01-01T00:00:00Z"}, 409)):
+        assert (await client.delete(one, params=query)).status_code == status
+    removed = await client.delete(one, params={"since": since})
+    assert removed.json() == {"number": "+6587654321", "removed": True}
+    assert (await client.delete(one, params={"since": since})).status_code == 204, "a lost answer"
+    await SuppressionList(memory).add("+6587654321", reason="opted out")
+    assert (await client.delete(one, params={"since": since})).status_code == 409, "it came meanwhile"
+    shown = (await client.get(one)).json()
+    assert (await client.delete(one, params={"since": shown["since"]})).status_code == 200
 
 
 WRONG: list[tuple[str, str, dict[str, Any] | None, int]] = [

@@ -18,15 +18,13 @@ from tests.support.faulty_store import Dies, FaultyStore, Loss, StoreCall
 from tests.support.started import report_of
 from tests.support.stores import EVERY
 from voiceflow_worker import CallQueue
-from voiceflow_worker.actions import ActionRefusedError, Operator
-from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.campaigns import plan
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.errors import ChangedSinceError, IntakeError, InvalidInputError, StoreUnavailableError
+from voiceflow_worker.errors import IntakeError, InvalidInputError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import JobState
@@ -163,7 +161,7 @@ async def test_a_start_with_other_people_is_refused_until_a_person_decides_about
 @EACH_STORE
 async def test_a_corrected_text_is_refused_until_the_old_one_is_discarded(store: Store, tmp_path: Path) -> None:
     """Whether it would say `again` or not, wherever the old one was cut; no hold and no resume lets that ring."""
-    queue, operator = CallQueue(store), Operator(store, CallPolicy())
+    queue = CallQueue(store)
     for step, staged in ((6, 4), (7, 5)):
         batch = f"b{staged}"
         await cut(store, step, campaign(tmp_path, batch=batch))
@@ -171,18 +169,15 @@ async def test_a_corrected_text_is_refused_until_the_old_one_is_discarded(store:
         for each in (corrected, replace(corrected, again=True)):
             report = await report_of(each.start(queue))
             assert (report.refused, report.enqueued) == (True, 0)
-            assert any(Remedy.DECIDE_STAGED in found.message for found in report.findings)
+            assert any(Remedy.CANCEL_BATCH in found.message for found in report.findings)
         await queue.hold()
         await queue.hold(batch_id=batch)
         await queue.resume(batch_id=batch)
         await queue.resume()
         assert await ringing(store) == []
-        ways = await ReleaseStaged(operator=operator, queue="default", batch=batch).question()
-        assert ways.will_be_called[0].startswith(f"{staged} calls: an import of batch {batch}")
         (progress,) = [each for each in (await read_batches(store, ["default"])).batches if each.batch_id == batch]
         assert (progress.staged, (await queue.status()).imports[0].calls) == (staged, staged)
-        done = await DiscardStaged(operator=operator, queue="default", batch=batch).do()
-        assert done.documents == ({"batch_id": batch, "discarded": staged},)
+        assert await queue.discard_staged(batch) == staged
         assert (await replace(corrected, again=True).start(queue)).enqueued == len(PEOPLE)
         assert await ringing(store) == PEOPLE
 
@@ -273,20 +268,6 @@ async def test_a_discard_that_dies_at_any_step_goes_on_with_the_same_order(store
             break
     assert await queue.staged("people") == []
     assert {job.state for job in await queue.find()} == {JobState.CANCELLED}
-
-
-@EACH_STORE
-async def test_an_order_about_imports_that_have_changed_since_is_refused(store: Store, tmp_path: Path) -> None:
-    queue, operator = await cut(store, 6, campaign(tmp_path)), Operator(store, CallPolicy())
-    act = ReleaseStaged(operator=operator, queue="default", batch="people")
-    seen = (await act.question()).version
-    await queue.cancel((await queue.find(limit=1))[0].id)
-    with pytest.raises(ChangedSinceError, match="batch people of queue default has changed since it was shown"):
-        await act.do(seen)
-    assert await ringing(store) == []
-    assert (await act.do((await act.question()).version)).message == "3 held calls of batch people may ring"
-    with pytest.raises(ActionRefusedError, match="no held calls"):
-        await act.do()
 
 
 @EACH_STORE

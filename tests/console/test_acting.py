@@ -25,7 +25,6 @@ from tests.console.signing_in import (
     signed_in,
 )
 from tests.contract.samples import add_jobs
-from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Store, SuppressionList
 from voiceflow_worker.console.acting import ACTS
@@ -110,7 +109,6 @@ async def test_asking_changes_nothing(store: Store) -> None:
     _, (doubt, *_) = await in_doubt(store)
     job = await ended(store)
     (waiting,) = await enqueued(store, batch="march")
-    await cut_import(store, batch="april")
 
     async def only_reads(call: StoreCall) -> None:
         assert call.name != "write"
@@ -120,8 +118,6 @@ async def test_asking_changes_nothing(store: Store) -> None:
         "cancel-batch": {"queue": "default", "batch": "march"}, "cancel-call": {"call": waiting.id},
         "redial": {"call": job.id}, "resolve": {"call": doubt.id}, "suppress": {"call": job.id},
         "redial-batch": {"queue": "default", "batch": "march", "outcome": "busy"},
-        "release-staged": {"queue": "default", "batch": "april"},
-        "discard-staged": {"queue": "default", "batch": "april"},
     }  # fmt: skip
     async with signed_in(receiver(FaultyStore(store, before=only_reads))) as client:
         for name, subject in asked.items():

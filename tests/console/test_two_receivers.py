@@ -149,7 +149,8 @@ async def test_a_double_click_and_the_back_button_do_nothing_twice(store: Store,
                 assert answers[1].status_code == REFUSED, address
             entries = len(await entries_on(store, limit=100))
             back = await mary.post(way, data=data)
-            assert (back.status_code, len(await entries_on(store, limit=100))) == (REFUSED, entries), address
+            assert len(await entries_on(store, limit=100)) == entries, address
+            assert back.status_code == REFUSED or address.startswith(("resume", "cancel-call")), address
     found = {job.id: job for job in await queue.find(limit=100)}
     assert [(found[job.id].state, found[job.id].redials) for job in (busy, *many)] == [(JobState.QUEUED, 1)] * 3
     kept = Counter(each.action for each in await entries_on(store, limit=100))

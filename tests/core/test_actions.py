@@ -20,7 +20,7 @@ from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, JobState, Store, SuppressionList
 from voiceflow_worker.actions import Operator
-from voiceflow_worker.actions.queues import Hold, RedialBatch
+from voiceflow_worker.actions.queues import Hold
 from voiceflow_worker.actions.suppression import Unsuppress
 from voiceflow_worker.core.audit import (
     KEPT,
@@ -302,38 +302,6 @@ async def test_an_interrupted_order_is_finished_by_the_next_one(
     assert (await order(engine.store)).redialled == 3
     await engine.send()
     assert sorted(engine.voice.client_request_ids) == sorted(f"{job.id}.{post}" for job in jobs for post in (1, 2))
-
-
-async def test_a_cut_redial_is_taken_up_by_the_same_order_and_redials_nobody_twice(
-    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Though its first calls have rung in vain since, and a call has ended with the outcome."""
-
-    def order(store: Store, **more: Any) -> RedialBatch:
-        of: dict[str, Any] = {
-            "operator": Operator(store, engine.policy, "Ann"),
-            "queue": "default",
-            "batch": "march",
-            "times": 9,
-        }
-        return RedialBatch(outcomes=["no_answer"], **{**of, **more})
-
-    jobs = await ended(engine, *[S.NO_ANSWER] * 5)
-    engine.clock.advance(timedelta(minutes=1))
-    begun = await cut_short(engine, lambda store: order(store).do(), monkeypatch)
-    (late,) = await ended(engine, S.NO_ANSWER, first=5)
-    engine.clock.advance(timedelta(hours=20))
-    asked = await order(engine.store).question()
-    assert asked.facts[0].startswith("2 of 5 were redialled at 2026-")
-    assert asked.facts[0].endswith("3 are left; `--new` begins another redial")
-    assert (await order(engine.store).do(asked.version)).message == "redialled: 3 calls of batch march"
-    left = {job.id for job in jobs} - {job.id for job in begun}
-    assert set(await waiting(engine)) == left
-    await engine.send()
-    for call_id in left:
-        await engine.summarise(await engine.queue.get(call_id), S.NO_ANSWER)
-    assert (await order(engine.store, new=True).do()).message == "redialled: 6 calls of batch march"
-    assert late.id in await waiting(engine)
 
 
 async def test_a_call_that_was_redialled_and_rang_while_the_order_was_stored_is_not_redialled_by_it(

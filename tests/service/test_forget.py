@@ -31,8 +31,7 @@ from voiceflow_worker import (
     open_store,
 )
 from voiceflow_worker.actions import ActionRefusedError, Operator
-from voiceflow_worker.actions.calls import CancelCall, Redial
-from voiceflow_worker.actions.many import Many
+from voiceflow_worker.actions.calls import Redial
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.sqlite.backups import back_up
 from voiceflow_worker.core.audit import entries_on
@@ -322,16 +321,6 @@ async def test_keys_of_erased_calls_are_taken_for_calls_that_are_stored_together
     requests = [CallRequest(flow=flow(number), unique_key=key) for key, number in numbers.items()]
     mine, other = await engine.queue.enqueue_many(requests)
     assert [mine.created, other.created, mine.job.id] == [False, True, job.id]
-
-
-async def test_an_order_on_calls_of_several_people_says_nothing_more_of_who_was_erased(life: Life) -> None:
-    engine = life.engine("default")
-    calls = [(await engine.enqueue(number)).id for number in (PERSON, "+6587654329")]
-    operator = Operator(life.store, POLICY)
-    await Many([CancelCall(operator=operator, call=each, note="Ana moved") for each in calls]).do()
-    await order(life).do()
-    (entry,) = await entries_on(life.store, call=calls[1])
-    assert (entry.calls, entry.note) == (tuple(calls), "erased")
 
 
 async def test_it_is_refused_while_a_call_is_open_or_in_doubt(life: Life) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any, ClassVar
 
 from voiceflow_worker.actions import (
     ActionResult,
-    Operator,
     OperatorAction,
     Question,
     Several,
@@ -25,7 +23,7 @@ from voiceflow_worker.core.suppression import why_refused
 from voiceflow_worker.errors import InvalidInputError, UnreadableRecordError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import call_as_json
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
 from voiceflow_worker.queue import CheckJob
@@ -34,25 +32,16 @@ from voiceflow_worker.reporting.story import one_line
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallAction(OperatorAction):
-    """An action on one call. A state is the number of its newest POST, perhaps with a digest of the call."""
+    """An action on one call."""
 
-    operator: Operator
     call: str
-    note: str | None = None
 
-    def about(self) -> Mapping[str, str | None]:
+    def about(self) -> Mapping[str, Any]:
         return {"queue": queue_of(self.call), "call": self.call}
 
     @property
     def label(self) -> str:
         return f"call {self.call}"
-
-    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """The call, as it is now."""
-        return {**(answer or {}), **call_as_json((await self.operator.call(self.call))[1])}
-
-    def kept_answer(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {name: value for name, value in answer.items() if name == "judged_post"}
 
 
 class CancelCall(CallAction):
@@ -64,42 +53,37 @@ class CancelCall(CallAction):
     async def question(self) -> Question:
         _, job = await self.operator.call(self.call)
         at = self.operator.store.clock.now()
-        if not _stands_cancelled(job):
+        if not _is_cancelled(job):
             lifecycle.cancel(job, at=at, reason="", policy=self.operator.policy)
         return Question(
             title=f"Cancel the call to {job.destination}?",
             will_be_called=("Nobody. If the call is sent before you confirm, it is not cancelled.",),
             will_not_be_called=(f"{job.number} is not called, and not redialled.",),
             button="Cancel the call",
-            version=self.version_of(state_of(job)),
-            state=state_of(job),
+            token=token_of(job),
             subject=_named(job),
         )
 
-    async def carry_out(self, state: str | None) -> ActionResult:
+    async def carry_out(self, token: str | None) -> ActionResult:
         reason = by_person(self.operator.name, self.note, "cancelled")
         job: Job | None = None
         with suppress(UnreadableRecordError):  # a cancel ends it all the same
             _, job = await self.operator.call(self.call)
-        if job is not None and _stands_cancelled(job):  # whoever got no answer orders it again
+        if job is not None and _is_cancelled(job):  # whoever got no answer orders it again
             await confirm(self.operator.store)
             said = f"{one_line(job)}: cancelled already, at {in_words(job.notes[-1].at)}"
             return ActionResult(message=said, documents=(call_as_json(job),))
-        job = await self.operator.queue_of(self.call).cancel(self.call, reason=reason, check=_check(state))
+        job = await self.operator.queue_of(self.call).cancel(self.call, reason=reason, check=_check(token))
         return ActionResult(message=one_line(job), documents=(call_as_json(job),))
 
 
-def _stands_cancelled(job: Job) -> bool:
-    """Whether a call is cancelled, as this would be ordered again."""
+def _is_cancelled(job: Job) -> bool:
     return job.state is JobState.CANCELLED and lifecycle.was_cancelled(job)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redial(CallAction):
-    """The redial of a call that has ended. `force` redials a person who was reached.
-
-    With `post`, it is redialled only if its newest POST has this number.
-    """
+    """The redial of a call that has ended, if its newest POST is `post`. `force` redials a person who was reached."""
 
     name_of_action: ClassVar[str] = "redial"
     several: ClassVar[Several] = Several("Call the people of {} again?", "will be called again", asks=True)
@@ -118,16 +102,18 @@ class Redial(CallAction):
             will_be_called=(f"{job.destination} rings again, at {in_words(again.due_at)} or later{consent}.",),
             will_not_be_called=obstacles or ("Nothing else changes.",),
             button="Call again",
-            version=self.version_of(state_of(job), obstacles),
-            state=state_of(job),
+            token=token_of(job),
             subject=_named(job),
         )
 
-    async def carry_out(self, state: str | None) -> ActionResult:
+    async def carry_out(self, token: str | None) -> ActionResult:
         calls, job = await self.operator.call(self.call)
         number = job.post_count if self.post is None else self.post
         note = by_person(self.operator.name, self.note, "called again")
-        job = await calls.redial(job.id, note=note, force=self.force, post=number, check=_check(state))
+        if job.state in {JobState.QUEUED, JobState.LEASED} and _stands(job, NoteKind.REDIALLED, self.post):
+            await confirm(self.operator.store)
+        else:
+            job = await calls.redial(job.id, note=note, force=self.force, post=number, check=_check(token))
         return _about_post(f"{job.destination} will be called again at {in_words(job.due_at)} or later", job, number)
 
     async def _obstacles(self, job: Job) -> list[str]:
@@ -141,9 +127,9 @@ class Redial(CallAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolve(CallAction):
-    """A person's decision about a call in doubt: it was `placed`, or not. A note says how they know.
+    """A person's decision about a call in doubt, by its POST number `post`: it was `placed`, or not.
 
-    With `post`, it applies only if the POST with this number is the one in doubt.
+    The note says how they know.
     """
 
     name_of_action: ClassVar[str] = "resolve"
@@ -175,20 +161,29 @@ class Resolve(CallAction):
             will_not_be_called=("“It was placed” ends a call as accepted, so its phone does not ring again.",),
             button="Resolve",
             facts=() if post is None else (f"{job.id} {job.number}: POST {post.number}, {in_words(post.began_at)}",),
-            version=self.version_of(None if post is None else post.number),
-            state="" if post is None else str(post.number),
+            token="" if post is None else str(post.number),
             subject=_named(job),
         )
 
-    async def carry_out(self, state: str | None) -> ActionResult:
+    async def carry_out(self, token: str | None) -> ActionResult:
         if not (self.note or "").strip():
             raise InvalidInputError("write how you know what happened; the note is stored with the call")
         calls, job = await self.operator.call(self.call)
         newest = None if job.open_post is None else job.open_post.number
-        number = int(state) if state else self.post or newest
+        if token is not None and token != str(newest):
+            raise changed_since(self.label, now=one_line(job))
+        number = newest if self.post is None else self.post
         note = by_person(self.operator.name, self.note, "resolved")
-        job = await calls.resolve(job.id, placed=self.placed, note=note, recorded_at=self.recorded_at, post=number)
+        if self.placed == (job.state is JobState.ACCEPTED) and _stands(job, NoteKind.RESOLVED, self.post):
+            await confirm(self.operator.store)
+        else:
+            job = await calls.resolve(job.id, placed=self.placed, note=note, recorded_at=self.recorded_at, post=number)
         return _about_post(f"the call to {job.number} is resolved as {self.verdict}", job, number)
+
+
+def _stands(job: Job, decided: NoteKind, post: int | None) -> bool:
+    """Whether the last thing that people decided about a call was this, after this POST: it is ordered again."""
+    return post is not None and job.post_count == post and bool(job.notes) and job.notes[-1].kind is decided
 
 
 def _named(job: Job) -> str:
@@ -204,21 +199,17 @@ def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
     return None if post is None else post.valid_until + policy.clock_skew
 
 
-def state_of(job: Job) -> str:
-    """What a person has seen of a call: a text that stays the same while a worker has it, and has not sent it yet."""
+def token_of(job: Job) -> str:
+    """Return what a person has seen of a call: a text that stays while a worker has it, and has not sent it yet."""
     state = JobState.QUEUED if job.state is JobState.LEASED else job.state
-    said = [(note.kind.value, note.at.isoformat()) for note in job.notes]
-    digest = hashlib.sha256(repr([state.value, job.post_count, said]).encode()).hexdigest()[:16]
-    return f"{job.post_count}-{digest}"
+    return f"{state} {job.post_count} {len(job.notes)} {rfc3339(job.notes[-1].at) if job.notes else '-'}"
 
 
-def _check(state: str | None) -> CheckJob | None:
-    """The check that a call is as it was shown; None if anything will do."""
-    if state is None:
-        return None
+def _check(token: str | None) -> CheckJob:
+    """Make the check that a call is as it was shown."""
 
     def require_same(job: Job) -> None:
-        if state_of(job) != state:
+        if token is not None and token_of(job) != token:
             raise changed_since(f"call {job.id}", now=one_line(job))
 
     return require_same

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Final, TypeAlias
 from pydantic import Field, StringConstraints
 
 from voiceflow_worker.actions import UnknownSubjectError
-from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume
+from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume, resume_token
 from voiceflow_worker.api.answers import Answer
 from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import Json, Note, PageOf, Routes, TimeTold, Told, Wait
-from voiceflow_worker.api.queues import Gate, HoldRequest
+from voiceflow_worker.api.queues import Gate, HoldRequest, ResumeRequest
 from voiceflow_worker.core.base.identity import BatchNames
 from voiceflow_worker.core.outcomes.batch_ends import is_open
 from voiceflow_worker.queue import CallQueue
@@ -112,9 +112,9 @@ async def hold(asked: Asked, body: HoldRequest) -> Answer:
 
 
 @routes.on("POST", "/v1/batches/{id}/resume", Gate)
-async def resume(asked: Asked, body: Note) -> Answer:
+async def resume(asked: Asked, body: ResumeRequest) -> Answer:
     """End the hold of a batch. The calls of an import that has not ended stay held."""
-    return await asked.done(Resume(**_of(asked), note=body.note))
+    return await asked.done(Resume(**_of(asked), note=body.note), resume_token(body.since, body.most))
 
 
 @routes.on("POST", "/v1/batches/{id}/cancel", CancelledBatch)

@@ -37,6 +37,11 @@ State: TypeAlias = Annotated[str, AfterValidator(_state), WithJsonSchema({"type"
 CallId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,15}\.[0-9A-HJKMNP-TV-Z]{26}$")]
 
 
+Post: TypeAlias = Annotated[
+    int, Field(ge=0, le=1_000_000, description="The number of the call's newest POST: of another, nothing is done.")
+]
+
+
 class Find(PageOf[CallId]):
     """Which calls are wanted."""
 
@@ -52,6 +57,7 @@ class CallRequest(Fields, table=schema_of(Of.CALL, required=("to",))):
 class RedialRequest(Note):
     """A redial."""
 
+    post: Post
     force: bool = Field(default=False, description="true: also call a person who was reached.")
 
 
@@ -61,6 +67,7 @@ class ResolveRequest(Body):
     note: Annotated[str, StringConstraints(min_length=1, max_length=1000)] = Field(
         description="How you know; stored with the call."
     )
+    post: Post
     placed: bool = Field(description="false: the call is made again, which is refused while 8x8 may still place it.")
 
 
@@ -147,7 +154,7 @@ async def ask(asked: Asked, body: CallRequest) -> Answer:
     context = asked.context
     call = await asked.in_thread(NamedCall, body.root, key=asked.key)
     with asked.alone():
-        async with context.queue.ordered(asked.operator.actor) as queue:
+        async with context.queue.ordered(asked.actor) as queue:
             job, is_new = await call.enqueue(
                 queue, settings=context.settings, menus=context.menus, threads=asked.threads
             )
@@ -198,17 +205,18 @@ async def cancel(asked: Asked, body: Note) -> Answer:
         return Answer(call_as_json(job))  # asked again, because the answer was lost
 
 
-@routes.on("POST", "/v1/calls/{id}/redial", Call, keyed=True)
+@routes.on("POST", "/v1/calls/{id}/redial", Call)
 async def redial(asked: Asked, body: RedialRequest) -> Answer:
     """Call again, after a call that has ended."""
-    call = asked.parts["id"]
-    return await asked.done(Redial(operator=asked.operator, call=call, note=body.note, force=body.force))
+    operator, call = asked.operator, asked.parts["id"]
+    return await asked.done(Redial(operator=operator, call=call, note=body.note, force=body.force, post=body.post))
 
 
-@routes.on("POST", "/v1/calls/{id}/resolve", Call, keyed=True)
+@routes.on("POST", "/v1/calls/{id}/resolve", Call)
 async def resolve(asked: Asked, body: ResolveRequest) -> Answer:
     """Decide whether a call in doubt was placed."""
     at = None if body.placed else await time_at_8x8(asked.context.settings)
+    operator, call = asked.operator, asked.parts["id"]
     return await asked.done(
-        Resolve(operator=asked.operator, call=asked.parts["id"], note=body.note, placed=body.placed, recorded_at=at)
+        Resolve(operator=operator, call=call, note=body.note, placed=body.placed, post=body.post, recorded_at=at)
     )

@@ -89,7 +89,7 @@ async def begin(asked: Asked, query: Preview, body: Campaign) -> Answer:
         if query.dry_run:
             report = await campaign.preview(context.queue, context.process, key=asked.key or None, **how)
             return Answer(_told(asked, report))
-        by = asked.operator.actor
+        by = asked.actor
         with asked.alone():
             report, is_new = await campaign.start(context.queue, context.process, key=asked.key, by=by, **how)
         where = f"/v1/batches/{quote(report.batch_id, safe='')}"

@@ -104,7 +104,7 @@ async def start(asked: Asked, body: EscalationRequest) -> Answer:
         escalation = Escalation.of(request, settings=context.settings, policies=await context.policies.current())
         digest = keyed_digest(queue.store.id, canonical_json(request))[:20]
         is_new = await start_escalation(
-            queue, escalation, name=batch, request=digest, by=asked.operator.actor
+            queue, escalation, name=batch, request=digest, by=asked.actor
         )  # fmt: skip
     document = await batch_document(queue, batch)
     return Answer(document, 201 if is_new else 200, location=f"/v1/batches/{batch}")

@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
-from voiceflow_worker.actions import Operator, OperatorAction
+from voiceflow_worker.actions import ActionRefusedError, Operator, OperatorAction
 from voiceflow_worker.api.answers import (
     UNREADABLE,
     Answer,
@@ -39,11 +39,10 @@ from voiceflow_worker.api.operations import MULTIPART, Operation
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.limits import decompressed
 from voiceflow_worker.asgi.openapi import JSON
-from voiceflow_worker.core.audit import Interface
-from voiceflow_worker.core.idempotency import NamedStart
+from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import InvalidInputError, RequestInProgressError, StoreError, VoiceflowError
+from voiceflow_worker.errors import InvalidInputError, RequestInProgressError, VoiceflowError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.arguments import LONGEST_KEY
@@ -168,10 +167,15 @@ class Asked:
     _document: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
+    def actor(self) -> Actor:
+        """Who makes something, with the key of the request."""
+        return replace(self.operator.actor, key=self.key or None)
+
+    @property
     def operator(self) -> Operator:
-        """The program that asks, by the name of its secret, with the key of its request."""
+        """The program that asks, by the name of its secret."""
         policy, name = self.context.settings.policy(), self.program
-        return Operator(self.context.store, policy, name, on=Interface.API, login=name, key=self.key or None)
+        return Operator(self.context.store, policy, name, on=Interface.API, login=name)
 
     async def answer(self) -> Answer:
         """Read the request, wait in line, and handle it. Raises ProblemError, with all that is wrong."""
@@ -221,7 +225,7 @@ class Asked:
             faults += faults_of(error, query=operation.query)
         values, keyed = headers.getlist("idempotency-key"), operation.keyed
         is_preview = getattr(self._query, "dry_run", False)
-        if keyed or (keyed is None and not is_preview) or (values and (keyed is None or operation.acts)):
+        if keyed or (keyed is None and (values or not is_preview)):
             try:
                 self.key = _key_in(values)
             except ProblemError as problem:
@@ -261,7 +265,7 @@ class Asked:
     @contextmanager
     def alone(self) -> Generator[None]:
         """A block in which this server works on no other request with this key. Raises ProblemError if it does."""
-        held = ("" if self.operation.acts else self.operation.path, self.key)
+        held = (self.operation.path, self.key)
         if held in self.context.keys:
             raise RequestInProgressError
         self.context.keys.add(held)
@@ -311,27 +315,12 @@ class Asked:
             raise too_long
         return content
 
-    async def done(self, act: OperatorAction) -> Answer:
-        """Carry out an action once under its key, and answer with its document.
-
-        Raises RequestInProgressError, OtherRequestError.
-        """
-        actor, store = self.operator.actor, self.context.store
-        if not self.key:
-            return Answer((await act.by(actor).do()).documents[0])
-        query = {} if self._query is None else self._query.model_dump(mode="json")
-        asked = self.operation.name, dict(self.parts), query, dict(self._document)
-        with self.alone():
-            start = await NamedStart.of_request(store, self.key, *asked)
-            if start.begun.result is not None:
-                return Answer(await act.by(actor).answer_again(start.begun.result))
-            act = act.by(replace(actor, claim=start.claim))
-            answer = (await act.do()).documents[0] if start.is_new else await act.resumed()
-            try:
-                await start.finish(store, act.kept_answer(answer))
-            except (StoreError, RequestInProgressError) as error:  # the action itself is done
-                _log.warning("the answer to a request with a key was not stored", error=str(error))
-        return Answer(answer)
+    async def done(self, act: OperatorAction, token: str | None = None) -> Answer:
+        """Carry out an action, and answer with its document."""
+        done = await act.do(token)
+        if not done.documents:
+            raise ActionRefusedError(done.message)
+        return Answer(done.documents[0])
 
     async def in_thread(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """The result of work on the body, done in a thread if the body is large."""

@@ -72,6 +72,9 @@ Time: TypeAlias = Annotated[
     _read_by(read_time, str | None, "time"),
     WithJsonSchema({"type": ["string", "null"], "format": "date-time", "description": "RFC 3339."}),
 ]
+Since: TypeAlias = Annotated[
+    datetime, _read_by(read_time, str, "time"), WithJsonSchema({"type": "string", "format": "date-time"})
+]
 TimeTold: TypeAlias = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """A time in an answer."""
 Rate: TypeAlias = Annotated[
@@ -171,11 +174,6 @@ class Operation(openapi.Operation):
         return self.path.startswith(_HOOKS)
 
     @property
-    def acts(self) -> bool:
-        """Whether this is an action on what exists, which may have an Idempotency-Key."""
-        return self.method != "GET" and not self.is_hook and "{" in self.path
-
-    @property
     def right(self) -> Right:
         """The right that a program needs for this."""
         if self.method == "GET":
@@ -205,8 +203,9 @@ class Operation(openapi.Operation):
         parameters = made.pop("parameters", [])
         if parameters:
             told.add(404)
-        if self.keyed is not False or self.acts:
+        if self.keyed is not False:
             parameters.append({**_KEY, "required": bool(self.keyed)})
+        if self.method != "GET":
             told.add(409)
         for query, schema in self.query.model_json_schema().get("properties", {}).items():
             left_out = {"title", "description", *(["default"] if "enum" in schema else [])}

@@ -9,11 +9,23 @@ from pydantic import Field, StringConstraints
 from voiceflow_worker.actions import UnknownSubjectError
 from voiceflow_worker.actions.queues import Hold as HoldAction
 from voiceflow_worker.actions.queues import Rate as RateAction
-from voiceflow_worker.actions.queues import Resume
+from voiceflow_worker.actions.queues import Resume, resume_token
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.api.answers import Answer
 from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import Country, Duration, Json, Note, PageOf, Rate, Routes, Time, TimeTold, Told
+from voiceflow_worker.api.operations import (
+    Country,
+    Duration,
+    Json,
+    Note,
+    PageOf,
+    Rate,
+    Routes,
+    Since,
+    Time,
+    TimeTold,
+    Told,
+)
 from voiceflow_worker.core.audit import Interface, read_page
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.service.forget import Forget
@@ -29,8 +41,10 @@ class HoldRequest(Note):
 
 
 class ResumeRequest(Note):
-    """The end of a hold."""
+    """The end of a hold: of the one that began at this time, and of no other."""
 
+    since: Since = Field(description="The `since` of the hold.")
+    most: int = Field(ge=0, le=1_000_000_000, description="How many calls may ring at most, such as all that wait.")
     unread_files: bool = Field(
         default=False, description="true: also if the queue is held because journal files could not be read."
     )
@@ -40,6 +54,12 @@ class RateRequest(Note):
     """A rate, for all workers of a queue."""
 
     rate: Rate
+
+
+class Removal(Country):
+    """Which entry of a number is removed."""
+
+    since: Since = Field(description="The `since` of the entry: another or a newer one stays.")
 
 
 class SuppressionRequest(HoldRequest):
@@ -58,6 +78,7 @@ class Gate(Told):
     scope: str = Field(json_schema_extra={"enum": ["queue", "batch"]})
     name: str
     state: str = ""
+    since: TimeTold | None = None
     until: TimeTold | None
     reason: str | None
 
@@ -144,6 +165,9 @@ class Audit(Told):
     after: str | None
 
 
+_REMOVED = {200: ("The entry was removed.", [Unsuppressed]), 204: ("The number was not on the list.", [])}
+
+
 @routes.on("GET", "/v1/queues/{name}", Queue)
 async def show_queue(asked: Asked) -> Answer:
     """A queue: its calls by state, rate, holds and doubts."""
@@ -160,7 +184,8 @@ async def hold_queue(asked: Asked, body: HoldRequest) -> Answer:
 @routes.on("POST", "/v1/queues/{name}/resume", Gate)
 async def resume_queue(asked: Asked, body: ResumeRequest) -> Answer:
     """End the hold of a queue."""
-    return await asked.done(Resume(**_of_queue(asked), note=body.note, unread_files=body.unread_files))
+    act = Resume(**_of_queue(asked), note=body.note, unread_files=body.unread_files)
+    return await asked.done(act, resume_token(body.since, body.most))
 
 
 @routes.on("PUT", "/v1/queues/{name}/rate", RateTold)
@@ -179,16 +204,17 @@ async def suppress(asked: Asked, query: Country, body: SuppressionRequest) -> An
 async def show_suppressed(asked: Asked, query: Country) -> Answer:
     """The entry of a number on the suppression list."""
     act, number = Suppress(**_of_number(asked, query)), asked.parts["number"]
-    found = list((await act.listed.find(number, country=act.country)).values())
+    found = list((await act.listed.newest(number, country=act.country)).values())
     if not found:
         raise UnknownSubjectError(f"{number[:40]} is not on the suppression list")
     return Answer(found[0].as_json())
 
 
-@routes.on("DELETE", "/v1/suppression/{number}", Unsuppressed)
-async def unsuppress(asked: Asked, query: Country) -> Answer:
+@routes.on("DELETE", "/v1/suppression/{number}", _REMOVED)
+async def unsuppress(asked: Asked, query: Removal) -> Answer:
     """Take a number off the suppression list."""
-    return await asked.done(Unsuppress(**_of_number(asked, query)))
+    done = await Unsuppress(**_of_number(asked, query), since=query.since).do()
+    return Answer(status=204) if done.not_done else Answer(done.documents[0])
 
 
 @routes.on("GET", "/v1/suppression", SuppressedNumbers)

@@ -118,12 +118,10 @@ class Import:
             await self._write(ending(ends, queue=self._queue.name))
 
     def _start(self, batch_id: str, calls: int) -> Gate:
-        batch = f"--batch {shlex.quote(batch_id)} --staged"
         reason = (
             f"perhaps not all of its {count_of(calls, 'call')} are stored, ordered by {self._by.called}, "
             f"{self._by.on}. If the import was interrupted, start the same campaign again, which adds what is missing; "
-            f"or let its held calls ring (`voiceflow resume {batch}`), or discard them (`voiceflow calls cancel "
-            f"{batch}`)"
+            f"or cancel the batch (`voiceflow calls cancel --batch {shlex.quote(batch_id)}`)"
         )
         now = self._store.clock.now()
         return replace(

@@ -176,7 +176,6 @@ async def cancel(
             "call that is being sent goes on."
         ),
     ] = None,
-    staged: Annotated[bool, Flag] = False,
     note: NoteOption = None,
     yes: YesOption = False,
     as_: AsOption = None,
@@ -186,9 +185,6 @@ async def cancel(
 
     Exit 1 if a call may have been sent: such a call cannot be cancelled.
 
-    Args:
-        staged: With --batch: cancel only the calls that an interrupted import holds.
-
     Examples:
         voiceflow calls cancel default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
         voiceflow calls cancel --batch march --note "the event is off"
@@ -197,15 +193,11 @@ async def cancel(
         raise InvalidInputError("name the calls to cancel: give either their ids, or --batch")
     from voiceflow_worker.actions.calls import CancelCall
     from voiceflow_worker.actions.many import Many
-
-    if staged and batch is None:
-        raise InvalidInputError("--staged is about the calls of a batch: name it with --batch")
-    from voiceflow_worker.actions.imports import DiscardStaged
     from voiceflow_worker.actions.queues import CancelBatch
 
     def act(**of: Any) -> OperatorAction | Many:
         if batch is not None:
-            return (DiscardStaged if staged else CancelBatch)(batch=batch, note=note, **of)
+            return CancelBatch(batch=batch, note=note, **of)
         return Many([CancelCall(operator=of["operator"], call=each, note=note) for each in dict.fromkeys(ids)])
 
     return await common.ordered(act, as_, yes=yes)
@@ -270,7 +262,6 @@ async def redial(
         Parameter(help="With --batch: redial calls with this outcome, such as busy or no_answer; may be repeated."),
     ] = None,
     times: Annotated[int | None, Parameter(metavar="N")] = None,
-    new: Annotated[bool, Flag] = False,
     note: NoteOption = None,
     force: Annotated[bool, Flag] = False,
     post: PostOption = None,
@@ -284,7 +275,6 @@ async def redial(
 
     Args:
         times: With --batch: redial only calls that people have redialled fewer than this many times. [1]
-        new: With --batch: begin another redial, though one by the same filter was cut within a day.
         force: Redial even if the person was reached, or the call was certainly placed.
 
     Examples:
@@ -294,9 +284,9 @@ async def redial(
     """
     if bool(ids) == (batch is not None):
         raise InvalidInputError("name the calls to redial: give either their ids, or --batch and --outcome")
-    if (batch is None) != (outcomes is None) or (batch is None and (times is not None or new)):
+    if (batch is None) != (outcomes is None) or (batch is None and times is not None):
         raise InvalidInputError(
-            "--batch needs --outcome, such as busy or no_answer; --outcome, --times and --new need --batch"
+            "--batch needs --outcome, such as busy or no_answer; --outcome and --times need --batch"
         )
     if batch is not None and force:
         raise InvalidInputError("--force works only with the ids of single calls, not with --batch")
@@ -308,9 +298,7 @@ async def redial(
 
     def act(**of: Any) -> OperatorAction | Many:
         if batch is not None and outcomes is not None:
-            return RedialBatch(
-                batch=batch, note=note, outcomes=outcomes, times=1 if times is None else times, new=new, **of
-            )
+            return RedialBatch(batch=batch, note=note, outcomes=outcomes, times=1 if times is None else times, **of)
         redial = partial(Redial, operator=of["operator"], note=note, force=force, post=post)
         return Many([redial(call=each) for each in dict.fromkeys(ids)])
 

@@ -375,25 +375,22 @@ def _tell_question(question: Question, output: Output) -> None:
 
 
 async def carried_out(
-    act: OperatorAction | Many, output: Output, *, yes: bool = False, tells: bool = False
+    act: OperatorAction | Many, output: Output, *, yes: bool = False, tells: bool = False, asks: bool = False
 ) -> ExitCode:
-    """Ask, if the action cannot be taken back and `yes` is False; then carry it out, and print its result.
+    """Ask, if the action cannot be taken back or `asks`, and `yes` is False; then carry it out, and print its result.
 
     With `tells`, what the question says is printed with `yes` too.
 
     If a call does not allow the action, the reason is printed, and the exit code is 1.
     """
-    expected_version: str | None = None
+    token: str | None = None
     try:
-        if act.is_irreversible and (tells or not yes):
+        if (asks or act.is_irreversible) and (tells or not yes):
             question = await act.question()
             _tell_question(question, output)
             confirm(question.title, yes=yes)
-            expected_version = None if yes else question.version
-        else:
-            for told in await act.told_before():
-                output.note(told)
-        done = await act.do(expected_version)
+            token = None if yes else question.token
+        done = await act.do(token)
     except (JobError, ChangedSinceError) as error:
         output.note(with_remedies(error))
         return ExitCode.UNDONE

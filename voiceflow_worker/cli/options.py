@@ -193,9 +193,15 @@ class QueueOptions(WholeStoreOptions):
     queue: QueueOption = None
 
     async def ordered(
-        self, act: Callable[..., OperatorAction | Many], who: str | None, *, yes: bool = False
+        self,
+        act: Callable[..., OperatorAction | Many],
+        who: str | None,
+        *,
+        yes: bool = False,
+        asks: bool = False,
     ) -> ExitCode:
         """Carry out the act on the queue that `act` makes, as `acting` and `carried_out` do. Raises StoreError."""
         settings = self.settings(store_alone=True)
         async with acting(settings, who) as operator:
-            return await carried_out(act(operator=operator, queue=settings.queue), self.output(), yes=yes)
+            made = act(operator=operator, queue=settings.queue)
+            return await carried_out(made, self.output(), yes=yes, asks=asks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -184,7 +185,6 @@ async def hold(
 async def resume(
     *,
     batch: BatchOption = None,
-    staged: Annotated[bool, Flag] = False,
     unread_files: Annotated[bool, Flag] = False,
     note: NoteOption = None,
     yes: YesOption = False,
@@ -193,26 +193,20 @@ async def resume(
 ) -> ExitCode:
     """Open a held queue or batch again.
 
-    A cancelled batch stays cancelled, and the exit code is 1. Calls that an unfinished import holds stay held
-    without --staged.
+    A cancelled batch stays cancelled, and the exit code is 1. Calls that an unfinished import holds stay held.
 
     Args:
-        staged: With --batch: let the calls that an interrupted import holds ring, after a question.
         unread_files: Also open a queue that is held because journal files could not be read.
-        yes: With --staged: do not ask for confirmation.
+        yes: Do not ask for confirmation. Without a terminal, nobody is asked.
 
     Examples:
         voiceflow resume
         voiceflow resume --batch march
-        voiceflow resume --batch march --staged
     """
-    from voiceflow_worker.actions.imports import ReleaseStaged
     from voiceflow_worker.actions.queues import Resume
 
-    if staged and batch is None:
-        raise InvalidInputError("--staged is about the calls of a batch: name it with --batch")
-    act = ReleaseStaged if staged else partial(Resume, unread_files=unread_files)
-    return await common.ordered(partial(act, batch=batch, note=note), as_, yes=yes)
+    act = partial(Resume, batch=batch, note=note, unread_files=unread_files)
+    return await common.ordered(act, as_, yes=yes, asks=sys.stdin.isatty())
 
 
 async def rate(
@@ -223,7 +217,7 @@ async def rate(
     note: NoteOption = None,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
-) -> None:
+) -> ExitCode:
     """Show or change the rate of a queue.
 
     The change applies at once, to all its workers, also to those that start later with another --rate, until `voiceflow
@@ -244,8 +238,7 @@ async def rate(
         raise InvalidInputError("N and --reset exclude each other: give one of them")
     wanted = rate_given(new) if new is not None else None
     if reset or new is not None:
-        await common.ordered(partial(Rate, rate=wanted, resets=reset, note=note), as_)
-        return
+        return await common.ordered(partial(Rate, rate=wanted, resets=reset, note=note), as_)
     async with common.opened() as calls:
         limits = await limits_of(calls.store, calls.name)
     rate_now = None if limits is None else limits.rate
@@ -254,3 +247,4 @@ async def rate(
         output.answer(f"queue {calls.name} has no rate yet: the first worker that starts sets it")
     else:
         output.answer(f"the rate of queue {calls.name} is {rate_in_words(limits.rate)} for all its workers")
+    return ExitCode.DONE

@@ -24,7 +24,6 @@ from voiceflow_worker.actions import (
     UnknownSubjectError,
 )
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
-from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.many import Many
 from voiceflow_worker.actions.queues import CancelBatch, Hold, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
@@ -39,7 +38,7 @@ from voiceflow_worker.console.routes.page import (
     sentence,
 )
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form, query_form
-from voiceflow_worker.core.audit import Actor
+from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.base.reading import gates_at, get_jobs
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
@@ -123,6 +122,13 @@ def _numbers(form: PageForm) -> list[str]:
     return form.all("number") + [line.strip() for line in form.one("numbers").splitlines() if line.strip()]
 
 
+def _times(form: PageForm) -> int:
+    text = form.one("times") or "1"
+    if not (text.isascii() and text.isdigit() and len(text) < 4):
+        raise InvalidInputError(f"{text[:20]!r} is no number of redials; give 1 or more")
+    return int(text)
+
+
 _READ: Mapping[str, Callable[[PageForm], object]] = {
     "queue": lambda form: form.one("queue"),
     "batch": lambda form: form.exactly("batch") or None,
@@ -130,6 +136,7 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "note": _note,
     "lasts": _lasts,
     "outcomes": lambda form: form.all("outcome"),
+    "times": _times,
     "force": lambda form: form.one("force") == "yes",
     "unread_files": lambda form: form.one("unread_files") == "yes",
     "placed": lambda form: form.one("verdict") == _PLACED,
@@ -172,8 +179,8 @@ class PageAction:
 
     def made(self, form: PageForm, operator: Operator, **more: object) -> Any:
         """The action, with what the form says in the fields of the action."""
-        names = {each.name for each in fields(self.kind)}  # type: ignore[arg-type]
-        read = {name: read(form) for name, read in _READ.items() if name in names}
+        names = {each.name for each in fields(self.kind)}
+        read: dict[str, Any] = {name: read(form) for name, read in _READ.items() if name in names}
         return self.kind(**{"operator": operator, **read, **more})
 
     def subject(self, form: PageForm) -> _Pairs:
@@ -194,7 +201,7 @@ class PageAction:
             "action": self.name,
             "question": question,
             "fields": await self.fields(typed, operator),
-            "subject": [*subject, ("seen", question.version)],
+            "subject": [*subject, ("seen", question.token)],
             "back": self.back_of(form),
             "is_irreversible": act.is_irreversible,
             "token": session.token,
@@ -348,7 +355,8 @@ async def _of_file(
     by: Actor,
 ) -> ActionResult:
     found = read_number_file(path, **reading)
-    done = await made(operator=Operator(store, policy), found=found).by(by).do()
+    who = Operator(store, policy, name=by.name, on=Interface.PAGES, login=by.login)
+    done = await made(operator=who, found=found).do()
     return done if done.not_done else replace(done, notes=(found.in_words, *done.notes))
 
 
@@ -371,13 +379,11 @@ _IN_FILE = (
 ACTS = (
     _OfBatches("hold", Hold, (_NOTE, _HELD_FOR), back_page=BATCHES),
     _OfBatches("resume", Resume, _NOTED, back_page=BATCHES),
-    PageAction("release-staged", ReleaseStaged, _NOTED),
-    PageAction("discard-staged", DiscardStaged, _NOTED),
     _OfBatches("cancel-batch", CancelBatch, _NOTED, back_page=BATCHES),
     _OfCalls("cancel-call", CancelCall, _NOTED),
     _OfCalls("redial", Redial, _NOTED),
     _Forget("forget", Forget, _NOTED, hidden=("call",), back_page="calls"),
-    PageAction("redial-batch", RedialBatch, _NOTED, hidden=("queue", "batch", "outcome")),
+    PageAction("redial-batch", RedialBatch, _NOTED, hidden=("queue", "batch", "outcome", "times")),
     _Resolve("resolve", Resolve, (_VERDICT, FormField("note", "How you know", required=True)), back_page=DOUBTS),
     _Suppress("suppress", Suppress, (_TYPED, *_LIST), hidden=(), back_page=SUPPRESSION),
     PageAction("unsuppress", Unsuppress, _NOTED, hidden=("number",), back_page=SUPPRESSION),

@@ -57,7 +57,7 @@ AGAIN_WITHIN = timedelta(hours=1)
 LATEST = 10
 PAGE = 500
 MOST_NAMED = 20
-"""The most telephone numbers, or calls, that an entry names; the result says how many there were."""
+"""The most telephone numbers that an entry names; the result says how many there were."""
 WHOLE = "*"
 """The group of all entries. No queue has this name."""
 NOT_KNOWN = "its result was not stored"
@@ -124,7 +124,7 @@ def login_name() -> str | None:
 class AuditEntry:
     """One action of a person. `by` is the login, and `name` what the person said (`Actor`).
 
-    `queue`, `batch`, `call` or `calls` and `numbers` say what it was about. Without a `result`, the process died before
+    `queue`, `batch`, `call` and `numbers` say what it was about. Without a `result`, the process died before
     it knew. `key` is that of the actor. `asked` is a digest of what else was ordered, by which another order is another
     entry.
     """
@@ -142,7 +142,6 @@ class AuditEntry:
     result: str | None = None
     key: str | None = None
     asked: str | None = None
-    calls: tuple[str, ...] = ()
     id: str = ""
 
     @classmethod
@@ -182,8 +181,6 @@ class AuditEntry:
     def in_words(self) -> str:
         """The action in one line."""
         result = self.result or NOT_KNOWN
-        if self.calls:
-            result = f"{result} ({', '.join(self.calls)})"
         note = f" ({self.note})" if self.note and self.note not in result else ""
         return f"{in_words(self.at)} {self.action} by {self.who}, {self.on}: {result}{note}"
 
@@ -199,7 +196,6 @@ class AuditEntry:
             "queue": self.queue,
             "batch_id": self.batch,
             "call_id": self.call,
-            "call_ids": list(self.calls),
             "numbers": list(self.numbers),
             "note": self.note,
             "idempotency_key": self.key,
@@ -220,7 +216,7 @@ class AuditEntry:
     @property
     def groups(self) -> tuple[str, ...]:
         """The groups of records in which the entry is."""
-        subjects = (WHOLE, self.queue, _group_of(self.queue, self.batch), self.call, *self.calls)
+        subjects = (WHOLE, self.queue, _group_of(self.queue, self.batch), self.call)
         return tuple(dict.fromkeys(each for each in subjects if each is not None))
 
     def puts(self, *, mode: Mode = Mode.ALWAYS) -> tuple[Put, ...]:

@@ -49,6 +49,8 @@ def write_of_order(
     The record names the orders before it by their tokens: a repeat of one of them, late, changes nothing.
     """
     was, before = (None, ()) if standing is None else (gate_from(standing), orders_in(standing))
+    if was is not None:  # no two orders have one time, by which people tell holds apart
+        ordered = replace(ordered, since=max(ordered.since, was.since + timedelta(milliseconds=1)))
     gate = was if was is not None and token in before else merged(was, ordered, at=ordered.since)
     conditions = [Same(GATES, ordered.queue, None if standing is None else standing.value, member_of(ordered))]
     if gate.state is not GateState.CANCELLED and gate.scope is GateScope.BATCH:

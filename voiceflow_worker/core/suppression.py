@@ -131,14 +131,12 @@ class SuppressedNumbers:
         until: datetime | None = None,
         country: str | None = None,
         file: str | None = None,
-        check: Callable[[str], None] | None = None,
     ) -> Mapping[str, Suppression]:
         """Put numbers on the list, forever or until a time; returns their entries by number in E.164 form.
 
         An entry that lasts longer stays as it is. A POST that is on its way is not stopped. This waits until the calls
         that were about to leave have left or gone back, for at most two seconds. With the digest of a `file`,
-        `take_back` removes what the file alone has put on the list. `check` is that of `remove`, for 1000 numbers at
-        most.
+        `take_back` removes what the file alone has put on the list.
 
         Raises InvalidInputError for an `until` that has passed, and for a reason that no store can keep.
         """
@@ -151,19 +149,13 @@ class SuppressedNumbers:
             number: Suppression(number=number, since=now, reason=reason, until=until, file=file)
             for number in numbers_of(numbers, country)
         }
-        conditions: tuple[Same, ...] = ()
-        if check is not None:
-            groups = sorted(self._groups(wanted))
-            found = await self._stored(groups)
-            check(_state_of(found))
-            conditions = _conditions(groups, found)
         stored: dict[str, Suppression] = {}
         for chunk in _chunks(list(wanted)):
             entries = [wanted[number] for number in chunk]
             if file is not None:
                 others = {number for number, entry in (await self.entries_of(chunk)).items() if entry.file != file}
                 entries = [replace(each, file=None) if each.number in others else each for each in entries]
-            stood = await self._put(entries, now=now, conditions=conditions)
+            stood = await self._put(entries, now=now)
             # Another file has put these on the list: from now on they are not that file's alone.
             if shared := [replace(each, file=None) for each in stood.values() if each.file not in {None, file}]:
                 stood = {**stood, **await self._put(shared, now=now)}
@@ -265,6 +257,21 @@ class SuppressedNumbers:
             found.update(await self.entries_of(chunk))
         return found
 
+    async def newest(self, *numbers: str, country: str | None = None) -> Mapping[str, Suppression]:
+        """The entries of these numbers as `find` gives them, each since the newest order that put it on the list.
+
+        An order that comes while an entry lasts longer leaves the entry, and counts for `ORDER_KEPT`.
+        """
+        found = await self.find(*numbers, country=country)
+        groups = {group: number for number in found for group in self._groups([number])}
+        orders = (await self._store.records({ORDERED: list(groups)}, now=self._clock.now()))[ORDERED] if groups else ()
+        newest = dict(found)
+        for order in orders:
+            entry = newest[groups[order.group]]
+            if order.ends_at is not None and order.ends_at - ORDER_KEPT > entry.since:
+                newest[groups[order.group]] = replace(entry, since=order.ends_at - ORDER_KEPT)
+        return newest
+
     async def scan(self, *, after: str = "", limit: int = 1000) -> Sequence[Suppression]:
         """One page of the list, in the order of its numbers. `after` is the last number of the page before."""
         page = await self._entries.page(after=after, limit=limit)
@@ -291,16 +298,12 @@ class SuppressedNumbers:
                 stored[number] = max(of_it, key=lambda entry: (entry.until is None, entry.until or entry.since))
         return stored
 
-    async def _put(
-        self, wanted: Sequence[Suppression], *, now: datetime, conditions: tuple[Same, ...] = ()
-    ) -> Mapping[str, Suppression]:
+    async def _put(self, wanted: Sequence[Suppression], *, now: datetime) -> Mapping[str, Suppression]:
         """Store each entry that lasts longer than the number's present entry; returns the entries then on the list."""
         token, numbers = new_revision(), [each.number for each in wanted]
         puts = [put for each in wanted for put in entry_puts(each, token=token)]
-        write = Write(conditions=conditions, puts=tuple(puts))
-        (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=now)
-        if answer.result is Result.NOT_FREE:
-            raise ChangedSinceError(f"{', '.join(numbers)[:200]}: the suppression list has changed; check it again")
+        write = Write(puts=tuple(puts))
+        await self._store.write(BulkWrite(writes=(write,)), now=now)
         stored = (await self._store.records({NAMESPACE: numbers}, now=now))[NAMESPACE]
         found = {record.group: entry_of(record) for record in stored}
         if len(found) < len(numbers):  # a person was erased just now: the entry is under its digest

@@ -26,7 +26,7 @@ def closed_in_words(gate: Gate, zone: ZoneInfo | None = None) -> str:
 def resume_of(gate: Gate) -> str:
     """The command that opens this gate, in backquotes."""
     if gate.scope is GateScope.BATCH:
-        return f"`voiceflow resume --batch {gate.name}{' --staged' if gate.start is not None else ''}`"
+        return f"`voiceflow resume --batch {gate.name}`"
     return "`voiceflow resume`" if gate.name == "default" else f"`voiceflow resume --queue {gate.name}`"
 
 
@@ -36,6 +36,7 @@ def gate_as_json(gate: Gate) -> dict[str, object]:
         "scope": gate.scope.value,
         "name": gate.name,
         "state": gate.state.value,
+        "since": rfc3339(gate.since),
         "until": rfc3339(gate.until),
         "reason": gate.reason,
     }

@@ -9,6 +9,7 @@ entry on the suppression list.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
+from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question, changed_since
 from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, Interface, login_name
 from voiceflow_worker.core.base.identity import QueueNames, new_revision
 from voiceflow_worker.core.base.keys import KEYS, key_group
@@ -133,19 +134,17 @@ class Forget(OperatorAction):
     name_of_action: ClassVar[str] = "forget"
     is_irreversible: ClassVar[bool] = True
 
-    operator: Operator
     number: str
     country: str | None = None
-    note: str | None = None
 
-    def stored_note(self) -> str | None:
+    def about(self) -> Mapping[str, Any]:
         """The reason, without the number."""
-        return self.note and _NumberInTexts(self._number).erased_in(self.note)
+        return {"note": self.note and _NumberInTexts(self._number).erased_in(self.note)}
 
     def actor(self) -> Actor:
         """Who acts, without the number."""
         texts, who = _NumberInTexts(self._number), self.operator.actor
-        return replace(who, key=who.key and texts.erased_in(who.key), name=who.name and texts.erased_in(who.name))
+        return replace(who, name=who.name and texts.erased_in(who.name))
 
     async def question(self) -> Question:
         """The question. Raises ActionRefusedError while a call is open or in doubt, and PhoneNumberError."""
@@ -159,7 +158,7 @@ class Forget(OperatorAction):
         also = (
             f" These calls have further numbers of the person: {', '.join(others)}; erase these too." if others else ""
         )
-        asked = Question(
+        return Question(
             title=f"Erase {trail.number} for good?",
             will_be_called=(),
             will_not_be_called=(f"what is waiting for this person is cancelled: {count_of(waiting, 'call')}.",),
@@ -170,13 +169,16 @@ class Forget(OperatorAction):
                 f"Not erased by this: {NOT_OURS}.",
             ),
             button="Erase the person for good",
+            token=_digest_of(calls),
         )
-        return replace(asked, version=self.version_of(asked))
 
-    async def carry_out(self, state: str | None) -> ActionResult:  # noqa: ARG002 - what is there is erased
+    async def carry_out(self, token: str | None) -> ActionResult:
         """Erase the person. Raises ActionRefusedError, StoreError, PhoneNumberError."""
+        trail = self._trail()
+        if token is not None and _digest_of(await trail.calls()) != token:
+            raise changed_since("what there is of this person")
         try:
-            receipt = await self._trail().erase()
+            receipt = await trail.erase()
         except (StoreError, SettingsError) as error:
             why = str(error).replace("Nothing was changed. ", "")
             error.args = (f"the erasure was interrupted, and may be done in part: {why} Then order it again.",)
@@ -190,6 +192,10 @@ class Forget(OperatorAction):
 
     def _trail(self) -> Trail:
         return Trail(self.operator.store, self._number, policy=self.operator.policy)
+
+
+def _digest_of(calls: Iterable[Job]) -> str:
+    return hashlib.sha256(" ".join(sorted(f"{job.id}={job.state}" for job in calls)).encode()).hexdigest()[:24]
 
 
 async def forget(

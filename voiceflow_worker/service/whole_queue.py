@@ -239,9 +239,8 @@ def _of_hold(gate: Gate, met: Mapping[str, tuple[str, str]]) -> Iterator[Diagnos
 
 def _of_import(found: StagedImport) -> Diagnosis:
     said = f"{count_of(found.calls, 'held call')}: {closed_in_words(found.gate)}"
-    remedy = "`voiceflow resume --batch ID --staged`, `voiceflow calls cancel --batch ID --staged`"
-    remedy = remedy.replace("ID", found.gate.name)
-    if found.gate.is_half_applied:  # it is neither released nor discarded
+    remedy = f"start the same list again, or cancel the batch (`voiceflow calls cancel --batch {found.gate.name}`)"
+    if found.gate.is_half_applied:
         remedy = "start the same list again, or a newer one with `--replace`, which completes it"
     return replace(warning(said, remedy=remedy), about=found.gate)
 

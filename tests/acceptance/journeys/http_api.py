@@ -28,7 +28,8 @@ class HttpApi(Driver):
         self._done("POST", f"batches/{batch}/hold")
 
     def resume(self, batch: str) -> None:
-        self._done("POST", f"batches/{batch}/resume")
+        hold = self._ask("GET", f"batches/{batch}").json()["hold"]
+        self._done("POST", f"batches/{batch}/resume", json={"since": hold["since"], "most": len(self.calls(batch))})
 
     def cancel_call(self, call: Call) -> None:
         self._done("POST", f"calls/{call['id']}/cancel")
@@ -38,17 +39,18 @@ class HttpApi(Driver):
 
     def redial_busy(self, batch: str) -> Again:
         orders = [
-            self._order(f"calls/{each['id']}/redial", {}, key=f"{each['id']}-{each['attempts'][-1]['number']}")
-            for each in busy(self.calls(batch))
+            (f"calls/{each['id']}/redial", {"post": each["attempts"][-1]["number"]}) for each in busy(self.calls(batch))
         ]
-        return lambda: [again() for again in orders]
+        for path, body in orders:
+            self._done("POST", path, json=body)
+        return lambda: [self._ask("POST", path, json=body) for path, body in orders]
 
     def suppress(self, number: str) -> None:
         self._done("PUT", f"suppression/{number}")
 
     def resolve(self, call: Call, *, placed: bool) -> None:
-        body, key = {"placed": placed, "note": "8x8 says so"}, {"Idempotency-Key": f"{call['id']}-{placed}"}
-        self._ask("POST", f"calls/{call['id']}/resolve", json=body, headers=key)
+        body = {"placed": placed, "note": "8x8 says so", "post": call["attempts"][-1]["number"]}
+        self._ask("POST", f"calls/{call['id']}/resolve", json=body)
 
     def _order(self, path: str, body: object, *, key: str) -> Again:
         self._done("POST", path, json=body, headers={"Idempotency-Key": key})

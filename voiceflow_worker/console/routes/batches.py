@@ -35,7 +35,7 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.progress import last_failures
-from voiceflow_worker.core.settling.changes import may_redial
+from voiceflow_worker.core.settling.changes import next_redial
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Diagnosis, Level
 from voiceflow_worker.model.jobs.job import JobState
@@ -195,11 +195,13 @@ def results(totals: Totals) -> list[ResultFilter]:
     return [each for each in shown if each.calls != 0]
 
 
-async def _may_be_redialled(store: Store, batch: BatchProgress) -> dict[str, bool]:
-    """Whether people may call some again who were not reached (`unreached`), or whose calls `failed`."""
+async def _may_be_redialled(store: Store, batch: BatchProgress) -> dict[str, int | None]:
+    """The `times` of another redial of who was not reached (`unreached`), or whose calls `failed`; None without any."""
     has = {"unreached": batch.states[JobState.UNREACHED], "failed": batch.states[JobState.FAILED]}
     where = batch.queue, batch.batch_id or ""
-    return {name: count > 0 and await may_redial(store, *where, read_redial_on(name)) for name, count in has.items()}
+    return {
+        name: await next_redial(store, *where, read_redial_on(name)) if count else None for name, count in has.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -320,8 +321,8 @@ class RedialledBatch:
     batch_id: str
     redialled: int
     left_out: Mapping[str, int]
-    ids: frozenset[str] = frozenset()
-    """Of a dry run: the calls that would be redialled."""
+    posts: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Of a dry run: the ids of the calls that would be redialled, each with the number of its newest POST."""
 
     def as_json(self) -> dict[str, object]:
         """The result as JSON, for scripts."""
@@ -339,14 +340,13 @@ async def redial_batch(
     note: str,
     times: int,
     dry_run: bool,
-    among: Container[str] | None = None,
+    among: Mapping[str, int] | None = None,
 ) -> RedialledBatch:
     """Redial the calls of a batch that ended with one of these statuses; a dry run only counts them.
 
-    Calls that ended after `at` are left out, calls that people have redialled `times` times already, and those whose
-    ids are not `among` these. Each job
-    counts its redials, so repeating an interrupted order redials nobody twice. Raises InvalidInputError for a cancelled
-    batch, and StoreError.
+    Calls that ended after `at` are left out, calls that people have redialled `times` times already, and those that are
+    not `among` these ids with these newest POSTs. Each job counts its redials, so repeating an interrupted order
+    redials nobody twice. Raises InvalidInputError for a cancelled batch, and StoreError.
     """
     gate = (await gates_at(store, queue, [batch_id])).get(batch_id)
     if gate is not None and gate.state is GateState.CANCELLED:
@@ -356,27 +356,33 @@ async def redial_batch(
             "have keys of their own"
         )
     suppression = SuppressedNumbers(store)
-    redialled, left_out, ids = 0, Counter[str](), set[str]()
+    redialled, left_out, posts = 0, Counter[str](), dict[str, int]()
     again = partial(lifecycle.redial, at=at, note=note)
     async with aclosing(find_pages(store, _ended_with(on, queue, batch_id))) as pages:
         async for page in pages:
-            ended = [job for job in page if job.touched_at <= at and (among is None or job.id in among)]
+            ended = [
+                job for job in page
+                if job.touched_at <= at and (among is None or among.get(job.id) == job.post_count)
+            ]  # fmt: skip
             free, why = await _redialable(ended, suppression, at=at, times=times)
             left_out += why
             left_out[SINCE] += len(page) - len(ended)
             redialled += len(free) if dry_run else await changes.change_all(free, again)
-            ids |= {job.id for job in free} if dry_run else set()
-    return RedialledBatch(batch_id=batch_id, redialled=redialled, left_out=+left_out, ids=frozenset(ids))
+            posts |= {job.id: job.post_count for job in free}
+    return RedialledBatch(batch_id=batch_id, redialled=redialled, left_out=+left_out, posts=posts)
 
 
-async def may_redial(store: Store, queue: str, batch_id: str, on: Iterable[SessionStatus]) -> bool:
-    """Whether people may redial a call of a batch that ended with one of these statuses; of more than `PAGE`, perhaps.
+async def next_redial(store: Store, queue: str, batch_id: str, on: Iterable[SessionStatus]) -> int | None:
+    """Return the `times` of another redial of a batch: one more than people have redialled its calls so far.
 
-    Raises StoreError.
+    None if no call may be redialled that ended with one of these statuses. Of many, the first `PAGE` count. Raises
+    StoreError.
     """
     ended, now = await find_jobs(store, _ended_with(on, queue, batch_id)), store.clock.now()
-    free, _ = await _redialable(ended, SuppressedNumbers(store), at=now, times=1)
-    return bool(free) or len(ended) == PAGE
+    free, _ = await _redialable(ended, SuppressedNumbers(store), at=now, times=sys.maxsize)
+    if not free:
+        return 1 if len(ended) == PAGE else None
+    return 1 + max(sum(note.kind is NoteKind.REDIALLED for note in job.notes) for job in free)
 
 
 def _ended_with(on: Iterable[SessionStatus], queue: str, batch_id: str) -> Listing:

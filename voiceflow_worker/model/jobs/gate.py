@@ -122,7 +122,8 @@ def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
 
     An order to open ends a hold. A hold never shortens an earlier hold: a 429 that asks for two seconds must not end
     the hold of a person, or a longer hold of another 429. If neither hold has an end, the reason of the second is added
-    to that of the first, for the person who resumes. A cancelled batch stays cancelled.
+    to that of the first, for the person who resumes. A gate is closed since the time of its newest reason. A cancelled
+    batch stays cancelled.
     """
     if standing is None or not standing.is_closed(at=at) or ordered.state is GateState.CANCELLED:
         return ordered
@@ -133,7 +134,7 @@ def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
     if standing.until is None:
         return standing if ordered.until is not None else _with_reason(standing, ordered)
     if ordered.until is None or ordered.until > standing.until:
-        return ordered
+        return replace(ordered, since=standing.since) if ordered.reason == standing.reason else ordered
     return standing
 
 
@@ -147,4 +148,4 @@ def _with_reason(standing: Gate, ordered: Gate) -> Gate:
     if not reason or all(part in reasons for part in reason.split(THEN)):
         return standing
     reasons = [*reasons[:1], *reasons[1:][2 - MOST_REASONS :], reason]
-    return replace(standing, reason=THEN.join(reasons))
+    return replace(standing, reason=THEN.join(reasons), since=ordered.since)
