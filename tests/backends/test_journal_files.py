@@ -26,12 +26,12 @@ from voiceflow_worker.backends import disk, local_journal
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_files, journal_folder
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.reading import gates_of
-from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import ORDERS
 from voiceflow_worker.core.rollback import ELSEWHERE, HELD
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.core.writes import WRITERS, changed
+from voiceflow_worker.core.writer import numbers_in
+from voiceflow_worker.core.writes import changed
 from voiceflow_worker.errors import JournalFileError
 from voiceflow_worker.model.jobs.gate import THEN
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -112,7 +112,7 @@ async def test_a_store_under_another_url_finds_the_files_of_its_calls(
         (sent,) = await engine.send()
     async with open_store(url) as store:  # a server with an older state takes its place
         assert await commit(store, [changed(sent, queued, at=store.clock.now())[1]]) == [True]
-        await text_records(store, WRITERS).remove([name for name, _ in await text_records(store, WRITERS).all()])
+        await numbers_in(store).remove([name for name, _ in await numbers_in(store).all()])
     moved = by_another_url(backend, url, tmp_path)
     async with open_store(moved) as store, worker_on(store, moved, tmp_path / "state").at_work() as other:
         first, *more = (await holds(store))[0].split(THEN)
@@ -304,8 +304,9 @@ async def test_what_a_killed_process_left_half_written_goes_with_the_old_files(t
     files, now = JournalFiles(tmp_path), datetime.now(UTC)
     (await files.begin("default", at=now)).close()
     old, new = (tmp_path / "default" / name for name in (".w.new", ".w-2.journal.new"))
-    for path, age in ((old, 8), (new, 1)):
-        path.write_bytes(b"half")
+    (left,) = (tmp_path / "default").iterdir()
+    for path, age in ((left, 8), (old, 8), (new, 1)):
+        path.touch()
         os.utime(path, times=(now.timestamp(), (now - timedelta(days=age)).timestamp()))
     await files.prune("default", before=now - timedelta(days=7))
     assert [path.name for path in (tmp_path / "default").iterdir()] == [new.name]

@@ -39,8 +39,8 @@ from voiceflow_worker.backends import journal_lines, local_journal, marks, mount
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.reading import count_states, gates_of
-from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
+from voiceflow_worker.core.orders import OrderedStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import LIMITS
 from voiceflow_worker.core.ports.outside import ORDERS, OrderLine, journal_of
@@ -58,8 +58,8 @@ from voiceflow_worker.core.rollback import (
 from voiceflow_worker.core.settling.settle import PostAnswer
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.core.writer import Compared, compared
-from voiceflow_worker.core.writes import WRITERS, changed
+from voiceflow_worker.core.writer import Compared, compared, numbers_in
+from voiceflow_worker.core.writes import changed
 from voiceflow_worker.errors import JournalFileError, SettingsError, UnreadFilesError
 from voiceflow_worker.finding import Level
 from voiceflow_worker.model.copying import replace
@@ -144,7 +144,7 @@ async def sent_after_a_backup(lab: Lab, calls: int = 3) -> list[str]:
 
 async def forget_numbers(store: Store) -> None:
     """Drop the numbers of all writers."""
-    numbers = text_records(store, WRITERS)
+    numbers = numbers_in(store)
     await numbers.remove([name for name, _ in await numbers.all()])
 
 
@@ -192,11 +192,11 @@ async def test_workers_that_follow_one_another_go_on_with_one_file_and_its_numbe
             async with Engine(any_store, ScriptedVoice(), policy=POLICY, local_journal=files).at_work():
                 pass
     assert len(await files.files("default")) == 2
-    assert [text for _, text in await text_records(any_store, WRITERS).all()] == ["6"]
+    assert sorted(str(text) for _, text in await numbers_in(any_store).all()) == ["3", "6"]
     unguarded = Engine(any_store, ScriptedVoice(), policy=POLICY)
     await unguarded.enqueue(number(4))
     assert len(await unguarded.send()) == 1
-    assert len(await text_records(any_store, WRITERS).all()) == 1
+    assert len(await numbers_in(any_store).all()) == 2
 
 
 @pytest.mark.parametrize("loss", ["another server", "a forgotten POST", "a restart that was noticed"])
@@ -602,14 +602,15 @@ async def test_the_successor_of_a_worker_that_sent_nothing_notices_that_calls_of
             assert await guard.poll()
             assert len(await other.send(limit=1)) == len(await other.send(limit=1)) == 1
             assert await guard.poll()
-        (sender,) = [name for name, text in await text_records(store, WRITERS).all() if text == "3"]
+        (sender,) = [name for name, text in await numbers_in(store).all() if text == "3"]
     lab.files = here
     for _ in range(2):
         lab.rolled_back()
         async with lab.store() as store, lab.worker(store).at_work() as engine:
             assert await engine.send() == []
-            assert await hold_of(store) == OTHER_LACKS.format(host=socket.gethostname())
-            assert cast("RollbackGuard", engine.guard)._senders.noted[sender] == 0
+            (gate,) = await gates_of(store, "default")
+            assert OTHER_LACKS.format(host=socket.gethostname()) in gate.reason.split(THEN)
+            assert cast("RollbackGuard", engine.guard)._others.noted[sender] == 0
             lab.clock.advance(timedelta(seconds=5))
             await engine.queue.resume()
         async with lab.store() as store, lab.worker(store).at_work():
@@ -638,6 +639,29 @@ async def test_a_worker_that_lives_notices_at_once_that_calls_of_another_machine
         assert await hold_of(store) == OTHER_LACKS.format(host=socket.gethostname())
         assert await one.send() == []
     assert len(voice.placed) == 2
+
+
+async def test_a_worker_notices_that_orders_of_another_machine_are_lost(tmp_path: Path, clock: ManualClock) -> None:
+    """The opt-out of a receiver, with no POST after it."""
+    store = MemoryStore(clock=clock)
+    receiver = OrderedStore(store, lambda: JournalFiles(tmp_path / "there" / "id" / "url"))
+    one = Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path / "here"))
+    async with one.at_work():
+        assert one.guard is not None
+        await one.enqueue(number(1))
+        older = copy.deepcopy(store.memory)
+        await SuppressionList(cast("Store", receiver)).add(number(1))
+        assert await one.guard.poll()
+        store.memory = older
+        assert not await one.guard.poll()
+        assert await hold_of(store) == OTHER_LACKS.format(host=socket.gethostname())
+        assert await one.send() == []
+        receiver.close()
+        await OrderedStore(store, lambda: JournalFiles(tmp_path / "there" / "id" / "url")).put_opt_outs_back()
+        assert await SuppressionList(store).find(number(1))
+        await one.queue.resume()
+        assert await one.guard.poll()
+        assert await hold_of(store) is None
 
 
 async def test_a_hold_says_since_when_writes_may_be_missing(lab: Lab) -> None:
@@ -1047,6 +1071,8 @@ async def test_old_and_empty_files_go_and_those_of_living_workers_stay(lab: Lab)
         assert len(await lab.files.files("default")) == 2
         await lab.files.prune("default", before=lab.clock.now() - timedelta(days=7))
         assert len(await lab.files.files("default")) == 1
+    (file,) = await lab.files.files("default")
+    os.utime(file.name, times=(0, 0))
     await lab.files.prune("default", before=lab.clock.now() - timedelta(days=7))
     assert await lab.files.files("default") == []
 

@@ -361,7 +361,7 @@ class Explorer:
         assert write is not None
         known = None
         if self._scene.rollbacks:
-            known = Same(writes.WRITERS, f"w{place}", worker.known)
+            known = writes.writer_same(f"w{place}", worker.known)
         after, result = self._written(world, write, known)
         idle = Worker(known=worker.known)
         match result:

@@ -102,8 +102,6 @@ _NOTHING = Line()
 
 TAIL = 256 * 1024
 
-_NEVER = datetime.min.replace(tzinfo=UTC)
-
 
 @dataclass(slots=True)
 class Content:
@@ -207,10 +205,8 @@ def is_in_use(path: Path) -> bool:
 
 
 def newest_at(content: Content, path: Path) -> datetime:
-    """When the newest entry was begun, or the last note was written. Raises StoreVersionError."""
-    if content.newest is not None:
-        return content.newest.at
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if content.senders else _NEVER
+    """When the newest entry was begun, or the last line was written. Raises StoreVersionError."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if content.newest is None else content.newest.at
 
 
 def read_content(path: Path, *, is_ours: bool = False, whole: bool = False) -> Content:

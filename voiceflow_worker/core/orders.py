@@ -182,32 +182,35 @@ class OrderedStore:
         back = [f"{count_of(len(listed), 'opt-out')} put back"] if listed else []
         lost = [*back, *(f"not carried out again: {each}" for each in [*named[:_NAMED], *others])]
         if (unread := file.unread(entries)) is not None:
-            await self._hold(None, UNREAD_LINES.format(lines=unread, what="orders"), GateKind.UNREAD_FILES)
-        reason = HELD.format(lost="; ".join(lost) or "nothing that is still needed", file=file.file.name)
-        if await self._hold(file, reason):
+            await hold_each_queue(self.inner, UNREAD_LINES.format(lines=unread, what="orders"), GateKind.UNREAD_FILES)
+        if not lost:  # of another store under this URL
+            await file.raise_to(self.inner, file.file.kept)
+            return
+        reason = HELD.format(lost="; ".join(lost), file=file.file.name)
+        answer = await hold_each_queue(self.inner, reason, also=file.raising(file.file.kept, at=self.inner.clock.now()))
+        if answer.result is Result.DONE:
             _log.error("the store had lost orders: each queue is held", opt_outs=len(listed), orders=named)
 
-    async def _hold(self, file: Compared | None, reason: str, *kinds: GateKind) -> bool:
-        """Hold each queue, and store the number of a file; returns False if another process was faster."""
-        while True:
-            now, names = self.inner.clock.now(), list(await QueueNames(self.inner).known())
-            held = partial(Gate.of, since=now, reason=reason, kinds=frozenset({GateKind.MAY_LACK, *kinds}))
-            keys = [(name, gate_member(None)) for name in names]
-            found = (await self.inner.records({GATES: keys}, now=now))[GATES] if keys else ()
-            standing = {record.group: record for record in found}
-            holds = [
-                write_of_order(standing.get(name), held(name, None, GateState.HELD), token=new_revision())[1]
-                for name in names
-            ]
-            write = all_or_none(holds) if holds else Write()
-            if file is None:
-                (answer,) = await self.inner.write(BulkWrite(writes=(write,)), now=now)
-            else:
-                answer = await file.raise_to(self.inner, file.file.kept, write)
-            if answer.result is Result.DONE:
-                return True
-            if file is not None and answer.condition not in write.conditions:
-                return False
+
+async def hold_each_queue(store: Store, reason: str, *kinds: GateKind, also: Write | None = None) -> WriteResult:
+    """Hold each queue of a store until a person resumes it, in one write that makes `also` too.
+
+    Returns NOT_FREE, and holds nothing, if a condition of `also` failed. Raises StoreError.
+    """
+    also = also or Write()
+    while True:
+        now, names = store.clock.now(), list(await QueueNames(store).known())
+        keys = [(name, gate_member(None)) for name in names]
+        found = (await store.records({GATES: keys}, now=now))[GATES] if keys else ()
+        standing = {record.group: record for record in found}
+        held = partial(Gate.of, since=now, reason=reason, kinds=frozenset({GateKind.MAY_LACK, *kinds}))
+        holds = [
+            write_of_order(standing.get(name), held(name, None, GateState.HELD), token=new_revision())[1]
+            for name in names
+        ]
+        (answer,) = await store.write(BulkWrite(writes=(all_or_none([*holds, also]),)), now=now)
+        if answer.result is Result.DONE or answer.condition in also.conditions:
+            return answer
 
 
 async def put_opt_outs_back(store: Store) -> None:

@@ -23,17 +23,25 @@ from voiceflow_worker.core.base.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
-from voiceflow_worker.core.orders import put_opt_outs_back
+from voiceflow_worker.core.orders import hold_each_queue, put_opt_outs_back
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, Limits, gate_member, limits_from
 from voiceflow_worker.core.ports.outside import ORDERS, JournalEntries, LocalJournal, LocalJournalState
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Result, Same, Wanted, Write
-from voiceflow_worker.core.senders import Senders, host_of
+from voiceflow_worker.core.ports.store import BulkWrite, Key, Put, Result, Same, Wanted, Write
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler, kept_answer
-from voiceflow_worker.core.writer import UNREAD_LINES, Compared, Writer, compared, history_of
-from voiceflow_worker.core.writes import writer_put
+from voiceflow_worker.core.writer import (
+    UNREAD_LINES,
+    Compared,
+    OtherWriters,
+    Writer,
+    compared,
+    history_of,
+    host_of,
+    numbers_in,
+)
+from voiceflow_worker.core.writes import writer_same
 from voiceflow_worker.errors import (
     ChangedSinceError,
     JobError,
@@ -57,8 +65,8 @@ HELD = "the store was rolled back to an older state, and had lost calls that wer
 HELD_AS_TAKEN_OVER = "another server has taken over the store, and may lack what was stored last"
 HELD_AS_LACKING = "the store was rolled back to an older state: it lacks what a worker had stored"
 OTHER_LACKS = (
-    "the store had lost calls that {host} had sent: start a worker there with its state directory, which puts them in "
-    "doubt; if that is not possible, look for them in the log of 8x8"
+    "the store has lost what {host} had stored: start a worker there with its state directory, which puts lost "
+    "calls in doubt and opt-outs back; if that is not possible, look for the calls in the log of 8x8"
 )
 NO_FILES = (
     "the journal files of this host name no call of this store: if calls were sent from here, start the workers with "
@@ -90,6 +98,8 @@ FILES_KEPT = timedelta(days=8)
 """How long after its last line a journal file is deleted."""
 
 
+SETTLED = "rollback-told"
+"""Namespace of what has held queues once: files that nobody can read, and the numbers of writers that were lost."""
 HISTORIES = "history"
 """The namespace of the histories that the workers of each queue have followed: `<token> <name>…`, the newest last. The
 token is new with each write."""
@@ -179,7 +189,7 @@ class RollbackGuard:
         self._changes = changes
         self._settler = Settler(store, policy, changes=changes)
         self._histories = Histories(store, queue)
-        self._senders = Senders(queue)
+        self._others = OtherWriters()
         self.writer: Writer = Writer(store, local_journal, queue)
         self._server = ""
         self._quiet_until = float("-inf")
@@ -197,7 +207,7 @@ class RollbackGuard:
         """
         files = await self._journal_files.files(self._queue)
         for file in files:
-            self._senders.note(file.senders)
+            self._others.note(file.senders)
         self._histories.note(*(file.history for file in files if file.history))
         await self._follow_history()
         for file in (*files, *await self._journal_files.files(ORDERS)):
@@ -219,10 +229,10 @@ class RollbackGuard:
     async def _hold_for_unreadable(self, file: LocalJournalState) -> None:
         """Hold the queue for a file that cannot be read: once, and again if the store was rolled back since."""
         name = f"unread {file.content}"
-        if not await text_records(self._store, writes.WRITERS).get([name]):
-            told, reason = writer_put(name, 1, at=self._clock.now()), UNREAD.format(problem=file.problem)
-            condition = Same(writes.WRITERS, name, None)
-            await self._hold(self._closing(reason, GateKind.UNREAD_FILES), condition, puts=(told,))
+        if not await text_records(self._store, SETTLED).get([name]):
+            reason = UNREAD.format(problem=file.problem)
+            told = Put(SETTLED, name, "1", self._clock.now() + writes.WRITERS_KEPT)
+            await self._hold(self._closing(reason, GateKind.UNREAD_FILES), Same(SETTLED, name, None), puts=(told,))
 
     async def without_unsent(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Settle those of these calls of which the files of this host say what became of them; returns the others.
@@ -274,13 +284,8 @@ class RollbackGuard:
             return await self.writer.begin(at=self._clock.now(), history=history_of(self._store), tells=True)
 
     async def end(self) -> None:
-        """Leave this worker's file to others. The number of one that never had a line goes: nobody else reads it."""
-        name, is_unused = self.writer.name, self.writer.stored == "1"
+        """Leave this worker's file to others."""
         self.writer.close()
-        if name and is_unused:
-            write = Write(drops=(Drop(writes.WRITERS, name, "1"),))
-            with anyio.move_on_after(1, shield=True), suppress(StoreError):
-                await self._store.write(BulkWrite(writes=(write,), durable=False), now=self._clock.now())
 
     async def numbered(self, bulk: BulkWrite, lines: Mapping[int, Sequence[Job]]) -> BulkWrite | None:
         """The bulk write with the numbers of this worker's next POSTs, by place; None if `verify` must be called.
@@ -337,12 +342,14 @@ class RollbackGuard:
         `seldom` gives the seconds between two checks of a worker that has long sent nothing.
         """
         while True:
-            note_in = NOTED_EVERY if self._senders.others else float("inf")
+            note_in = NOTED_EVERY if self._others.are_there else float("inf")
             poll_at = min(self._polled_at + ENTRY_COUNTS, self._noted_at + note_in)
             wait = poll_at - self._clock.monotonic()
             if wait <= 0 or self._store.server != self._server:
                 wait = min(seldom(POLL_EVERY), note_in)
                 try:
+                    with suppress(JournalFileError):  # as the next entry will say
+                        await self._begin_file()  # a new one each week, also while nothing is sent
                     await self.poll()
                 except StoreError as error:
                     _log.debug("the store is unavailable; it will be checked for lost calls later", error=str(error))
@@ -369,19 +376,19 @@ class RollbackGuard:
     async def poll(self) -> bool:
         """Whether the store still has all that this worker stored. Also notes a restart of the store's server."""
         least, name, asked = self.writer.stored, self.writer.name, self._asked
-        wanted: Wanted = {**self._senders.wanted(name), LIMITS: [self._queue]}
+        wanted: Wanted = {**self._others.wanted, LIMITS: [self._queue]}
         found = await self._store.records(wanted, now=self._clock.now())
         self._on_limits(limits_from(found[LIMITS][0]) if found[LIMITS] else None)
-        stored = next((record.value for record in found[writes.WRITERS] if record.group == name), None)
+        stored = next((record.value for record in found[writes.WRITERS] if record.member == name), None)
         server = self._store.server
         if self._server != server:
             await self._follow_history()
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
             self._server = server
             self.restarts += 1
-        if int(stored or 0) < int(least or 0) or self._senders.lost_in(found):
+        if int(stored or 0) < int(least or 0) or self._others.lost_in(found[writes.WRITERS]):
             return not await self._compare()
-        newer = self._senders.take(found, but=name)
+        newer = self._others.take(found[writes.WRITERS], but=name)
         if newer and self.writer.file is not None:
             with suppress(JournalFileError):  # as its next entry will say
                 self.writer.file.note(newer)
@@ -403,7 +410,7 @@ class RollbackGuard:
                     # Their commits were refused or lost, and nobody knows whether they have left.
                     if behind := [each for each in found if each.file.last > each.number]:
                         await self._recover(behind)
-                    return await self._hold_for_senders()
+                    return await self._hold_for_others()
                 # The hold is ordered only if nobody else has restored the calls since they were found missing: what was
                 # seen before a person's `resume` is settled.
                 has_calls = any(each.file.last > each.number for each in lost)
@@ -411,29 +418,33 @@ class RollbackGuard:
                 gate = (await gates_at(self._store, self._queue, [None])).get(None)
                 if not has_calls and gate is not None and GateKind.MAY_LACK in gate.kinds:
                     await self._settle(found)  # it is not held again for workers without calls
-                elif await self._hold(self._closing(reason), Same(writes.WRITERS, lost[0].file.writer, lost[0].stored)):
+                elif await self._hold(self._closing(reason), writer_same(lost[0].file.writer, lost[0].stored)):
                     _log.error("the store was rolled back: the queue is held", queue=self._queue)
                     await self._add_since_when()
                     await self._recover(found)
                     return True
 
-    async def _hold_for_senders(self) -> bool:
-        """Hold the queue for each other sender of which the store lacks what it had; whether it was held for any.
-
-        It is held once for a number.
-        """
-        noted = dict(self._senders.noted)
-        is_held, numbers = False, text_records(self._store, writes.WRITERS)
-        stored = await numbers.get(part for name in noted for part in (name, _lacks(name)))
+    async def _hold_for_others(self) -> bool:
+        """Hold each queue for the writers of which the store lacks what it had, once for a number; whether any was."""
+        is_held = False
+        noted = dict(self._others.noted)
+        stored = await numbers_in(self._store).get(noted)
+        if any(int(stored.get(name) or 0) < number for name, number in noted.items()):
+            await put_opt_outs_back(self._store)
+            stored = await numbers_in(self._store).get(noted)
+        settled = await text_records(self._store, SETTLED).get(noted)
         for name, number in noted.items():
-            has, settled = stored.get(name), stored.get(_lacks(name))
-            if int(has or 0) < number and int(settled or 0) < number:
-                told = writer_put(_lacks(name), number, at=self._clock.now())
-                same = (Same(writes.WRITERS, name, has), Same(writes.WRITERS, _lacks(name), settled))
-                if await self._hold(self._closing(OTHER_LACKS.format(host=host_of(name))), *same, puts=(told,)):
-                    _log.error("the store has lost calls of another host: the queue is held", host=host_of(name))
+            has, told = stored.get(name), settled.get(name)
+            if int(has or 0) < number and int(told or 0) < number:
+                reason = OTHER_LACKS.format(host=host_of(name))
+                self._holds.close(QueueHold(reason=reason, until_opened=True))
+                same = (writer_same(name, has), Same(SETTLED, name, told))
+                put = Put(SETTLED, name, str(number), self._clock.now() + writes.WRITERS_KEPT)
+                answer = await hold_each_queue(self._store, reason, also=Write(conditions=same, puts=(put,)))
+                if answer.result is Result.DONE:
+                    _log.error("the store has lost what another host had: each queue is held", host=host_of(name))
                     is_held = True
-            self._senders.noted[name] = min(number, int(has or 0))
+            self._others.noted[name] = min(number, int(has or 0))
         if is_held:
             await self._add_since_when()
         return is_held
@@ -572,11 +583,6 @@ class RollbackGuard:
         reason = f"the same call may have been placed as {sent_as}, before the store was rolled back"
         now, kind = self._clock.now(), ReasonKind.SENT_AS_ANOTHER
         return lifecycle.cancel(job, at=now, reason=reason, kind=kind, policy=self._policy)
-
-
-def _lacks(writer: str) -> str:
-    """The name under which the store has the number of another sender up to which its loss has held the queue."""
-    return f"lacks {writer}"
 
 
 def _lacks_answer(job: Job, begun: Post) -> bool:

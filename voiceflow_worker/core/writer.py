@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.base.record_set import RecordSet, text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import (
     Entry,
@@ -22,15 +22,16 @@ from voiceflow_worker.core.ports.outside import (
     LocalJournalFile,
     LocalJournalState,
 )
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Guard, Result, Same, Write, WriteResult
-from voiceflow_worker.core.senders import SENDERS, sender_put
-from voiceflow_worker.core.writes import WRITERS, writer_put
+from voiceflow_worker.core.ports.store import BulkWrite, Guard, Page, Record, Result, Wanted, Write, WriteResult
+from voiceflow_worker.core.writes import ALL_WRITERS, WRITERS, writer_put, writer_same
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.wording import count_of
 
 Line = TypeVar("Line")
 Lines = Sequence[tuple[int, JournalLine]]
 """Lines with their numbers."""
+MOST_WRITERS = 1000
+"""The most writers of a store that a process compares."""
 
 
 UNREAD_LINES = (
@@ -61,24 +62,69 @@ class Compared:
         count = sum(not number or number > self.number for number in entries.unread) if self.is_lost else 0
         return f"{count_of(count, 'line')} of the journal file {self.file.name}" if count else None
 
-    async def raise_to(self, store: Store, number: int, write: Write | None = None) -> WriteResult:
-        """Store the number of what was restored, in this write; NOT_FREE if another process was faster."""
+    def raising(self, number: int, *, at: datetime) -> Write:
+        """Return the write that stores the number of what was restored; NOT_FREE if another process is faster."""
+        put, is_so = writer_put(self.file.writer, number, at=at), writer_same(self.file.writer, self.stored)
+        return Write(conditions=(is_so,), puts=(put,))
+
+    async def raise_to(self, store: Store, number: int) -> WriteResult:
+        """Store the number of what was restored; NOT_FREE if another process was faster."""
         if self.stored is not None and self.number >= number:
             return WriteResult(result=Result.DONE)
-        now, write = store.clock.now(), write or Write()
-        put, is_so = writer_put(self.file.writer, number, at=now), Same(WRITERS, self.file.writer, self.stored)
-        write = replace(write, conditions=(is_so, *write.conditions), puts=(*write.puts, put))
-        (answer,) = await store.write(BulkWrite(writes=(write,)), now=now)
+        now = store.clock.now()
+        (answer,) = await store.write(BulkWrite(writes=(self.raising(number, at=now),)), now=now)
         if answer.result is Result.DONE:
-            self.stored, self.number = put.value, number
+            self.stored, self.number = str(number), number
         return answer
 
 
 async def compared(store: Store, files: Sequence[LocalJournalState]) -> list[Compared]:
     """Compare journal files with the store: one small record is read for each."""
-    numbers = await text_records(store, WRITERS).get(file.writer for file in files if not file.problem)
+    numbers = await numbers_in(store).get(file.writer for file in files if not file.problem)
     found = [(file, numbers.get(file.writer)) for file in files if not file.problem]
     return [Compared(file, stored, int(stored or 0)) for file, stored in found]
+
+
+def numbers_in(store: Store) -> RecordSet[str]:
+    """Return the numbers of all writers in a store, by their names."""
+    return text_records(store, WRITERS).within(ALL_WRITERS)
+
+
+class OtherWriters:
+    """The newest numbers of the other writers that the store certainly had, as one process has seen them."""
+
+    def __init__(self) -> None:
+        self.noted: dict[str, int] = {}
+        self.are_there: bool = False
+        """Whether there are others, by the last look."""
+
+    @property
+    def wanted(self) -> Wanted:
+        """What to read: the numbers of all writers, as one group."""
+        return {WRITERS: Page(group=ALL_WRITERS, limit=MOST_WRITERS)}
+
+    def take(self, found: Sequence[Record], *, but: str) -> dict[str, int]:
+        """Take what was read; return the numbers of others that are higher than those that were noted."""
+        others = {record.member: int(record.value) for record in found if record.member != but}
+        self.are_there = bool(others)
+        newer = {name: number for name, number in others.items() if number > self.noted.get(name, 0)}
+        self.noted |= newer
+        return newer
+
+    def lost_in(self, found: Sequence[Record]) -> bool:
+        """Whether the store lacks a number that was noted."""
+        numbers = {record.member: int(record.value) for record in found}
+        return any(numbers.get(name, 0) < number for name, number in self.noted.items())
+
+    def note(self, numbers: Mapping[str, int]) -> None:
+        """Note numbers that a journal file of this host has."""
+        for name, number in numbers.items():
+            self.noted[name] = max(number, self.noted.get(name, 0))
+
+
+def host_of(writer: str) -> str:
+    """Return the host in the name of a writer."""
+    return writer.rsplit("-", 2)[0]
 
 
 def history_of(store: Store) -> str:
@@ -95,7 +141,6 @@ class Writer:
         self._queue = queue
         self._places: dict[int, Lines] = {}
         self._number = 0
-        self._sender = ""
         self.file: LocalJournalFile | None = None
         self._has_failed = False
         self.stored: str | None = None
@@ -119,9 +164,9 @@ class Writer:
     async def begin(self, *, at: datetime, history: str = "", tells: bool = False) -> bool:
         """Take a file that no process writes, or a new one, unless this one's goes on; the same file for a week.
 
-        With `tells`, the store then gets a number without a line, and the other workers learn who sends: a store that
-        lacks it was rolled back to a time before this process began. Returns False if the store lacks what the file
-        has: it must be compared first. Raises `JournalFileError`.
+        With `tells`, the store then gets a number without a line: a store that lacks it was rolled back to a time
+        before this process began. Returns False if the store lacks what the file has: it must be compared first. Raises
+        `JournalFileError`.
         """
         if self.file is not None and not self.file.is_over(at=at):
             return True
@@ -130,17 +175,14 @@ class Writer:
         file = await self._journal.begin(self._queue, at=at, history=history)
         self._has_failed = False
         try:
-            stored = (await text_records(self._store, WRITERS).get([file.writer])).get(file.writer)
+            stored = (await numbers_in(self._store).get([file.writer])).get(file.writer)
             number, is_whole = max(file.number, int(stored or 0)), int(stored or 0) >= file.kept
             if tells and is_whole:
                 number += 1
                 put = writer_put(file.writer, number, at=at)
-                puts = (put, sender_put(self._queue, file.writer, at=at))
-                drops = (Drop(SENDERS, self._queue, None, self._sender),) if self._sender else ()
-                write = Write(conditions=(Same(WRITERS, file.writer, stored),), puts=puts, drops=drops)
+                write = Write(conditions=(writer_same(file.writer, stored),), puts=(put,))
                 (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=at)
                 stored, is_whole = put.value, answer.result is Result.DONE
-                self._sender = file.writer if is_whole else self._sender
             if is_whole:
                 self.file, self.stored, self._number = file, stored, number
             return is_whole
@@ -164,7 +206,7 @@ class Writer:
             self._places[place] = numbers[id(each)]
             put = writer_put(self.name, self._places[place][-1][0], at=at)
             writes[place] = replace(writes[place], puts=(*writes[place].puts, put))
-        return replace(bulk, writes=tuple(writes), guard=Guard(server, Same(WRITERS, self.name, self.stored)))
+        return replace(bulk, writes=tuple(writes), guard=Guard(server, writer_same(self.name, self.stored)))
 
     def append(self, places: Iterable[int] | None = None) -> Awaitable[None]:
         """Begin to write the lines of the last `numbered`, or of these of its writes (`LocalJournalFile.append`)."""

@@ -59,15 +59,17 @@ TOMBSTONES = "pruned"
 """Namespace of calls that were deleted, or ended without their record, by their ids. The value is the batch of the
 call, or empty."""
 NUMBER, SECOND_PARTY, BRIDGE, PERSON, SESSION = "number", "second-party-lock", "bridge-lock", "person", "session"
-WRITERS = "posted"
-"""Namespace of the numbers of writers, by their names: how far the store has what their local journals have."""
+WRITERS, ALL_WRITERS = "writer", "all"
+"""The namespace of the numbers of writers, which says how far the store has what their local journals have; and the one
+group in it, in which each member has the name of a writer."""
+WRITERS_KEPT = timedelta(days=30)
+"""How long the number of a writer is kept: longer than its journal files."""
 MENUS = "menu"
 """Namespace of the menus that are written as data, by name."""
 ESCALATION, ACKNOWLEDGED = "escalation", "acknowledged"
 """The beginning of the names of the menus that calls of escalations have, and the answer of the key in them. The write
 of that key press cancels the batch of the call."""
 SESSION_KEPT = timedelta(days=7)
-LONG_KEPT = timedelta(days=400)
 _edited = attrgetter("priority", "goes_first", "valid_until", "body", "unique_key", "numbers")
 _MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
@@ -139,7 +141,12 @@ def _cancel_of(gate: Gate, post: Post) -> tuple[Put, Put]:
 
 def writer_put(writer: str, number: int, *, at: datetime) -> Put:
     """The number of the newest line in its local journal that a writer has stored."""
-    return Put(WRITERS, writer, str(number), at + LONG_KEPT)
+    return Put(WRITERS, ALL_WRITERS, str(number), at + WRITERS_KEPT, member=writer)
+
+
+def writer_same(writer: str, stored: str | None) -> Same:
+    """Return the condition that the store has this number of a writer; None for none."""
+    return Same(WRITERS, ALL_WRITERS, stored, writer)
 
 
 def settled(

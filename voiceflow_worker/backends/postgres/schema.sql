@@ -146,7 +146,7 @@ COMMENT ON TABLE voiceflow.records IS
 -- Few rows, whose values and ends are changed several times a second. An index of the ends would have an entry for each
 -- change; without one, the next version fits beside the old one, on the same page.
 CREATE TABLE voiceflow.records_that_change PARTITION OF voiceflow.records FOR VALUES IN (
-    'lease', 'limit', 'outcome-position', 'posted', 'receiver', 'worker'
+    'lease', 'limit', 'outcome-position', 'receiver', 'worker', 'writer'
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 COMMENT ON TABLE voiceflow.records_that_change IS 'The part of `records` whose rows change often';
 -- Many rows, most of which are written once, and deleted at their end.
