@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from voiceflow_worker import actions
-from voiceflow_worker.console import sessions
+from voiceflow_worker.console import sign_in
 from voiceflow_worker.errors import KeyConflict, SuppressedNumber, VoiceflowError
 from voiceflow_worker.finding import Finding
 
@@ -53,4 +53,4 @@ def test_a_copy_of_an_error_says_and_knows_the_same(kind: type[VoiceflowError]) 
 
 
 def test_errors_of_acts_and_pages_are_among_them() -> None:
-    assert {actions.UnknownSubjectError, sessions.FormRefusedError} <= set(KINDS)
+    assert {actions.UnknownSubjectError, sign_in.FormRefusedError} <= set(KINDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -30,7 +29,6 @@ from voiceflow_worker import (
 )
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.lists.input_file import InputFile
-from voiceflow_worker.campaigns.options_file import loaded_options
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.copying import replace as copied
@@ -135,19 +133,16 @@ def test_a_role_that_is_given_goes_before_that_of_the_file_of_options(tmp_path: 
         ('[columns]\na = "b"\nignore = ["c", "d"]\n', {"columns": "a=b,ignore=c,ignore=d"}),
     ],
 )
-def test_lists_and_tables_of_a_file_are_read_alike_by_commands_and_pages(
+def test_lists_and_tables_of_a_file_are_read_as_they_are_typed(
     tmp_path: Path, content: str, texts: dict[str, str]
 ) -> None:
     assert of({"campaign": file_of(tmp_path, content, "options.toml")}) == of(texts)
-    assert loaded_options(content, name="options.toml") == (texts, None)
 
 
 def test_a_text_is_no_list_and_no_table(tmp_path: Path) -> None:
     for content in ('say = ["Hello", "you"]\n', '[voice_profile]\na = "b"\n'):
         said = "not a text; write it as a text"
         assert said in refusal_of({"campaign": file_of(tmp_path, content, "options.toml")})
-        with pytest.raises(InvalidInputError, match=said):
-            loaded_options(content, name="options.toml")
 
 
 def test_what_is_wrong_is_refused_by_the_name_that_the_interface_uses() -> None:
@@ -220,20 +215,6 @@ def test_from_another_computer_no_field_reads_a_path_or_imports_a_module(canary:
         assert refused is None or name in {found.column for found in refused.findings}, (name, value)
         assert SEEN == [], (name, value)
     assert CANARY not in sys.modules
-
-
-def test_a_file_of_options_from_another_computer_reads_no_path(canary: Path) -> None:
-    SEEN.clear()
-
-    def load(content: str) -> None:
-        Campaign.of(loaded_options(content, name="kept.toml")[0], foreign=True, now=NOW)
-
-    for name, value in product(FIELDS, attacks(canary)):
-        if not isinstance(value, dict | list):
-            refused = refusal(partial(load, f"{name} = {json.dumps(value)}\n"))
-            assert refused or name not in PATHS, value
-            assert refused is None or name.replace("_", "-") in str(refused).replace("_", "-"), value
-    assert SEEN == []
 
 
 def test_uploads_and_the_menus_of_the_server_are_used_from_another_computer(tmp_path: Path) -> None:

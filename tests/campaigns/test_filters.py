@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,9 +13,6 @@ from tests.campaigns.reading import NOW, file_of, read_all
 from voiceflow_worker import Campaign
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.campaigns.lists.filters import Filter, cell_of, parts_of, read_filter
-from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
-from voiceflow_worker.console.form import CampaignForm
-from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
 
@@ -41,14 +37,6 @@ def by_each_door(found: Filter) -> Iterator[tuple[str, object]]:
     """The filter as each interface passes it on: what its field `leave_out` then is."""
     yield "command", str(found)
     yield "program", [json.loads(json.dumps(found.as_json()))]
-    form = CampaignForm({})
-    form.take(PageForm([("leave_out", str(found))]))
-    yield "page", CampaignForm.opened(form.signed(key="k"), key="k").get("leave_out")
-    form.take(PageForm([("leave_out", f"{form.shown('leave_out')},Other=1")]))
-    yield "page, typed on", [each for each in parts_of(form.get("leave_out")) if each != "Other=1"]
-    saved = saved_options({"leave_out": form.get("leave_out").removesuffix(",Other=1")})
-    yield "saved", tomllib.loads(saved)["leave-out"]
-    yield "loaded", loaded_options(saved, name="saved.toml")[0]["leave_out"]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +65,7 @@ def test_what_is_proposed_leaves_out_the_rows_that_were_counted(tmp_path: Path, 
                     out = [str(cell_of(cells[at])) for at, row in enumerate(reading.rows) if row.is_left_out]
                     asked += 1
                     assert (len(out), value in (out or [value])) == (count, True), (door, kept, out)
-    assert asked > (250 if every else 100)
+    assert asked > (100 if every else 50)
 
 
 SIGNS = (">=", "<=", "~=", "^=", "*=", "|=", "===", "!==", "=!", "<>=")

@@ -1,4 +1,4 @@
-"""A campaign is the same thing wherever it is started: by command, file of options, page, HTTP and program."""
+"""A campaign is the same thing wherever it is started: by command, file of options, HTTP and program."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from tests.api.clients import program
 from tests.campaigns.field_cases import FIELD_CASES, GIVEN_AGAIN, MENDED, texts_of
 from tests.cli.entry_points import CASES, MENUS, READ, SOURCE, WORDS, Fields, of, people_of
 from tests.cli.running import Program
-from tests.console.signing_in import Form, receiver, signed_in
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.other_process import work_here
@@ -33,13 +32,11 @@ from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Store, load
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.campaigns.row_list import RowList
-from voiceflow_worker.console.form import STEPS, TICKS
 from voiceflow_worker.core.settling.stops import refusal_limits
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.text.json_text import toml_text
 from voiceflow_worker.service.named_call import read_call
 from voiceflow_worker.service.on_call import Escalation
 
@@ -60,30 +57,6 @@ async def by_python(folder: Path, fields: Fields, store: Store, *, dry_run: bool
     return "\n".join(map(str, report.findings)) if report.preview is None else json.dumps(report.preview.as_json())
 
 
-async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
-    module = fields.get("ivr")
-    menus = load_menus([module] if module else [], folder=folder)
-    typed = {**fields, **({"ivr": module.rpartition(":")[2]} if module else {})}
-    async with signed_in(receiver(store, menus=menus)) as client:
-        token = dict(Form((await client.get("/ui/campaign")).text).hidden)["token"]
-        files = {"file": ("people.csv", (folder / "people.csv").read_bytes())}
-        form = (await client.post("/ui/campaign", data={"token": token, "do": "look"}, files=files)).text
-        ticks = {name: value for name, value in typed.items() if name in TICKS}
-        typed = {name: value for name, value in typed.items() if name not in TICKS}
-        kept = dict(Form(form).hidden)
-        answers = [await client.post("/ui/campaign", data={**kept, **typed, "do": step}) for step in STEPS]
-        steps, shown = [form, *(answer.text for answer in answers)], answers[-1]
-        offered = {name.partition(".")[0] for page in map(Form, steps) for name in (*page.fields, *dict(page.sent))}
-        assert typed.keys() - {"columns"} <= offered
-        if dry_run or shown.status_code == 409:
-            return "".join(steps)
-        ordered = {**ticks, "do": "start"}
-        answer = await client.post("/ui/campaign", data={**dict(Form(shown.text).hidden), **ordered})
-        if "changed since" in answer.text:  # the choice makes other calls than were shown
-            answer = await client.post("/ui/campaign", data={**dict(Form(answer.text).hidden), **ordered})
-        return "".join([*steps, answer.text])
-
-
 async def by_http(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
     module = fields.get("ivr")
     menus = load_menus([module] if module else [], folder=folder)
@@ -100,7 +73,7 @@ async def by_http(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
     return "\n".join([answer.text, *findings])
 
 
-BY = {"http": by_http, "page": by_page, "python": by_python}
+BY = {"http": by_http, "python": by_python}
 
 
 def begun(
@@ -115,7 +88,7 @@ def begun(
         given = [(f"--{name.replace('_', '-')}", value) for name, value in fields.items()]
         options = [part for name, value in given for part in (name, value)[: 1 if name in FLAGS else 2]]
         if entry == "toml":
-            content = "".join(f"{name.replace('_', '-')} = {toml_text(value)}\n" for name, value in fields.items())
+            content = "".join(f"{name.replace('_', '-')} = {json.dumps(value)}\n" for name, value in fields.items())
             (folder / "kept.toml").write_text(content, encoding="utf-8")
             options = ["--campaign", "kept.toml"]
         ended = voiceflow(
@@ -147,7 +120,7 @@ def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
     settings, fields, expected = CASES[case]
     for name, value in settings.items():
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
-    entries = ("command", "toml", "page", "http", "python") if case in EACH else ("command", "python")
+    entries = ("command", "toml", "http", "python") if case in EACH else ("command", "python")
     stored = {entry: begun(voiceflow, entry, fields) for entry in entries}
     calls, told = stored["command"]
     assert len(calls) == 3, told
@@ -191,7 +164,7 @@ def test_every_field_of_a_campaign_is_in_the_table() -> None:
     assert covered | ELSEWHERE.keys() == set(fields_of(Of.CAMPAIGN))
 
 
-@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python"])
+@pytest.mark.parametrize("entry", ["command", "toml", "http", "python"])
 def test_a_preview_assumes_the_rate_of_the_settings(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch, entry: str
 ) -> None:
@@ -209,7 +182,6 @@ def test_a_preview_assumes_the_rate_of_the_settings(
     [
         ("command", "--valid-for: "),
         ("toml", "kept.toml: valid-for: "),
-        ("page", "Valid for: "),
         ("http", "valid_for: "),
         ("python", "valid_for: "),
     ],
@@ -232,7 +204,7 @@ EVERYDAY = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python", "rows", "http rows"])
+@pytest.mark.parametrize("entry", ["command", "toml", "http", "python", "rows", "http rows"])
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_field_case_is_heard_or_told_alike_wherever_the_campaign_is_started(
     voiceflow: Program, entry: str, *, every: bool
@@ -268,7 +240,7 @@ GIVEN_HOURS: Mapping[str, tuple[str, str, str | None]] = {
 
 
 @pytest.mark.parametrize("hours", GIVEN_HOURS)
-@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python", "rows", "http rows"])
+@pytest.mark.parametrize("entry", ["command", "toml", "http", "python", "rows", "http rows"])
 def test_a_campaign_says_at_which_hours_phones_may_ring(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch, entry: str, hours: str
 ) -> None:
@@ -334,7 +306,7 @@ REFUSED: Mapping[str, str] = {
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python"])
+@pytest.mark.parametrize("entry", ["command", "toml", "http", "python"])
 def test_what_is_proposed_leaves_out_exactly_those_whom_it_counts(
     voiceflow: Program, entry: str, *, every: bool
 ) -> None:
@@ -358,7 +330,7 @@ def test_what_is_proposed_leaves_out_exactly_those_whom_it_counts(
         _, told = begun(voiceflow, "command", fields, dry_run=True, people=table.getvalue())
         (unread,) = json.loads(told.partition("\n")[0])["unread"]
         assert unread == {"column": column, "values": {"": 4, value: 2}}
-        if entry in {"command", "page"}:
+        if entry in {"command", "toml"}:
             shown = voiceflow("check", "people.csv", "--say", "Hello.", *SAID)
             *_, option = re.findall("--leave-out (.*)", shown.out)
             fields["leave_out"] = shlex.split(option)[0]
@@ -375,7 +347,7 @@ WIRING = ("other words", "a visit that moved, changed", "a cell repaired", "off 
     "rings_first", [pytest.param(False, id="waiting"), pytest.param(True, id="called", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("entry", ["command", "page", "http", "python"])
+@pytest.mark.parametrize("entry", ["command", "http", "python"])
 def test_a_list_given_again_does_the_same_wherever_it_is_given(
     voiceflow: Program, entry: str, *, every: bool, rings_first: bool
 ) -> None:
@@ -407,8 +379,7 @@ def test_a_list_given_again_does_the_same_wherever_it_is_given(
             anyio.run(ring, None)
         calls, told = begun(voiceflow, entry, {**fields, **ordered}, people=second)
         if not rings_first:
-            proposal = "This list counts: change" if said and entry == "page" else said
-            assert (Counter(each["result"] for each in calls), proposal in html.unescape(told)) == (results, True), name
+            assert (Counter(each["result"] for each in calls), said in html.unescape(told)) == (results, True), name
             found = Counter({"waiting": min(results["open"], 2), "cancelled": results.get("cancelled", 0)})
             assert Counter(anyio.run(listed)) == +found, f"{name}: one line a person"
         anyio.run(ring, ManualClock(datetime(2100, 1, 1, tzinfo=UTC)))

@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from typing import Any
 
 import httpx
-from itsdangerous import URLSafeSerializer
 from starlette.applications import Starlette
 
 from tests.support.engine import Engine
@@ -93,12 +92,6 @@ class Form(HTMLParser):
         return values
 
 
-def held(page: httpx.Response) -> dict[str, str]:
-    """The campaign that a page of its form holds."""
-    _, values = URLSafeSerializer("").loads_unsafe(dict(Form(page.text).hidden)["campaign"])
-    return dict(values)
-
-
 def receiver(store: Store, **more: Any) -> Starlette:
     """The app of a receiver with pages."""
     return with_pages(store, **more).app
@@ -118,10 +111,8 @@ async def browser(app: Starlette, *, address: str = "192.0.2.7") -> AsyncGenerat
         yield client
 
 
-async def sign_in(
-    client: httpx.AsyncClient, secret: str, *, name: str = "Mary Tan", way: str = "", kept: str = ""
-) -> httpx.Response:
-    return await client.post("/ui/sign-in", data={"name": name, "secret": secret, "way": way, "kept": kept})
+async def sign_in(client: httpx.AsyncClient, secret: str, *, name: str = "Mary Tan", way: str = "") -> httpx.Response:
+    return await client.post("/ui/sign-in", data={"name": name, "secret": secret, "way": way})
 
 
 @asynccontextmanager

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-import anyio
 import httpx
 import pytest
 from openpyxl import load_workbook
@@ -19,16 +18,11 @@ from structlog.testing import capture_logs
 
 from tests.console.signing_in import READERS, STRICT, Page, browser, enqueued, receiver, signed_in
 from tests.support.engine import Engine
-from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
-from tests.support.other_process import work_here
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallQueue, CallRequest, Store, load_settings
-from voiceflow_worker.campaigns.report_files import PAGE
-from voiceflow_worker.console.site import Pages
+from voiceflow_worker import CallQueue, CallRequest, Store
 
-__all__ = ["work_here"]
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("work_here")]
+pytestmark = pytest.mark.anyio
 
 FORMS = ("xlsx", "csv")
 MARCH = "/ui/export/{}?queue=default&batch=march"
@@ -125,46 +119,6 @@ async def test_what_is_not_there_is_not_exported(memory: Store, address: str) ->
     async with signed_in(receiver(memory), READERS) as client:
         answer = await client.get(address)
     assert (answer.status_code, len(answer.text) < 20_000) == (404, True)
-
-
-async def test_no_report_is_written_for_a_browser_that_has_gone(memory: Store) -> None:
-    await campaign(memory)
-    begun, going = anyio.Event(), anyio.Event()
-    stuck = True
-
-    async def wait(call: StoreCall) -> None:
-        if stuck and call.name == "jobs" and getattr(call.arguments[0], "limit", None) == PAGE:
-            begun.set()
-            await anyio.sleep_forever()
-
-    pages = Pages(FaultyStore(memory, before=wait), load_settings(ui_secret=READERS))
-    app = receiver(memory)
-    async with signed_in(app, READERS) as client:
-        cookie = f"voiceflow={client.cookies['voiceflow']}"
-    scope = {
-        "type": "http", "method": "GET", "path": "/ui/export/csv", "raw_path": b"/ui/export/csv", "root_path": "",
-        "query_string": b"queue=default&batch=march", "headers": [(b"cookie", cookie.encode())],
-        "path_params": {"rest": "export/csv"},
-    }  # fmt: skip
-    sent: list[MutableMapping[str, Any]] = []
-
-    async def receive() -> MutableMapping[str, Any]:
-        await going.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message)
-
-    with anyio.fail_after(60):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(pages, scope, receive, send)
-            await begun.wait()
-            going.set()
-        assert sent[0]["status"] == 503, "the work ended with the browser"
-        stuck, going = False, anyio.Event()
-        sent.clear()
-        await pages(scope, receive, send)
-    assert sent[0]["status"] == 200, "and the next one gets its file"
 
 
 async def test_the_file_of_a_report_is_released_when_the_browser_goes_before_it_is_sent(

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.console.signing_in import HOST, OPERATORS, READERS, Form, confirmed, enqueued, sign_in
+from tests.console.signing_in import HOST, OPERATORS, READERS, confirmed, enqueued, sign_in
 from voiceflow_worker import Receiver, Store, load_settings
 from voiceflow_worker.asgi.gatekeeper import NamingProxy
 from voiceflow_worker.core.audit import entries_on
@@ -145,26 +145,10 @@ async def test_the_audit_log_has_the_name_of_the_proxy_and_a_reader_is_told_why_
         client.headers.update(of(LONG))
         assert (await confirmed(client, HOLD, note="lunch")).status_code == 303
         assert (await client.get("/ui/sign-in")).status_code == 404
-        assert (await sign_in(client, OPERATORS)).status_code == 405
     (entry,) = await entries_on(memory)
     assert (entry.by, entry.name, entry.who, entry.on) == (LONG, LONG, LONG, "pages")
     (gate,) = await gates_of(memory, "default")
     assert gate.reason == f"lunch (by {LONG})"
-
-
-async def test_a_form_belongs_to_its_name_on_every_receiver_and_shows_itself_to_no_other(memory: Store) -> None:
-    await enqueued(memory, batch="march")
-    async with asking(memory) as client, asking(memory) as other:
-        form = Form((await client.get(HOLD, headers=of("ana@example.com"))).text).values(note="a word of Ana")
-        refused = await other.post("/ui/act/hold", data=form, headers=of("cleo@example.com"))
-        assert (refused.status_code, "a word of Ana" in refused.text) == (403, False)
-        nobody = await other.post("/ui/act/hold", data=form)
-        assert (nobody.status_code, await gates_of(memory, "default")) == (401, [])
-        wrong = {**form, "token": ["made-up"]}
-        again = await other.post("/ui/act/hold", data=wrong, headers=of("ana@example.com"))
-        assert (again.status_code, "another sign-in" in again.text) == (403, True)
-        done = await other.post("/ui/act/hold", data=form, headers=of("ana@example.com"))
-        assert done.status_code == 303
 
 
 async def test_whoever_the_proxy_names_is_offered_no_sign_out(memory: Store) -> None:

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from tests.console.signing_in import STRICT, Page, enqueued, hostile, in_doubt, receiver, signed_in
+from tests.console.signing_in import FROM_HERE, HOST, STRICT, Page, enqueued, hostile, in_doubt, receiver, signed_in
 from tests.contract.samples import add_jobs, commit, delete
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
@@ -34,14 +34,10 @@ from voiceflow_worker import (
     Job,
     Receiver,
     RedialPolicy,
-    SuppressionList,
     enqueue_file,
     load_settings,
-    open_store,
 )
-from voiceflow_worker.campaigns import row_list
-from voiceflow_worker.console.routes import batches, calls
-from voiceflow_worker.console.sessions import PageRole, PageSessions
+from voiceflow_worker.console import batches, calls
 from voiceflow_worker.console.site import Pages
 from voiceflow_worker.core.base.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports import Store
@@ -65,18 +61,12 @@ WEBHOOK_SECRET = "Bearer only-8x8-knows-this"
 
 
 @asynccontextmanager
-async def reading(app: ASGIApp, *, base: str = "http://calls") -> AsyncGenerator[httpx.AsyncClient]:
+async def reading(app: ASGIApp) -> AsyncGenerator[httpx.AsyncClient]:
     """Somebody who has signed in as a reader."""
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url=base, cookies=await session_of_a_reader()) as client:
+    async with httpx.AsyncClient(transport=transport, base_url=HOST, headers=FROM_HERE) as client:
+        assert (await client.post("/ui/sign-in", data={"name": "Ana", "secret": SECRET})).status_code == 303
         yield client
-
-
-async def session_of_a_reader() -> dict[str, str]:
-    """The cookie of a session of its own: it holds on all receivers with the same secret."""
-    async with open_store("memory://") as store:
-        sessions = PageSessions(store, secrets=[SECRET])
-        return {"voiceflow": await sessions.cookie(sessions.begin("Ana", PageRole.READER))}
 
 
 def shown_by(store: Store) -> ASGIApp:
@@ -113,7 +103,8 @@ async def test_whoever_does_not_know_the_secret_sees_nothing(memory: Store) -> N
         for path in ["/ui", "/ui/calls/default.1", "/ui/batches/b", "/ui/nothing", "/ui/act/hold"]:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://calls") as client:
                 answer = await client.get(path, headers=headers)
-                assert (await client.post(path, headers=headers)).status_code == 401, (path, headers)
+                sent = await client.post(path, headers={**headers, **FROM_HERE})
+                assert sent.status_code == 401, (path, headers)
             assert answer.status_code == 401, (path, headers)
             assert "Sign in" in Page(answer.text).text
             assert "default" not in answer.text.replace("default.1", "")
@@ -149,15 +140,16 @@ async def test_every_answer_has_the_strict_headers(memory: Store) -> None:
             303: await client.get("/ui", params={"find": job.id}),
             401: await client.get("/ui", headers={"Cookie": "voiceflow=wrong"}),
             404: await client.get("/ui/calls/default.none"),
+            403: await client.post("/ui", headers={"Origin": "null"}),
             405: await client.post("/ui"),
         }
         others = [await client.get(f"/ui/calls/{job.id}"), await client.get("/ui/batches/march")]
     away = Pages(broken(memory, StoreUnavailableError("redis://:hush@x is gone")), load_settings(ui_secret=SECRET))
     failing = Pages(broken(memory, RuntimeError("a fault")), load_settings(ui_secret=SECRET))
-    async with reading(away) as client:
-        answers[503] = await client.get("/ui")
-    async with reading(failing) as client:
-        answers[500] = await client.get("/ui")
+    for status, pages in ((503, away), (500, failing)):
+        transport = httpx.ASGITransport(pages)
+        async with httpx.AsyncClient(transport=transport, base_url=HOST, cookies=client.cookies) as other:
+            answers[status] = await other.get("/ui")
     for status, answer in answers.items():
         assert answer.status_code == status
         assert_strict(answer)
@@ -266,7 +258,7 @@ async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
         "3 calls are in doubt",
         "Queue reminders is on hold. The text has a wrong date. Nothing of it is sent until somebody resumes it.",
         "Queue reminders has calls to send, but no worker", "default 0 of 3", "reminders 0 of 2", "on hold",
-        "Due today 3", "Now 0 being called", "reminders : On hold : Nobody is being called; 2 wait behind the hold.",
+        "reminders : Nobody is being called; 2 wait behind the hold.",
         "unworked : Nobody is being called; 1 waits: no worker of queue unworked runs.", "unworked 0 of 1",
     ):  # fmt: skip
         assert told in found.text, told
@@ -280,7 +272,7 @@ async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
 async def test_the_front_page_sums_up_what_waits_for_somebody(memory: Store) -> None:
     async with signed_in(receiver(memory)) as client:
         empty = await client.get("/ui")
-        assert "Nobody has been called yet." in Page(empty.text).text
+        assert "Nobody is called today" in Page(empty.text).text
         assert '<a class="button primary" href="ui/campaign">' in empty.text
     engine, failed = Engine(memory, ScriptedVoice()), memory.clock.now()
     for place in range(3):
@@ -374,7 +366,8 @@ async def test_what_is_not_there_is_told(store: Store) -> None:
                 assert (answer.status_code, told in answer.text) == (404, True), path
                 assert len(answer.text) < 6000
         assert (await client.get("/ui/batches/march?queue=far")).status_code == 200
-    async with reading(Receiver(load_settings(), store).app) as client:
+    transport = httpx.ASGITransport(Receiver(load_settings(), store).app)
+    async with httpx.AsyncClient(transport=transport, base_url=HOST) as client:
         for path in ("/ui", "/ui/", "/ui/calls/default.1"):
             assert (await client.get(path)).status_code == 404, "without a secret there are no pages"
 
@@ -400,7 +393,6 @@ async def test_calls_are_listed_a_page_at_a_time_the_newest_first(store: Store) 
     await CallQueue(store).cancel(jobs[0].id)
     async with reading(shown_by(store)) as client:
         newest_of = "/ui/calls?batch=a%2Fb%20%3F"
-        assert "all 145 waiting 144 ended 1 cancelled 1" in Page((await client.get(newest_of)).text).text
         down = await followed(client, newest_of, "after")
         assert [len(each) for each in down] == [50, 50, 45]
         assert [each for page in down for each in page] == newest
@@ -428,7 +420,7 @@ async def test_calls_are_filtered_by_state_outcome_number_answer_and_time(store:
     shown = {
         "state=completed": 4, "state=queued": 2, "state=ended": 4, "state=under_way": 0, "outcome=reached": 4,
         "outcome=completed": 4, "outcome=busy": 0, "outcome=ODD%3Cb%3E": 0,
-        "answer=confirmed": 1, "answer=no": 0, "answer=-": 1, "since=15m": 6,
+        "answer=confirmed": 1, "answer=no": 0, "answer=-": 1,
         f"who={quote(sent[1].destination)}&state=completed": 1, "who=ana%20t": 1, "who=8000%20000": 6, "who=99": 0,
         f"number={quote(sent[1].destination)}&state=completed": 1, "batch=march&answer=confirmed&state=completed": 1,
         "batch=none": 0, "queue=far": 0, "": 6,
@@ -441,7 +433,6 @@ async def test_calls_are_filtered_by_state_outcome_number_answer_and_time(store:
             assert ("No call fits this filter" in found.text) is (count == 0), query
         for query, told in {
             "state=lost": "lost is not a state", "who=tan": "Ana Tan",
-            "since=never": "never is not a time in the list",
         }.items():  # fmt: skip
             assert told in Page((await client.get(f"/ui/calls?{query}")).text).text
         for query in ("after=%00", "after=zzz", f"after={'9' * 3000}", "queue=NO!", "state=%00", "batch=%ff"):
@@ -483,11 +474,11 @@ async def test_batches_are_listed_and_searched(store: Store) -> None:
         (link,) = one.links("batches/")
         assert (await client.get(urljoin(str(first.url), link))).status_code == 200
         assert "March <b>" in one.text
-        assert len(Page((await client.get("/ui/batches?queue=far")).text).links("batches/")) == 1
-        for query in ("name=nothing", "queue=none"):
-            assert "No batch with calls" in Page((await client.get(f"/ui/batches?{query}")).text).text
+        assert "None of the batches" in Page((await client.get("/ui/batches?name=nothing")).text).text
         for after in ("x", "ffffffffffff z"):
-            assert "no older batches" in Page((await client.get("/ui/batches", params={"after": after})).text).text
+            assert (
+                "There is no batch here" in Page((await client.get("/ui/batches", params={"after": after})).text).text
+            )
 
 
 async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers(store: Store) -> None:
@@ -509,14 +500,13 @@ async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers
     found = await page(shown_by(store), "/ui/batches/march")
     for told in (
         "Batch march: 4 calls in queue default", "Nobody is being called; 1 waits behind the hold.",
-        "all 4 confirmed 1 no key waiting 1", "queued 1", "COMPLETED 3",
-        "3, 100.0 % of 3 with an outcome",
+        "all 4 confirmed 1 no key waiting 1",
         "march is on hold. Wait for legal. Nothing of it is sent until somebody resumes it.",
     ):  # fmt: skip
         assert told in found.text
     assert await delete(store, [other], keep_keys_until=store.clock.now()) == [True]
     after = (await page(shown_by(store), "/ui/batches/march")).text
-    assert "COMPLETED 2" in after
+    assert "confirmed" not in after
 
 
 async def test_each_count_above_the_rows_of_a_batch_is_that_of_its_list(
@@ -579,59 +569,7 @@ async def test_the_rows_of_a_batch_begin_with_the_person_and_the_result(memory: 
     assert ({*details} >= {"Nr", "destination", "Ort", "Arzt"}, "Called number" in details) == (True, False)
 
 
-async def test_a_search_finds_people_whom_no_call_was_made_for_and_says_why(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    people = tmp_path / "june.csv"
-    people.write_text(
-        "Name,destination,Nicht anrufen\nLi Ting Köh,8123 4500,ja\nOtto Falsch,12,\n"
-        "Ana Tan,8123 4501,\nBea Tan,8123 4501,\nMia Lee,8123 4502,\n"
-    )
-    await SuppressionList(store).add("+6581234502")
-    said = FlowTemplate.speaking("Hallo {{Name}}.")
-    options = CampaignOptions(
-        template=said, source="+6531234567", window="any", voice_profile="de-DE-KatjaNeural", country="SG",
-        leave_out=["Nicht anrufen=ja"],
-    )  # fmt: skip
-    await enqueue_file(CallQueue(store, "far"), people, options, skip_bad=True)
-    async with reading(shown_by(store)) as client:
-        for find, name, told in (
-            ("koh li", "", ""), ("Li Ting Koh", "Li Ting Köh left out", "june"), ("köh", "Li Ting Köh left out", "ja"),
-            ("8123 4500", "Li Ting Köh left out", "june"), ("+6581234500", "Li Ting Köh left out", "june"),
-            ("falsch", "Otto Falsch bad", "is no number of SG"), ("left out", "Li Ting Köh left out", "june"),
-            ("Mia", "Mia Lee suppressed", ""), ("nobody at all", "", ""),
-        ):  # fmt: skip
-            listed = await client.get("/ui", params={"find": find}, follow_redirects=True)
-            shown = Page(listed.text).text
-            assert ("Not called" in shown, name in shown, told in shown) == (bool(name), True, True), (find, shown)
-            assert len(Page(listed.text).links("rows=uncalled")) == bool(name), find
-        for query in ("state=ended&who=falsch", "since=7d&who=falsch", "who=falsch&queue=default"):
-            assert "Otto" not in (await client.get(f"/ui/calls?{query}")).text, query
-        later = tmp_path / "july.csv"
-        later.write_text("Name,destination\nIda Falsch,13,\nUwe Kern,8123 4509\n")
-        await enqueue_file(CallQueue(store, "far"), later, replace(options, leave_out=()), skip_bad=True)
-        for most, names in ((100, ["Ida Falsch", "Otto Falsch"]), (1, ["Ida Falsch"])):
-            monkeypatch.setattr(row_list, "LISTS_SEARCHED", most)
-            html = (await client.get("/ui/calls?who=falsch")).text
-            assert re.findall(r'<td class="first">(\w+ Falsch)</td>', html) == names, "the newest list first"
-            assert ("The rows of the newest lists were searched" in html) == (most == 1), "and no more than so many"
-        monkeypatch.setattr(row_list, "LISTS_SEARCHED", 100)
-        header, calls = "Name,destination,Nicht anrufen\n", CallQueue(store, "alone")
-        for name, rows, told in (
-            ("bad", "Udo Alleine,14,\n", "Udo Alleine bad"), ("struck", "Pia Alleine,8123 4510,ja\n", "left out"),
-            ("listed", "Mia Alleine,8123 4502,\n", "Mia Alleine suppressed"),
-        ):  # fmt: skip
-            (alone := tmp_path / f"{name}-alone.csv").write_text(header + rows)
-            for _ in range(2):
-                await enqueue_file(calls, alone, options, skip_bad=True)
-            assert told in Page((await client.get("/ui/calls?who=alleine")).text).text, name
-            found = await client.get("/ui/batches", params={"name": f"{name}-alone"})
-            assert len(Page(found.text).links(f"batches/{name}-alone")) == 1, name
-            assert told in Page((await client.get(f"/ui/batches/{name}-alone?queue=alone")).text).text, name
-        assert (await client.get("/ui/calls?who=alleine")).text.count("Alleine</td>") == 3
-
-
-async def test_the_bar_says_what_happens_now_on_each_page_and_has_hold(memory: Store) -> None:
+async def test_the_overview_and_a_batch_say_what_happens_now(memory: Store) -> None:
     queue = CallQueue(memory)
     engine = Engine(memory, ScriptedVoice())
     async with signed_in(receiver(memory)) as client:
@@ -645,11 +583,8 @@ async def test_the_bar_says_what_happens_now_on_each_page_and_has_hold(memory: S
         policy = RedialPolicy(on=frozenset({S.BUSY}), limit=2, after=timedelta(minutes=30))
         for place in range(3):
             await engine.enqueue(number(place), batch="march", redial=policy)
-        waits = "Nobody is being called; 3 wait: no worker of queue default runs."
-        for path in ("/ui", "/ui/batches", "/ui/calls", "/ui/doubts",
-                     "/ui/suppression", "/ui/batches/march", f"/ui/calls/{(await queue.find())[0].id}"):  # fmt: skip
-            assert waits in await told(path), path
-            assert "Hold" in await told(path), path
+        for path in ("/ui", "/ui/batches/march"):
+            assert "Nobody is being called; 3 wait: no worker of queue default runs. Hold" in await told(path), path
         sent = await engine.send()
         assert "3 people are being called. Hold" in await told("/ui/batches/march")
         await engine.summarise(sent[0], S.BUSY)
@@ -660,43 +595,12 @@ async def test_the_bar_says_what_happens_now_on_each_page_and_has_hold(memory: S
         assert f"{at:%H:%M}" in await told("/ui/batches/march")
         await engine.summarise(sent[2])
         html = (await client.get("/ui/batches/march")).text
-        assert Page(html).links("redial-batch") == [], "what waits for its redial cannot be redialled"
         assert html.index("More</summary>") < html.index("Cancel the batch"), "under More"
-        assert "Hold" in await told("/ui/batches/march")
         await queue.hold(batch_id="march", reason="a wrong date")
         held = await told("/ui/batches/march")
-        assert again in held
-        assert "A wrong date" in held
-        assert "Resume" in held
+        assert [each in held for each in (again, "A wrong date", "Resume")] == [True] * 3
         await queue.cancel_batch("march", reason="over")
         assert "All 3 calls have ended." in await told("/ui/batches/march")
-
-
-async def test_the_overview_has_what_is_due_today_before_what_waits_for_later(memory: Store) -> None:
-    engine, now = Engine(memory, ScriptedVoice()), memory.clock.now()
-    await enqueued(memory, 2, batch="evening", not_before=now + timedelta(seconds=1))
-    await engine.enqueue(number(7), batch="morning")
-    await engine.summarise((await engine.send())[0])
-    for place in range(12):
-        await enqueued(memory, 3, batch=f"wednesday-{place}", not_before=now + timedelta(days=3))
-    async with reading(shown_by(memory)) as client:
-        client.cookies.set("voiceflow-zone", "UTC")
-        html = (await client.get("/ui")).text
-    today, rest = html.partition("<h2>Today</h2>")[2].split("<h2>Other batches</h2>")
-    assert re.findall(r"batches/([\w-]+)\?queue=default\"", today) == ["evening", "morning"]
-    assert len(re.findall(r"batches/(wednesday-\d+)\?queue=default\"", rest)) == 9
-    assert f"until {now + timedelta(days=3):%b %-d, %Y, %H:%M}" in Page(rest).text
-    assert "Due today 2" in Page(html).text
-
-
-async def test_the_page_of_a_batch_shows_no_dead_figures(store: Store) -> None:
-    engine = Engine(store, ScriptedVoice())
-    for place in range(4):
-        await engine.enqueue(number(place), batch="march")
-    before = (await page(shown_by(store), "/ui/batches/march")).text
-    assert "Nobody is being called; 4 wait: no worker of queue default runs." in before
-    dead = ("Duration", "with an outcome", "Calls a second")
-    assert not [each for each in dead if each in before]
 
 
 # -- what hostile texts do ---------------------------------------------------------------------------------------------
@@ -758,12 +662,11 @@ async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
             "digits", "note", "leg", "from", "to", "name", "value",
         ],
         f"/ui/batches/{quote(hostile('batch'), safe='')}": [
-            "batch", "destination", "status", "digits", "hold",
+            "batch", "destination", "digits", "hold",
         ],
         "/ui": ["batch", "hold"],
         "/ui/batches": ["batch"],
         "/ui/calls": ["batch", "destination", "status", "digits"],
-        f"/ui/calls?since={quote(hostile('x'))}&who={quote(hostile('who')[:40])}": [],
         f"/ui/calls?who={quote(hostile('looked-for'), safe='')}": [],
         f"/ui/calls/{quote('default.' + hostile('absent'), safe='')}": ["absent"],
         f"/ui/batches/{quote(hostile('nobatch'), safe='')}?queue=default": ["nobatch"],
@@ -797,9 +700,9 @@ async def test_links_work_wherever_the_receiver_is_mounted(memory: Store, root_p
     (job,) = await enqueued(memory, batch="a/b")
     app = Starlette(routes=[Mount("/our/calls", app=shown_by(memory))])
     transport = httpx.ASGITransport(app, root_path=root_path)
-    cookies = await session_of_a_reader()
-    async with httpx.AsyncClient(transport=transport, base_url="http://calls", cookies=cookies) as client:
+    async with httpx.AsyncClient(transport=transport, base_url=HOST, headers=FROM_HERE) as client:
         prefix = f"http://calls{root_path}/our/calls"
+        await client.post(f"{prefix}/ui/sign-in", data={"name": "Ana", "secret": SECRET})
         for path in ("/ui", "/ui/"):
             answer = await client.get(f"{prefix}{path}", params={"find": job.id})
             assert urljoin(str(answer.url), answer.headers["location"]) == f"{prefix}/ui/calls/{job.id}"

@@ -206,7 +206,7 @@ async def test_uploads_of_an_erased_person_go_from_the_store_and_those_of_dead_p
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     async with open_store("memory://") as store:
         uploads = Uploads(store)
-        kept = await uploads.keep(b"destination\n+6587654321\n", name="people.csv", owner="Li")
+        kept = await uploads.keep(b"destination\n+6587654321\n", name="people.csv")
         await CallQueue(store).enqueue(flow())
         with uploading() as mine:
             dead = mine.with_name("voiceflow-upload-999999999-abc")
@@ -217,7 +217,7 @@ async def test_uploads_of_an_erased_person_go_from_the_store_and_those_of_dead_p
         dead.mkdir()
         async with receiver_of(store).running():
             assert not dead.exists(), "a receiver that begins deletes them too"
-        assert (await uploads.find(kept.id, owner="Li"), await uploads.content(kept)) == (None, None)
+        assert (await uploads.find(kept.id), await uploads.content(kept)) == (None, None)
 
 
 # -- the servers it is promised for, each really serving it: voiceflow serve, uvicorn and granian ----------------------

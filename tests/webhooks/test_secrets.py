@@ -12,7 +12,6 @@ from structlog.testing import capture_logs
 
 from voiceflow_worker import CallQueue, Store, load_settings
 from voiceflow_worker.api.secrets import read_programs
-from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.heartbeats import REFUSED
 from voiceflow_worker.errors import SettingsError
@@ -74,18 +73,6 @@ async def test_both_values_of_a_secret_count_until_a_restart_with_the_new_one(
     assert await answers(OLD) == [401, 200]
     assert await answers(NEW, OLD) == [200, 200]
     assert await answers(NEW) == [200, 401]
-
-
-async def test_people_stay_signed_in_while_a_secret_of_the_pages_changes(memory: Store) -> None:
-    before = PageSessions(memory, secrets=[OLD])
-    session = before.begin("Ana", PageRole.READER)
-    cookie = await before.cookie(session)
-    both = PageSessions(memory, secrets=[NEW, OLD])
-    assert await both.find(cookie) == session
-    assert [both.role_of(each) for each in (OLD, NEW)] == [PageRole.READER] * 2
-    after = PageSessions(memory, secrets=[NEW])
-    assert await after.find(await both.cookie(session)) == session, "the newer value signs"
-    assert (await after.find(cookie), after.role_of(OLD)) == (None, None)
 
 
 async def test_a_program_does_what_its_rights_say_and_is_known_by_its_name(memory: Store, tmp_path: Path) -> None:

@@ -34,15 +34,14 @@ from voiceflow_worker.campaigns.lists.source import Spool
 from voiceflow_worker.campaigns.rejects import reason_of
 from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.core.base.identity import BATCH, CAMPAIGNS, BatchNames, batch_puts, new_revision, queue_put
+from voiceflow_worker.core.base.identity import BATCH, batch_puts, new_revision, queue_put
 from voiceflow_worker.core.base.keys import erased_keys, owners_of
 from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records
-from voiceflow_worker.core.call_filter import is_number_in, part_judge, person_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, Put, Record, Wanted, Write
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
-from voiceflow_worker.model.jobs.job import Job, JobState, person_in
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.printable import as_stored, printable
 from voiceflow_worker.model.text.wording import rfc3339
 from voiceflow_worker.queue import CallQueue
@@ -474,59 +473,3 @@ async def kept_lists(store: Store, queue: str, names: Iterable[str]) -> set[str]
     groups = {_group(queue, name): name for name in names}
     found = (await store.records({ROW_FILES: [*groups]}, now=store.clock.now()))[ROW_FILES] if groups else ()
     return {groups[record.group] for record in found}
-
-
-LISTS_SEARCHED = 100
-"""The most lists of a queue that are searched for a person, the newest first."""
-ROWS_SEARCHED = 4000
-
-
-class UncalledRows(NamedTuple):
-    """Rows that make no call, each with its queue and the name of its person. Without `is_whole`, there may be more."""
-
-    rows: Sequence[tuple[str, str, ListedRow]]
-    is_whole: bool
-
-
-async def find_uncalled(
-    store: Store, queues: Sequence[str], text: str, *, batch: str | None, limit: int
-) -> UncalledRows:
-    """The rows without calls in which a person searches for a text or a number: of the newest lists of these queues.
-
-    At most `LISTS_SEARCHED` lists of a queue are looked at, about `ROWS_SEARCHED` rows of them. Raises StoreError.
-    """
-    number, has, now = person_of(text).get("number"), part_judge(text), store.clock.now()
-    found, looked_at, is_whole = list[tuple[str, str, ListedRow]](), 0, True
-    for queue in queues:
-        names = [each.name for each in await BatchNames(store, queue).page(limit=LISTS_SEARCHED, of=[CAMPAIGNS])]
-        is_whole &= len(names) < LISTS_SEARCHED
-        groups = {_group(queue, name): name for name in ([batch] if batch else names)}
-        records = (await store.records({ROW_FILES: [*groups]}, now=now))[ROW_FILES] if groups else ()
-        kept = [(each.group, _files(store).read({each.member: each.value})[each.member]) for each in records]
-        packs = [
-            (group, file, member)
-            for group, file in kept
-            if file is not None
-            for member, uncalled in zip(file.members, file.uncalled, strict=False)
-            if uncalled
-        ]
-        for group, file, member in packs:
-            if looked_at >= ROWS_SEARCHED or len(found) >= limit:
-                return UncalledRows(found[:limit], is_whole=False)
-            for pack in (await store.records({ROWS: [(group, member)]}, now=now))[ROWS]:
-                rows = [row for row in unpacked(pack.value) if _is_uncalled(row)]
-                looked_at += len(rows)
-                owners = await owners_of(store, queue, [row[2] for row in rows if row[2]])  # called since
-                for row, cells, _, result, why, *_ in (row for row in rows if row[2] not in owners):
-                    data = dict(zip(file.columns, cells, strict=False))
-                    name = person_in(data)
-                    is_it = number is not None and any(is_number_in(number, cell) for cell in cells)
-                    if is_it or has(map(_digits, cells), (name, *cells, result)):
-                        told = printable(why)
-                        listed = ListedRow(str(row), result, why=told, file=file.name, batch=groups[group], data=data)
-                        found.append((queue, name, listed))
-    return UncalledRows(found[:limit], is_whole and len(found) <= limit)
-
-
-def _digits(cell: str) -> str:
-    return "".join(filter(str.isdigit, cell))

@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from voiceflow_worker.console import formats
-from voiceflow_worker.console.routes.charts import bar_of_states, tone_of
-from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
+from voiceflow_worker.console.page import Page, PageRequest, sentence
+from voiceflow_worker.console.tones import pieces_of, tone_of
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import shown_in_page
@@ -27,7 +27,7 @@ def draw(page: Page, asked: PageRequest, *, live_only: bool = False, **more: obj
     """
     frame = "live.html" if live_only else "layout.html"
     template = templates().get_template(page.template)
-    text = template.render(**{"bars": (), **page.shown}, **more, frame=frame, page=page, asked=asked, home=asked.home)
+    text = template.render(**page.shown, **more, frame=frame, page=page, asked=asked, home=asked.home)
     return text.encode("utf-8", errors="replace")
 
 
@@ -68,7 +68,7 @@ def templates() -> Environment:
         "sentence": sentence,
         "tone": tone_of,
         "grouped": _number,
-        "pieces": bar_of_states,
+        "pieces": pieces_of,
         "span": formats.span,
         "clock": _clock,
         "pairs": _pairs,

@@ -31,7 +31,6 @@ STATES = {
     **{state.value: frozenset({state}) for state in JobState},
 }
 """The states by their names, and groups of them."""
-_LEAST_DIGITS = 7
 _WHOLE_NUMBER = 10
 """A number with this many digits, or with a +, is looked up; a shorter one may be a part of a number."""
 
@@ -120,9 +119,3 @@ def part_judge(part: str) -> Callable[[Iterable[str], Iterable[str]], bool]:
         return bool(digits and any(digits in each for each in numbers)) or any(part in searched(text) for text in texts)
 
     return has
-
-
-def is_number_in(number: str, cell: str) -> bool:
-    """Whether a cell has a number, in E.164 form, as it is dialled in its country or abroad, or a part of it."""
-    digits = _digits_of(cell).lstrip("0")
-    return len(digits) >= _LEAST_DIGITS and number.endswith(digits)

@@ -1,7 +1,7 @@
 """Files that people and programs upload.
 
-What operators look at before they use it is in the store, so that every receiver has it: packed, in pieces, for an
-hour, or until newer files need its room. What a request works on is in a folder of its own, which ends with the
+The list of a campaign that is being prepared is in the store, so that every receiver has it: packed, in pieces, for
+seven days, or until newer files need its room. What a request works on is in a folder of its own, which ends with the
 request; the folders of a process that was killed are found by its id, and deleted by others.
 """
 
@@ -15,7 +15,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from secrets import token_urlsafe
 from shutil import rmtree
@@ -28,7 +27,7 @@ from voiceflow_worker.core.ports import Store
 
 UPLOADS, PIECES = "upload", "upload-piece"
 """Namespaces of uploads, by their ids, and of their pieces, in the group of the upload."""
-KEPT_FOR = timedelta(hours=1)
+KEPT_FOR = timedelta(days=7)
 MOST_STORED = 64_000_000
 """The most characters of all uploads in a store: two of the largest, if they cannot be packed. The oldest go first."""
 _PIECE, _AT_ONCE = 250_000, 4
@@ -39,13 +38,11 @@ _NAME = re.compile(rf"{_PREFIX}(\d+)-\w+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A file in the store, of an `owner` who alone finds it; `stored` is its size there, in characters."""
+    """A file in the store; `stored` is its size there, in characters."""
 
     id: str
-    owner: str
     name: str
     at: datetime
-    digest: str
     stored: int
 
 
@@ -59,26 +56,28 @@ class Uploads:
             store, PIECES, write=str, read=lambda _, text: text, keep_for=KEPT_FOR, durable=False
         )
 
-    async def keep(self, content: bytes, *, name: str, owner: str) -> Upload:
+    async def keep(self, content: bytes, *, name: str) -> Upload:
         """Store a file. If all uploads are erased meanwhile, it is too, and nobody finds it."""
-        text, digest = await run_sync(_packed, content)
-        upload = Upload(
-            id=token_urlsafe(12), owner=owner, name=name, at=self._clock.now(), digest=digest, stored=len(text)
-        )  # fmt: skip
+        text = await run_sync(_packed, content)
+        upload = Upload(id=token_urlsafe(12), name=name, at=self._clock.now(), stored=len(text))
         kept = sorted(await self._uploads.values(), key=lambda each: each.at)
         while kept and sum(each.stored for each in kept) + len(text) > MOST_STORED:
             await self._drop(kept.pop(0))
         await self._uploads.put({upload.id: upload})
         for key, start in zip(_keys(upload), range(0, len(text), _PIECE), strict=True):
             await self._pieces.within(upload.id).put({key: text[start : start + _PIECE]})
-        if await self.find(upload.id, owner=owner) is None:
+        if await self.find(upload.id) is None:
             await self._drop(upload)
         return upload
 
-    async def find(self, upload_id: str, *, owner: str) -> Upload | None:
-        """The upload with this id; None if the owner has none, or not any more."""
-        found = (await self._uploads.get([upload_id])).get(upload_id) if upload_id else None
-        return found if found is not None and found.owner == owner else None
+    async def find(self, upload_id: str) -> Upload | None:
+        """Return the upload with this id; None if there is none, or not any more."""
+        return (await self._uploads.get([upload_id])).get(upload_id)
+
+    async def remove(self, upload_id: str) -> None:
+        """Erase an upload."""
+        if (upload := await self.find(upload_id)) is not None:
+            await self._drop(upload)
 
     async def content(self, upload: Upload) -> bytes | None:
         """The content of an upload; None if it is not kept any more."""
@@ -104,9 +103,9 @@ def _keys(upload: Upload) -> list[str]:
     return [f"{start // _PIECE:04}" for start in range(0, upload.stored, _PIECE)]
 
 
-def _packed(content: bytes) -> tuple[str, str]:
-    """A file as text for a store, and its digest."""
-    return base64.b64encode(zlib.compress(content, 1)).decode(), sha256(content).hexdigest()
+def _packed(content: bytes) -> str:
+    """A file as text for a store."""
+    return base64.b64encode(zlib.compress(content, 1)).decode()
 
 
 def _unpacked(texts: list[str]) -> bytes:

@@ -53,7 +53,7 @@ class Console(HttpApi):
 
     @cached_property
     def _signed_in(self) -> httpx.Cookies:
-        who = {"name": "Mary Tan", "secret": self.on.env["VOICEFLOW_UI_OPERATOR_SECRET"], "way": "", "kept": ""}
+        who = {"name": "Mary Tan", "secret": self.on.env["VOICEFLOW_UI_OPERATOR_SECRET"], "way": ""}
         here = self.on.receiver
         return httpx.post(f"{here}/ui/sign-in", data=who, headers={"Origin": here}, **PLAIN).cookies
 
@@ -63,11 +63,14 @@ class ConsoleForm(Console):
 
     def start(self, batch: str, people: Sequence[Person], **fields: Any) -> Again:
         lines = [",".join(people[0]), *(",".join(each.values()) for each in people)]
-        shown = self._visit("GET", "campaign")
-        steps = [({"do": "look"}, "\n".join(lines)), ({"do": "preview", **WORDS, **fields}, ""), ({"do": "start"}, "")]
+        answer = self._visit("POST", "campaign", files={"file": (f"{batch}.csv", "\n".join(lines))})
+        draft = answer.headers["location"].partition("/ui/")[2].removeprefix("ui/")
         form: dict[str, Any] = {}
-        for typed, file in steps:
-            form = {"data": dict(Form(shown.text).sent) | typed, "files": {"file": (file and f"{batch}.csv", file)}}
-            shown = self._visit("POST", "campaign", **form)
-        assert shown.status_code == 303, shown.text
-        return partial(self._visit, "POST", "campaign", **form)
+        for do, typed in (("check", {"say": WORDS["say"], "any": "yes", **fields}), ("start", {})):
+            sent = Form(self._visit("GET", draft).text).sent
+            days = [value for name, value in sent if name == "days"]
+            form = {"data": {**dict(sent), "days": days, **typed, "do": do}, "files": {"file": ("", "")}}
+            answer = self._visit("POST", draft, **form)
+            assert answer.status_code == 303, answer.text
+        assert "/ui/batches/" in answer.headers["location"]
+        return partial(self._visit, "POST", draft, **form)

@@ -165,13 +165,6 @@ def text_of_parts(parts: Iterable[Part], *, typed: bool = False) -> str:
     return ",".join(map(_in_line, texts))
 
 
-def filters_value(parts: Sequence[Part]) -> object:
-    """Return these filters as JSON and TOML have them: as they were typed, or as objects."""
-    if all(isinstance(each, str) for each in parts):
-        return text_of_parts(parts)
-    return [each if isinstance(each, str) else each.as_json() for each in parts]
-
-
 def read_filter(typed: str, names: Iterable[str]) -> Filter | None:
     """Return the filter that a person typed, with the name of the column as it is written; None if none is meant.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
 import orjson
@@ -55,27 +55,6 @@ def read_toml(text: str, *, place: str) -> dict[str, Any]:
     except ValueError as error:
         twice = "; a name may stand only once in its table: remove one, or rename it" * ("overwrite" in str(error))
         raise InvalidInputError(f"{place} is not TOML: {error}{twice}") from None
-
-
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def toml_name(name: str) -> str:
-    """A name in a document of TOML."""
-    return name if _BARE.fullmatch(name) else toml_text(name)
-
-
-def toml_text(value: object) -> str:
-    """A text, a yes or no, a list or a table of these as TOML, on one line."""
-    if isinstance(value, Mapping):
-        pairs = cast("Mapping[str, object]", value).items()
-        return (
-            f"{{ {', '.join(f'{toml_name(name)} = {toml_text(each)}' for name, each in pairs if each is not None)} }}"
-        )
-    if isinstance(value, list):
-        return f"[{', '.join(map(toml_text, cast('list[object]', value)))}]"
-    # JSON spells a text as TOML does, but for one control character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def refuse_repeated_names(text: str) -> None:

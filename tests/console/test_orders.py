@@ -1,4 +1,4 @@
-"""The pages of actions: their forms and questions. What the actions do and refuse is tested in `tests/actions`."""
+"""The pages of orders: who may, what is asked before, and what it does to a real store."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from structlog.testing import capture_logs
 
 from tests.cli.eight_by_eight import running
 from tests.console.signing_in import (
+    FROM_HERE,
     HOST,
     OPERATORS,
     READERS,
     Form,
     Page,
+    browser,
     confirmed,
     ended,
     enqueued,
+    hostile,
     in_doubt,
     receiver,
     signed_in,
@@ -27,23 +32,179 @@ from tests.console.signing_in import (
 from tests.contract.samples import add_jobs
 from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
-from voiceflow_worker.console.acting import ACTS
+from voiceflow_worker.console.orders import ACTS
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.reading import find_jobs, gates_of
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks import app as from_settings
 
 pytestmark = pytest.mark.anyio
+
+
+# -- who may -----------------------------------------------------------------------------------------------------------
+
+
+def acting_routes() -> list[str]:
+    """Every address that changes something, from the table that the pages are served by."""
+    assert len(ACTS) >= 10
+    return [*(f"/ui/act/{each.name}" for each in ACTS), "/ui/campaign", "/ui/campaigns/x"]
+
+
+async def test_a_reader_cannot_act(memory: Store) -> None:
+    (job,) = await enqueued(memory, batch="march")
+    subject = {"queue": "default", "batch": "march", "call": job.id, "number": "+6587654321", "numbers": "+6587654321"}
+    for operators in (True, False):
+        app = receiver(memory, operators=operators)
+        async with signed_in(app, READERS) as client:
+            shown = Page((await client.get("/ui/batches/march")).text)
+            assert shown.links("/act/") == []
+            for route in acting_routes():
+                answer = await client.post(route, data={**subject, "note": "x", "verdict": "placed"})
+                assert answer.status_code == 403, route
+                assert (await client.get(route, params=subject)).status_code == 403, route
+    assert await CallQueue(memory).get(job.id) == job
+    assert not await gates_of(memory, "default")
+    assert not await SuppressionList(memory).scan()
+
+
+async def test_a_stranger_is_asked_to_sign_in(memory: Store) -> None:
+    async with browser(receiver(memory)) as client:
+        for route in acting_routes():
+            assert (await client.post(route, data={"queue": "default"})).status_code == 401
+            assert (await client.get(route)).status_code == 401
+
+
+# -- forged forms ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Origin": "https://evil.example"}, {**FROM_HERE, "Sec-Fetch-Site": "cross-site"}]
+)
+async def test_a_forged_form_changes_nothing(memory: Store, headers: dict[str, str]) -> None:
+    await enqueued(memory, batch="march")
+    async with signed_in(receiver(memory)) as client:
+        client.headers.pop("Origin")
+        for route in [*acting_routes(), "/ui/sign-out"]:
+            answer = await client.post(route, data={"queue": "default"}, headers=headers)
+            assert answer.status_code == 403, route
+        assert (await client.get("/ui")).status_code == 200, "still signed in"
+    assert not await gates_of(memory, "default")
+
+
+async def test_only_a_post_acts(memory: Store) -> None:
+    await enqueued(memory)
+    async with signed_in(receiver(memory)) as client:
+        for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            await client.request(method, "/ui/act/hold", params={"queue": "default"})
+    assert not await gates_of(memory, "default")
+
+
+async def test_asking_changes_nothing(store: Store) -> None:
+    _, (doubt, *_) = await in_doubt(store)
+    job = await ended(store)
+    (waiting,) = await enqueued(store, batch="march")
+
+    async def only_reads(call: StoreCall) -> None:
+        assert call.name != "write"
+
+    asked = {
+        "hold": {"queue": "default", "batch": "march"}, "resume": {"queue": "default"}, "import-numbers": {},
+        "cancel-batch": {"queue": "default", "batch": "march"}, "cancel-call": {"call": waiting.id},
+        "redial": {"call": job.id}, "resolve": {"call": doubt.id}, "suppress": {"call": job.id},
+        "redial-batch": {"queue": "default", "batch": "march", "outcome": "busy"},
+    }  # fmt: skip
+    async with signed_in(receiver(FaultyStore(store, before=only_reads))) as client:
+        for name, subject in asked.items():
+            answer = await client.get(f"/ui/act/{name}?{urlencode(subject)}")
+            assert answer.status_code == 200, name
+            told = Page(answer.text).text
+            assert "Will be called" in told
+            assert "Will not be called" in told
+            assert told.endswith("Go back"), "what changes nothing has the same name beside every button"
+            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+
+# -- what is typed -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/ui/act/hold?queue=NO%20queue", "/ui/act/hold?queue=default&batch=none", "/ui/act/nothing",
+        "/ui/act/cancel-call?call=default.none", "/ui/act/redial?call=%00", "/ui/act/resolve?call=..%2F..", "/ui/act/",
+        f"/ui/act/cancel-call?call={'x' * 5000}", "/ui/act/redial?call=default.%ff",
+    ],
+)  # fmt: skip
+async def test_what_is_not_there_is_reported(memory: Store, address: str) -> None:
+    async with signed_in(receiver(memory)) as client:
+        answer = await client.get(address)
+    assert answer.status_code == 404
+    assert len(answer.text) < 20_000
+
+
+async def test_hostile_texts_stay_texts_in_every_question_and_answer(store: Store) -> None:
+    _, (doubt,) = await in_doubt(store)
+    job = replace(
+        doubt, id=f"default.{hostile('id')}", batch_id=hostile("batch"), reason=hostile("reason"), revision="x"
+    )
+    await add_jobs(store, [job], now=store.clock.now())
+    await QueueNames(store).remember("default")
+    subject = urlencode({"queue": "default", "batch": hostile("batch"), "call": job.id})
+    async with signed_in(receiver(store)) as client:
+        answers = [
+            await client.get(f"/ui/act/{name}?{subject}")
+            for name in ("hold", "cancel-batch", "resolve", "redial", "redial-batch")
+        ]
+        answers.append(await client.get(f"/ui/act/redial-batch?{subject}", params={"outcome": hostile("outcome")}))
+        answers.append(await client.get("/ui/doubts"))
+        answers.append(
+            await confirmed(client, f"/ui/act/hold?{subject}", **{"for": hostile("for"), "note": hostile("why")})
+        )
+        answers.append(await confirmed(client, "/ui/act/suppress", numbers=hostile("number"), note=hostile("because")))
+        done = await confirmed(client, f"/ui/act/hold?{subject}", note=hostile("why"))
+        answers.append(await client.get(urljoin(str(done.url), done.headers["location"])))
+        await SuppressionList(store).add("+6587654329", reason=hostile("listed"))
+        answers += [
+            await client.get("/ui/suppression"),
+            await client.get("/ui/suppression", params={"number": hostile("n")}),
+        ]
+        long = await client.post("/ui/act/hold", data={"queue": "default", "note": "x" * 501})
+        assert (long.status_code, "longer than 500" in long.text) == (409, True)
+    for answer in answers:
+        assert "<script>alert" not in answer.text, answer.url
+        assert "<img" not in answer.text
+    assert hostile("why") in "".join(Page(answers[9].text).texts)
+
+
+async def test_actions_work_wherever_the_receiver_is_mounted(memory: Store) -> None:
+    await enqueued(memory, batch="a/b")
+    app = Starlette(routes=[Mount("/our/calls", app=receiver(memory))])
+    async with browser(app) as client:
+        prefix = "/our/calls/ui"
+        closed = await client.get(f"{prefix}/batches/a%2Fb?queue=default")
+        way = dict(Form(closed.text).hidden)["way"]
+        answer = await client.post(f"{prefix}/sign-in", data={"name": "Mary", "secret": OPERATORS, "way": way})
+        back = urljoin(str(answer.url), answer.headers["location"])
+        assert back == f"{HOST}{prefix}/batches/a%2Fb?queue=default"
+        shown = await client.get(back)
+        (hold,) = Page(shown.text).links("act/hold")
+        done = await confirmed(client, urljoin(str(shown.url), hold).removeprefix(HOST))
+        assert (await client.get(urljoin(str(done.url), done.headers["location"]))).status_code == 200
+    assert len(await gates_of(memory, "default")) == 1
+
+
+# -- what each does ---------------------------------------------------------------------------------------------------
 
 
 async def told_after(client: httpx.AsyncClient, done: httpx.Response) -> str:
@@ -90,7 +251,7 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
     kept = [each for each in await entries_on(store, limit=100) if each.action != "start"]
     assert {(each.name, each.on) for each in kept} == {("Mary Tan", "pages")}
     assert {each.note for each in kept} == {"why", "erased"}, "of the person who was erased"
-    event = "somebody carried out an action in the console"
+    event = "somebody carried out an action"
     said = [(each["action"], each["name"]) for each in logs if each["event"] == event]
     assert said == [(address.partition("?")[0], "Mary Tan") for address, *_ in table]
 
@@ -145,22 +306,10 @@ async def test_what_was_typed_stays_where_it_is_refused(memory: Store) -> None:
             assert (refused.status_code, "kept" in refused.text) == (409, True)
         assert not await gates_of(memory, "default")
         done = await confirmed(client, address, **{"for": "2h"})
-        assert urljoin(str(done.url), done.headers["location"]).startswith(
-            f"{HOST}/ui/batches/a%2Fb?queue=default&told="
-        )
+        assert urljoin(str(done.url), done.headers["location"]).startswith(f"{HOST}/ui/batches/a%2Fb?queue=default")
     (gate,) = await gates_of(memory, "default")
     assert gate.until is not None
     assert timedelta(hours=1, minutes=59) < gate.until - memory.clock.now() <= timedelta(hours=2)
-
-
-async def test_white_space_in_the_name_of_a_batch_is_kept(memory: Store) -> None:
-    for name in ("march", " march ", "\u3000"):
-        await enqueued(memory, batch=name)
-    async with signed_in(receiver(memory)) as client:
-        for action, spelled in (("cancel-batch", "%20march%20"), ("hold", "%E3%80%80")):
-            assert (await confirmed(client, f"/ui/act/{action}?queue=default&batch={spelled}")).status_code == 303
-    closed = {(gate.scope, gate.name) for gate in await gates_of(memory, "default")}
-    assert closed == {(GateScope.BATCH, " march "), (GateScope.BATCH, "\u3000")}
 
 
 async def test_a_finished_batch_offers_no_hold_and_a_refusal_leads_back(memory: Store) -> None:
@@ -371,37 +520,3 @@ async def test_a_queue_that_is_held_for_unread_files_is_resumed_where_that_is_ti
             resumed = await client.post("/ui/act/resume", data=form.values(unread_files="yes"))
             assert "queue default is open" in await told_after(client, resumed)
     assert not [gate for gate in await gates_of(memory, "default") if gate.is_closed(at=memory.clock.now())]
-
-
-async def test_batches_that_are_ticked_are_held_resumed_and_cancelled_in_one_act(memory: Store) -> None:
-    for place in range(3):
-        await enqueued(memory, 2, batch=f"may {place}")
-    await enqueued(memory, 1, batch="june")
-    await enqueued(memory, 1, batch="may over")
-    await CallQueue(memory).cancel_batch("may over")
-    async with signed_in(receiver(memory)) as client:
-        assert (await client.get("/ui/batches?name=may")).text.count('name="of"') == 4
-        asked = await client.get("/ui/act/hold?of=default/may 1&of=default/june")
-        told = Page(asked.text).text
-        assert "Hold 2 batches?" in told
-        assert "batch may 1 of queue default: 2 waiting calls at present." in told
-        assert "batch june of queue default: 1 waiting call at present." in told
-        await enqueued(memory, 3, batch="june")  # a hold stops calls: their number is no reason to refuse it
-        done = await client.post("/ui/act/hold", data=Form(asked.text).values(note="x", **{"for": "10m"}))
-        assert "2 batches on hold" in await told_after(client, done)
-        resumed = await confirmed(client, "/ui/act/resume?of=default/may 1&of=default/june")
-        assert resumed.headers["location"].startswith("../../ui/batches?told=")
-        assert "2 batches resumed" in await told_after(client, resumed)
-        logged = [each.batch for each in await entries_on(memory, limit=200) if each.action == "resume"]
-        assert sorted(filter(None, logged)) == ["june", "may 1"], "each is in the log"
-        asked = await client.get("/ui/act/cancel-batch?of=default/may 1&of=default/may 2&of=default/none")
-        assert "Left out: " in Page(asked.text).text
-        await CallQueue(memory).hold(batch_id="may 2", reason="wrong")
-        done = await client.post("/ui/act/cancel-batch", data=Form(asked.text).values())
-        told = await told_after(client, done)
-        assert "batch may 1 is cancelled for good; 2 waiting calls ended" in told
-        assert "batch may 2 of queue default has changed since it was shown" in told, "somebody has held it"
-        many = "&".join(f"of=default/may {place}" for place in range(201))
-        for address, why in (("hold", "o batch was chosen"), (f"hold?{many}", "ore than 200 batches are too many")):
-            refused = await client.get(f"/ui/act/{address}")
-            assert (refused.status_code, why in refused.text) == (409, True)

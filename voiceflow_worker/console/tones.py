@@ -1,18 +1,17 @@
-"""The geometry and tones of charts. Lengths are in percent, so that a chart fits any width without a script."""
+"""Say states and outcomes in words and colours; draw a bar of them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from voiceflow_worker.model.flows.actions import heard_in
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Tone:
+class Tone(NamedTuple):
     """A tone. `colour` is a class of the style sheet, `sign` a symbol of the layout, `label` the words."""
 
     colour: str
@@ -62,7 +61,7 @@ _LABELS: Mapping[str, str] = {
 
 
 def tone_of(name: str) -> Tone:
-    """The tone of a state or an outcome, in the words of people; a neutral tone for an unknown name."""
+    """Return the tone of a state or an outcome, in the words of people; a neutral tone for an unknown name."""
     colour, sign = _TONES.get(name, (_IDLE, "dot"))
     return Tone(colour, sign, _LABELS.get(name) or (name.replace("_", " ").lower() if name in _TONES else name))
 
@@ -76,8 +75,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Said(NamedTuple):
     """One text of a call, with its purpose (`kind`) and the voice that speaks it."""
 
     kind: str
@@ -86,7 +84,7 @@ class Said:
 
 
 def texts_of(body: str) -> list[Said]:
-    """The texts of a body, in the order in which they are spoken; empty for a body that cannot be read."""
+    """Return the texts of a body, in the order in which they are spoken; empty for a body that cannot be read."""
     try:
         read: object = json.loads(body)
     except ValueError:
@@ -101,34 +99,20 @@ _ORDER = (
 """The order of states in a bar: ended calls first, waiting calls last."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChartBar:
-    """A piece of a bar, for `count` calls.
+class Piece(NamedTuple):
+    """A piece of a bar. `start` and `width` are in percent."""
 
-    `start` and `width` are in percent of the chart.
-    """
-
-    name: str
-    count: int
     colour: str
-    start: float = 0.0
-    width: float = field(kw_only=True)
+    start: float
+    width: float
 
 
-def bar_of_states(states: Mapping[JobState, int]) -> list[ChartBar]:
-    """The pieces of a bar that shows the states of these calls."""
-    colours = {state.value: "rest" if state in DESK["waiting"] else tone_of(state).colour for state in _ORDER}
-    return bars({state.value: states.get(state, 0) for state in _ORDER}, colours)
-
-
-def bars(counts: Mapping[str, int], colours: Mapping[str, str] | None = None) -> list[ChartBar]:
-    """A bar for each name, as wide as its share of all counts; they begin where the one before ends."""
-    total, start = sum(counts.values()), 0.0
-    found: list[ChartBar] = []
-    for name, count in counts.items():
-        if count:
-            width = 100 * count / total
-            colour = (colours or {}).get(name, "busy")
-            found.append(ChartBar(name, count, colour, start=round(start, 3), width=round(width, 3)))
-            start += width
+def pieces_of(states: Mapping[JobState, int]) -> list[Piece]:
+    """Return the bar of these calls by state: each piece begins where the one before ends."""
+    total, start, found = sum(states.values()) or 1, 0.0, list[Piece]()
+    for state in _ORDER:
+        width = 100 * states.get(state, 0) / total
+        if width and state not in DESK["waiting"]:
+            found.append(Piece(tone_of(state).colour, round(start, 3), round(width, 3)))
+        start += width
     return found

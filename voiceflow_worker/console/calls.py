@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from markupsafe import escape
 from starlette.responses import Response
 
 from voiceflow_worker.actions.calls import decidable_from
-from voiceflow_worker.campaigns.row_list import UncalledRows, find_uncalled
-from voiceflow_worker.console.routes.charts import DESK, texts_of, tone_of
-from voiceflow_worker.console.routes.page import (
+from voiceflow_worker.console.page import (
     LONGEST_NAME,
     Answer,
     Page,
@@ -25,6 +24,7 @@ from voiceflow_worker.console.routes.page import (
     problem,
     queue_names,
 )
+from voiceflow_worker.console.tones import DESK, texts_of, tone_of
 from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.base.reading import find_jobs, totals_of
 from voiceflow_worker.core.call_filter import STATES, CallFilter, person_of
@@ -36,7 +36,6 @@ from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes
-from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE
 from voiceflow_worker.reporting.batches import read_queues
@@ -54,7 +53,7 @@ _DUE = {
 
 
 async def show_call(store: Store, asked: PageRequest) -> Answer:
-    """The page of a call, with everything that is known about it."""
+    """Show a call, with everything that is known about it."""
     job = await call_with(store, asked.name)
     if job is None:
         what = f"The store has no call {asked.name[:LONGEST_NAME]}. Calls are deleted some time after they have ended."
@@ -77,41 +76,35 @@ CALLS_A_PAGE = 50
 READ_AT_ONCE = 200
 MOST_READ = 4000
 """The largest number of calls that are read for a page. More are read than shown if the filter has conditions
-that stores cannot check (names, parts of numbers, answers, times)."""
-_TIMES = {
-    "15m": ("last 15 minutes", timedelta(minutes=15)),
-    "1h": ("last hour", timedelta(hours=1)),
-    "6h": ("last 6 hours", timedelta(hours=6)),
-    "24h": ("last 24 hours", timedelta(hours=24)),
-    "7d": ("last 7 days", timedelta(days=7)),
+that stores cannot check (names, parts of numbers, answers)."""
+_FILTERS = ("state", "outcome", "queue", "batch", "who", "answer")
+_TABS = {"": frozenset(JobState), **DESK} | {
+    name: of for name, of in STATES.items() if of <= FINAL_STATES | {JobState.IN_DOUBT}
 }
-FILTERS = ("state", "outcome", "queue", "batch", "who", "answer", "since")
+"""The tabs above a list of calls."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallPage:
+class CallPage(NamedTuple):
     """One page of calls, in the order of the read.
 
     `further` is an id without a queue, for the link to the calls behind it; None if there are none. `looked_at` is the
     number of calls that were read, if the search stopped before the page was full.
     """
 
-    calls: tuple[Job, ...]
+    calls: Sequence[Job] = ()
     further: str | None = None
     looked_at: int | None = None
 
 
 async def show_calls(store: Store, asked: PageRequest) -> Answer:
-    """The page of calls, the newest first; with `?after=`, a job id without its queue, of those before it."""
+    """Show calls, the newest first; with `?after=`, a job id without its queue, those before it."""
     queues = await queue_names(store, also=asked.asked("queue"))
-    wanted, problems = read_filter(asked, now=store.clock.now())
-    only = asked.asked("queue")
-    names = [name for name in queues if only in {None, name}]
+    wanted, problem_found = read_filter(asked)
+    names = [name for name in queues if asked.asked("queue") in {None, name}]
     totals = {name: await totals_of(store, name, wanted.batch) for name in names}
     read = [name for name in names if wanted.may_have(totals[name])]
-    after = asked.asked("after")
-    found = CallPage(calls=()) if problems else await page_of_calls(store, wanted, read, after=after)
-    given = {name: asked.asked(name) for name in FILTERS} | {"who": _who(asked)}
+    found = CallPage() if problem_found else await page_of_calls(store, wanted, read, after=asked.asked("after"))
+    given = {name: asked.asked(name) for name in _FILTERS} | {"who": _who(asked)}
 
     def address(**more: str | None) -> str:
         text = urlencode({name: value for name, value in {**given, **more}.items() if value}, errors="replace")
@@ -119,83 +112,42 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
 
     shown = {
         "found": found,
-        "uncalled": await _uncalled(store, asked, wanted, names),
         "waits": await waits_in_words(store, found.calls, zone=asked.time_zone),
         "given": given,
         "is_filtered": any(given.values()),
-        "problems": problems,
+        "problem": problem_found,
         "queues": queues,
-        "tabs": _tabs(given, totals, address),
-        "outcomes": [("reached", "reached (any)"), ("unreached", "unreached (any)")]
-        + [(status.value, tone_of(status.value).label) for status in SessionStatus],
-        "times": [(name, words) for name, (words, _) in _TIMES.items()],
+        "tabs": [(tone_of(name).label or "all", address(state=name), name == (given["state"] or "")) for name in _TABS],
+        "outcomes": [(status.value, tone_of(status.value).label) for status in SessionStatus],
         "address": address,
-        "is_first": not after,
+        "is_first": not asked.asked("after"),
     }
     return Page(template="calls.html", shown=shown, is_live=True)
 
 
-async def _uncalled(store: Store, asked: PageRequest, wanted: CallFilter, queues: Sequence[str]) -> UncalledRows:
-    """The people of lists that a search finds, and that nobody was called for; none where calls alone are meant."""
-    who, of_calls = _who(asked), ("state", "outcome", "answer", "since", "after")
-    if who is None or asked.is_poll or any(asked.asked(name) for name in of_calls):
-        return UncalledRows((), is_whole=True)
-    return await find_uncalled(store, queues, who, batch=wanted.batch, limit=CALLS_A_PAGE)
-
-
-def _tabs(
-    given: Mapping[str, str | None], totals: Mapping[str, Totals], address: Callable[..., str]
-) -> list[tuple[str, str, int | None, bool]]:
-    """The tabs: label, address, count, and whether the tab is open. With more filters, the counts are not known."""
-    states = {state: sum(each.states[state] for each in totals.values()) for state in JobState}
-    is_counted = not any(value for name, value in given.items() if name not in {"state", "queue", "batch"})
-    wanted, of_wanted = (given["state"] or "").lower(), states_named(given["state"] or "") or frozenset()
-    if wanted not in _TABS:  # a state as programs name it
-        wanted = next((name for name in ("calling", "waiting") if of_wanted & DESK[name]), wanted)
-    tabs: list[tuple[str, str, int | None, bool]] = []
-    for name, of in _TABS.items():
-        count, is_open = sum(states[state] for state in of), name == wanted
-        if is_open or not name or count:
-            tabs.append((tone_of(name).label or "all", address(state=name), count if is_counted else None, is_open))
-    return tabs
-
-
-_TABS = {"": frozenset(JobState), **DESK} | {
-    name: of for name, of in STATES.items() if of <= FINAL_STATES | {JobState.IN_DOUBT}
-}
-"""The tabs above a list of calls."""
-
-
 def states_named(name: str) -> frozenset[JobState] | None:
-    """The states with this name, of people or of programs; None for another text."""
+    """Return the states with this name, of people or of programs; None for another text."""
     return DESK.get(name.lower()) or STATES.get(name.lower())
 
 
-def read_filter(asked: PageRequest, *, now: datetime) -> tuple[CallFilter, tuple[str, ...]]:
-    """The filter of a request, and sentences about conditions that cannot be read."""
-    problems: list[str] = []
+def read_filter(asked: PageRequest) -> tuple[CallFilter, str]:
+    """Return the filter of a request, and a sentence about a state that there is not."""
     more: dict[str, Any] = {"batch": asked.asked("batch"), "answer": asked.asked("answer")}
-    who, (state, outcome, since) = _who(asked), (asked.asked(name) for name in ("state", "outcome", "since"))
+    state, outcome, who = asked.asked("state"), asked.asked("outcome"), _who(asked)
     if state is not None:
         more["states"] = states_named(state)
-        if more["states"] is None:
-            problems.append(f"{state[:40]} is not a state of a call.")
     if outcome is not None:
-        try:
+        more["outcomes"] = frozenset({outcome[:LONGEST_NAME]})
+        with suppress(InvalidInputError):  # an outcome of 8x8 that this version does not know
             more["outcomes"] = read_outcomes([outcome])
-        except InvalidInputError:  # an outcome of 8x8 that this version does not know
-            more["outcomes"] = frozenset({outcome[:LONGEST_NAME]})
     if who is not None:
         more |= person_of(who)
-    if since is not None and since not in _TIMES:
-        problems.append(f"{since[:40]} is not a time in the list. Choose one from the list.")
-    elif since is not None:
-        more["begin"] = now - _TIMES[since][1]
-    return CallFilter(**more), tuple(problems)
+    is_known = state is None or more["states"] is not None
+    return CallFilter(**more), "" if is_known else f"{(state or '')[:40]} is not a state of a call."
 
 
 def _who(asked: PageRequest) -> str | None:
-    """Of whom calls are wanted. Programs that link to the page have a `number`."""
+    """Return of whom calls are wanted. Programs that link to the page have a `number`."""
     return asked.asked("who") or asked.asked("number")
 
 
@@ -217,11 +169,11 @@ async def page_of_calls(
     looked_at = looked if goes_on and len(found) <= CALLS_A_PAGE else None
     if len(found) > CALLS_A_PAGE:
         goes_on, place = True, _end(found[CALLS_A_PAGE - 1])
-    return CallPage(calls=tuple(found[:CALLS_A_PAGE]), further=place if goes_on else None, looked_at=looked_at)
+    return CallPage(calls=found[:CALLS_A_PAGE], further=place if goes_on else None, looked_at=looked_at)
 
 
 async def _read(store: Store, read: Paged, queues: Sequence[str], place: str | None) -> Sequence[Job]:
-    """The next calls of all queues, in the order of the read, after the id `place` (an id without a queue)."""
+    """Return the next calls of all queues, in the order of the read, after the id `place` (an id without a queue)."""
     found: list[Job] = []
     for queue in queues:
         after = None if place is None else f"{queue}.{place}"
@@ -240,8 +192,7 @@ def _place(text: str | None) -> str | None:
 DOUBTS_A_PAGE = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doubt:
+class Doubt(NamedTuple):
     """A call in doubt. From `decidable_from` on, a person may say that it was not placed."""
 
     job: Job
@@ -250,8 +201,7 @@ class Doubt:
     decidable: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueDoubts:
+class QueueDoubts(NamedTuple):
     """The oldest doubts of a queue. `after` is the last id of this page; None if there is no next page."""
 
     name: str
@@ -261,10 +211,10 @@ class QueueDoubts:
 
 
 def doubts_route(policy: CallPolicy) -> PageRoute:
-    """The route of the page. `policy` is the workers' policy."""
+    """Return the route of the page of doubts. `policy` is the workers' policy."""
 
     async def show_doubts(store: Store, asked: PageRequest) -> Answer:
-        """The page of doubts: of all queues, or only of the queue `?queue=`, after the call `?after=`."""
+        """Show the doubts: of all queues, or only of the queue `?queue=`, after the call `?after=`."""
         only, after = asked.asked("queue"), asked.asked("after")
         if after is not None and (len(after) > LONGEST_NAME or queue_of(after) != only):
             after = None
@@ -290,7 +240,7 @@ async def _doubts(store: Store, queue: str, *, total: int, after: str | None, po
 
 
 async def show_found(store: Store, asked: PageRequest) -> Answer:
-    """A redirect to the call with this id or key, or else to the list of those that have the text in them."""
+    """Lead to the call with this id or key, or else to the list of those that have the text in them."""
     wanted = (asked.asked("find") or "")[:LONGEST_NAME]
     found = await find_call(store, wanted, also=asked.asked("queue"))
     way = f"?who={quote(wanted, safe='')}" if found is None else f"/{quote(found.id, safe='')}"
@@ -301,7 +251,7 @@ NUMBERS_A_PAGE = 100
 
 
 async def show_suppression(store: Store, asked: PageRequest) -> Answer:
-    """The page of the suppression list, with the entries after `?after=`, or only the entry for `?number=`."""
+    """Show the suppression list, with the entries after `?after=`, or only the entry for `?number=`."""
     listed, wanted = SuppressionList(store), (asked.asked("number") or "")[:LONGEST_NAME]
     entries: Sequence[Suppression] = ()
     trouble, after = "", None

@@ -1,20 +1,17 @@
-"""The page `/ui/act/NAME`: the question before an action, and the action. All have one form, from their own fields."""
+"""The page `/ui/act/NAME`: ask before an action, and carry it out. All have one form, from their own fields."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
-from functools import partial
-from pathlib import Path
-from secrets import token_urlsafe
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
 
 import anyio
 import structlog
-from starlette.responses import Response
-from starlette.types import Receive, Scope
+from anyio.to_thread import run_sync
+from starlette.requests import Request
 
 from voiceflow_worker.actions import (
     ActionRefusedError,
@@ -29,19 +26,9 @@ from voiceflow_worker.actions.queues import CancelBatch, Hold, RedialBatch, Resu
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
 from voiceflow_worker.campaigns.lists.columns import NO_ROLES, ColumnRoles
 from voiceflow_worker.campaigns.number_file import read_number_file
-from voiceflow_worker.console.routes.page import (
-    Answer,
-    Page,
-    PageRequest,
-    problem,
-    queue_and_batch,
-    sentence,
-)
-from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form, query_form
-from voiceflow_worker.core.audit import Actor, Interface
+from voiceflow_worker.console.page import Answer, Page, PageRequest, problem, sentence
+from voiceflow_worker.console.sign_in import PageForm, Person, query_form, read_form
 from voiceflow_worker.core.base.reading import gates_at, get_jobs
-from voiceflow_worker.core.base.record_set import text_records
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import (
     CampaignFileError,
     ChangedSinceError,
@@ -52,21 +39,16 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.jobs.gate import GateKind
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.service.forget import Forget
-from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.service.uploads import plain_name, uploading
 
-SECTION, BATCHES, DOUBTS = "act", "batches", "doubts"
+SECTION, DOUBTS = "act", "doubts"
 SUPPRESSION = "suppression"
-LONGEST_FORM = 10_000_000
 LONGEST_NOTE = 500
 MOST_AT_ONCE = 200
-"""The largest number of calls, or of batches, in one action."""
+"""The largest number of calls in one action."""
 MOST_NUMBERS = 1000
-_TOLD_FOR = timedelta(minutes=10)
-_LONGEST_TOLD = 32
 _REFUSALS = (InvalidInputError, JobError, ActionRefusedError, ChangedSinceError)
 _PLACED, _NOT_PLACED = "placed", "not-placed"
 _CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
@@ -96,12 +78,16 @@ class ActionDone:
 
 
 def page_of(form: PageForm, *, otherwise: str = "") -> str:
-    """The page under /ui of the call or of the batch that a form names, or else another page."""
+    """Return the page under /ui of the call or of the batch that a form names, or else another page."""
     calls, batch = form.all("call"), form.exactly("batch")
     if len(calls) == 1:
         return f"calls/{quote(calls[0], safe='', errors='replace')}"
-    queue = urlencode({"queue": form.one("queue")}, errors="replace")
-    return f"batches/{quote(batch, safe='', errors='replace')}?{queue}" if batch else otherwise
+    return batch_page(form.one("queue"), batch) if batch else otherwise
+
+
+def batch_page(queue: str, batch: str) -> str:
+    """Return the page under /ui of a batch."""
+    return f"batches/{quote(batch, safe='', errors='replace')}?{urlencode({'queue': queue}, errors='replace')}"
 
 
 def _note(form: PageForm) -> str:
@@ -178,21 +164,21 @@ class PageAction:
     back_page: str = ""
 
     def made(self, form: PageForm, operator: Operator, **more: object) -> Any:
-        """The action, with what the form says in the fields of the action."""
+        """Return the action, with what the form says in the fields of the action."""
         names = {each.name for each in fields(self.kind)}
         read: dict[str, Any] = {name: read(form) for name, read in _READ.items() if name in names}
         return self.kind(**{"operator": operator, **read, **more})
 
     def subject(self, form: PageForm) -> _Pairs:
-        """What the action is about, in hidden fields."""
+        """Return what the action is about, in hidden fields."""
         return form.some(*self.hidden)
 
     async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:  # noqa: ARG002 - for those that read calls
-        """The fields that a person fills in. What was typed stays, even if it is wrong."""
+        """Return the fields that a person fills in. What was typed stays, even if it is wrong."""
         return tuple(each._replace(value=form.one(each.name) or each.value) for each in self.shown)
 
-    async def asked(self, form: PageForm, operator: Operator, session: PageSession, *, said: str = "") -> Page:
-        """The question before the action, with its form, and what was `said` to it before. This changes nothing."""
+    async def asked(self, form: PageForm, operator: Operator, *, said: str = "") -> Page:
+        """Return the question before the action, with its form, and what was `said` to it before."""
         subject = self.subject(form)
         act: OperatorAction | Many = self.made(PageForm(subject), operator, **await self.more(form, operator))
         question = await act.question()
@@ -204,28 +190,27 @@ class PageAction:
             "subject": [*subject, ("seen", question.token)],
             "back": self.back_of(form),
             "is_irreversible": act.is_irreversible,
-            "token": session.token,
             "said": said,
         }
         return Page(template="confirm.html", shown=shown, status=409 if said else 200)
 
-    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002 - for long work
+    async def act(self, form: PageForm, operator: Operator, files: anyio.Lock) -> ActionDone:  # noqa: ARG002 - for long work
         """Carry out the action in the name of the operator."""
         act = self.made(form, operator, **await self.more(form, operator))
         return self.done(await act.do(form.one("seen")), form)
 
     async def more(self, form: PageForm, operator: Operator) -> Mapping[str, object]:  # noqa: ARG002 - for those that read calls
-        """Fields of the action that the form does not have itself."""
+        """Return fields of the action that the form does not have itself."""
         return {}
 
     def done(self, result: ActionResult, form: PageForm) -> ActionDone:
-        """The result in a sentence. Raises ActionRefusedError if it was left undone."""
+        """Return the result in a sentence. Raises ActionRefusedError if it was left undone."""
         if result.not_done:
             raise ActionRefusedError("; ".join(dict.fromkeys([result.message, *result.lines])))
         return ActionDone("; ".join([*result.notes, result.message, *result.refused]), self.back_of(form))
 
     def back_of(self, form: PageForm) -> str:
-        """The page under /ui from which people come."""
+        """Return the page under /ui from which people come."""
         return page_of(form, otherwise=self.back_page)
 
 
@@ -233,63 +218,38 @@ class PageAction:
 class _OfCalls(PageAction):
     """An action on calls that were ticked, with one note."""
 
+    hidden: tuple[str, ...] = ("call",)
     back_page: str = "calls"
 
-    def each(self, form: PageForm) -> list[_Pairs]:
-        """What was ticked, each as the form of one alone has it."""
-        return [[("call", value)] for value in form.all("call")]
-
-    def subject(self, form: PageForm) -> _Pairs:
-        return [pair for pairs in self.each(form) for pair in pairs]
-
     def made(self, form: PageForm, operator: Operator, **more: object) -> Many:
-        chosen, (noun, nouns) = self.each(form), self.kind.several.nouns
-        if not chosen:
-            raise InvalidInputError(f"no {noun} was chosen; tick the {nouns} first")
-        if len(chosen) > MOST_AT_ONCE:
-            raise InvalidInputError(f"more than {MOST_AT_ONCE} {nouns} are too many for one act; choose fewer")
-        typed = form.but("call", "queue", "batch")
-        return Many([PageAction.made(self, PageForm([*pairs, *typed]), operator, **more) for pairs in chosen])
+        calls = form.all("call")
+        if not 0 < len(calls) <= MOST_AT_ONCE:
+            raise InvalidInputError(f"tick 1 to {MOST_AT_ONCE} calls first")
+        typed = form.but("call")
+        return Many([PageAction.made(self, PageForm([("call", call), *typed]), operator, **more) for call in calls])
 
     async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
-        """The fields. Whoever was reached is called again only where that is ticked."""
+        """Return the fields. Whoever was reached is called again only where that is ticked."""
         shown = await PageAction.fields(self, form, operator)
         if self.kind is not Redial:
             return shown
         states = {job.state for job in (await get_jobs(operator.store, form.all("call"))).values()}
         return (*shown, *((_FORCE,) if states & _CALLED else ()))
 
-    def back_of(self, form: PageForm) -> str:
-        chosen = self.each(form)
-        return page_of(PageForm(chosen[0])) if len(chosen) == 1 else self.back_page
 
-
-class _OfBatches(_OfCalls):
-    """An action on a queue or a batch, or on batches that were ticked."""
-
-    def each(self, form: PageForm) -> list[_Pairs]:
-        found = [queue_and_batch(value) for _, value in form.some("of")]  # with the spaces of their names
-        if not found and (queue := form.one("queue")):
-            found = [(queue, form.exactly("batch"))]
-        return [[("queue", queue), ("batch", batch)] for queue, batch in dict.fromkeys(found)]
-
-    def subject(self, form: PageForm) -> _Pairs:
-        return [("of", "/".join(value for _, value in pairs)) for pairs in self.each(form)]
+class _Resume(PageAction):
+    """The end of a hold. A queue whose journal files could not be read is resumed only where that is ticked."""
 
     async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
-        """The fields. A queue whose journal files could not be read is resumed only where that is ticked."""
         shown = await PageAction.fields(self, form, operator)
-        gates = [
-            await gates_at(operator.store, pairs[0][1], [None]) for pairs in self.each(form) if self.kind is Resume
-        ]
-        unread = any(GateKind.UNREAD_FILES in gate.kinds for found in gates for gate in found.values())
-        return (*shown, *((_UNREAD,) if unread else ()))
+        gates = await gates_at(operator.store, form.one("queue"), [None])
+        return (*shown, *((_UNREAD,) if any(GateKind.UNREAD_FILES in each.kinds for each in gates.values()) else ()))
 
 
 class _Resolve(_OfCalls):
     """The resolution of doubts. A call stays in doubt if its POST is no longer the one that was decided about."""
 
-    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002
+    async def act(self, form: PageForm, operator: Operator, files: anyio.Lock) -> ActionDone:  # noqa: ARG002
         """Resolve the calls, with the time at which 8x8 said what time it is."""
         if (verdict := form.one("verdict")) not in {_PLACED, _NOT_PLACED}:
             raise InvalidInputError("choose what happened: the call was placed, or it was not placed")
@@ -314,7 +274,7 @@ class _Forget(PageAction):
 class _Suppress(PageAction):
     """The addition of typed numbers to the list."""
 
-    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002
+    async def act(self, form: PageForm, operator: Operator, files: anyio.Lock) -> ActionDone:  # noqa: ARG002
         if not 0 < len(_numbers(form)) <= MOST_NUMBERS:
             raise InvalidInputError(f"give 1 to {MOST_NUMBERS} numbers, one on each line; for more, import a file")
         return self.done(await self.made(form, operator).do(), form)  # its question showed no numbers
@@ -323,41 +283,26 @@ class _Suppress(PageAction):
 class _NumbersOfFile(PageAction):
     """The addition of the numbers in a file to the list, or their removal."""
 
-    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
-        if not form.file:
+    async def act(self, form: PageForm, operator: Operator, files: anyio.Lock) -> ActionDone:
+        name, content = form.files.get("file", ("", b""))
+        if not content:
             raise InvalidInputError("choose a file with numbers")
-        act: ImportNumbers | TakeBackFile = self.made(form, operator)
         columns = form.one("columns")
-        reading = {
+        reading: dict[str, Any] = {
             "roles": ColumnRoles.of(columns) if columns else NO_ROLES,
-            "country": act.country,
-            **{name: form.one(name) or None for name in ("leave_out", "only")},
+            "country": form.one("country").upper() or None,
+            **{option: form.one(option) or None for option in ("leave_out", "only")},
         }
-        given = {each.name: getattr(act, each.name) for each in fields(act) if each.name not in {"operator", "found"}}
         with uploading() as folder:
-            path = folder / plain_name(form.files["file"][0])
-            await anyio.Path(path).write_bytes(form.file)
+            path = folder / plain_name(name)
+            await anyio.Path(path).write_bytes(content)
             try:
-                made, by = partial(type(act), **given), operator.actor
-                result = await process.run(_of_file, path, reading, made=made, policy=operator.policy, by=by)
+                async with files:
+                    found = await run_sync(lambda: read_number_file(path, **reading))
+                done = await self.made(form, operator, found=found).do()
             except CampaignFileError as error:
                 raise InvalidInputError(str(error).replace(str(path), "the file")) from None
-        return self.done(result, form)
-
-
-async def _of_file(
-    store: Store,
-    path: Path,
-    reading: Mapping[str, Any],
-    *,
-    made: Callable[..., OperatorAction],
-    policy: CallPolicy,
-    by: Actor,
-) -> ActionResult:
-    found = read_number_file(path, **reading)
-    who = Operator(store, policy, name=by.name, on=Interface.PAGES, login=by.login)
-    done = await made(operator=who, found=found).do()
-    return done if done.not_done else replace(done, notes=(found.in_words, *done.notes))
+        return self.done(done if done.not_done else replace(done, notes=(found.in_words, *done.notes)), form)
 
 
 _NOTED = (_NOTE,)
@@ -377,9 +322,9 @@ _IN_FILE = (
     FormField("show", "Only show what the file holds, and store nothing", "tick"),
 )
 ACTS = (
-    _OfBatches("hold", Hold, (_NOTE, _HELD_FOR), back_page=BATCHES),
-    _OfBatches("resume", Resume, _NOTED, back_page=BATCHES),
-    _OfBatches("cancel-batch", CancelBatch, _NOTED, back_page=BATCHES),
+    PageAction("hold", Hold, (_NOTE, _HELD_FOR)),
+    _Resume("resume", Resume, _NOTED),
+    PageAction("cancel-batch", CancelBatch, _NOTED),
     _OfCalls("cancel-call", CancelCall, _NOTED),
     _OfCalls("redial", Redial, _NOTED),
     _Forget("forget", Forget, _NOTED, hidden=("call",), back_page="calls"),
@@ -394,71 +339,38 @@ ACTS = (
 )
 
 
-class PageActing:
-    """The actions of operators, each with its question. Work that takes long is done in another `process`."""
+class Orders:
+    """The actions of operators, each with its question. One file is read at a time (`files`)."""
 
-    def __init__(self, operator: Operator, process: OtherProcess) -> None:
+    def __init__(self, operator: Operator, files: anyio.Lock) -> None:
         self._operator = operator
-        self._process = process
+        self._files = files
         self._acts = {each.name: each for each in ACTS}
-        self._told = text_records(operator.store, "page-told", keep_for=_TOLD_FOR)
 
-    async def answer(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
-        """The question before an action. A POST carries it out, and leads to the page with its result.
-
-        Raises StoreError.
-        """
-        act, form = self._acts.get(asked.name), query_form(scope)
-        if not session.may_act:
-            return only_operators(session)
+    async def answer(self, request: Request, asked: PageRequest, person: Person) -> Answer | ActionDone:
+        """Ask before an action; a POST carries it out. Raises StoreError and FormRefusedError."""
+        act, form = self._acts.get(asked.name), query_form(request.scope)
         if act is None:
             return problem(404, "No such action", "All actions can be reached by the buttons on the pages.")
         refused: VoiceflowError | None = None
-        if scope["method"] == "POST":
+        if request.method == "POST":
+            form = await read_form(request)
+            operator = replace(self._operator, name=person.name, login=person.login)
             try:
-                form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
-            except FormRefusedError as error:
-                return problem(403, "Nothing was changed", sentence(error))
-            named: dict[str, Any] = {"action": act.name, "name": session.name}
-            try:
-                operator = replace(self._operator, name=session.name, login=session.login)
-                done = await act.act(form, operator, self._process)
+                done = await act.act(form, operator, self._files)
             except _REFUSALS as error:
-                _log.info("an action in the console was refused", **named, why=str(error))
+                _log.info("an action in the console was refused", action=act.name, name=person.name, why=str(error))
                 refused = error
             else:
-                _log.info("somebody carried out an action in the console", **named, done=done.message)
-                return await self.tell(done, asked, session)
+                _log.info("somebody carried out an action", action=act.name, name=person.name, done=done.message)
+                return done
         try:
-            return await act.asked(form, self._operator, session, said=str(refused or ""))
+            return await act.asked(form, self._operator, said=str(refused or ""))
         except _REFUSALS as error:
             return _refused(refused or error, form)
-
-    async def tell(self, done: ActionDone, asked: PageRequest, session: PageSession) -> Response:
-        """Redirect to the page that shows a result, which `told` then tells. Raises StoreError."""
-        told = token_urlsafe(9)
-        await self._told.put({f"{session.id}/{told}": done.message})
-        way = f"{done.back}{'&' if '?' in done.back else '?'}told={told}"
-        return Response(b"", 303, {"Location": f"{asked.home}{'' if way.startswith('?') else '/'}{way}"})
-
-    async def told(self, asked: PageRequest, session: PageSession) -> str | None:
-        """A sentence with the result of the action that led to this page; None if no action did. Raises StoreError."""
-        told = asked.query.get("told")
-        if not told or len(told) > _LONGEST_TOLD:
-            return None
-        key = f"{session.id}/{told}"
-        return (await self._told.get([key])).get(key)
 
 
 def _refused(error: VoiceflowError, subject: PageForm) -> Page:
     if isinstance(error, UnknownSubjectError | JobNotFoundError):
         return problem(404, "This cannot be done", sentence(error))
     return problem(409, "This cannot be done", sentence(error), back=page_of(subject))
-
-
-def only_operators(session: PageSession) -> Page:
-    """The page for people who may not act."""
-    if session.is_named:
-        what = f"{session.name} may look only: VOICEFLOW_AUTH_OPERATORS does not have this name."
-        return problem(403, "Only operators may do this", what)
-    return problem(403, "Only operators may do this", "Sign in with VOICEFLOW_UI_OPERATOR_SECRET.")

@@ -56,12 +56,6 @@ async def no_such_batch(store: Store, queue: str, batch_id: str) -> Page:
     return problem(404, "No such batch", sentence(unknown or "the address of this page names no batch with calls"))
 
 
-def queue_and_batch(text: str) -> tuple[str, str]:
-    """The queue and the batch that a list calls `QUEUE/BATCH`."""
-    queue, _, batch = text.partition("/")
-    return queue, batch
-
-
 async def queue_names(store: Store, *, also: str | None) -> list[str]:
     """The queues that ever had a call or a worker, the default queue, and the queue `also`. Raises StoreError."""
     known = await QueueNames(store).known()
@@ -91,15 +85,14 @@ async def zone_of(store: Store, queue: str) -> ZoneInfo:
 class PageRequest:
     """A request for a page below `/ui`.
 
-    `home` is the relative path from the page to `/ui`, so that links work wherever the app is mounted. `is_poll` is
-    True if the request is for the live part only. `zone` is the zone of the times on the page: that of the browser, or
-    the one that its person has chosen, or else the `usual_zone`, which is that of the queue.
+    `home` is the relative path from the page to `/ui`, so that links work wherever the app is mounted. `zone` is the
+    zone of the times on the page: that of the browser, or the one that its person has chosen, or else the `usual_zone`,
+    which is that of the queue.
     """
 
     path: str
     query: Mapping[str, str]
     home: str
-    is_poll: bool = False
     zone: str = "UTC"
     usual_zone: str = "UTC"
 

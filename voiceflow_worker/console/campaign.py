@@ -1,0 +1,450 @@
+"""The page of a campaign: a list is uploaded or pasted, described on one page, checked, and called.
+
+What was typed is a draft in the store, with an address of its own, so that it outlasts a reload, another tab and a
+sign-in. Whoever starts a draft that has been started follows its batch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from operator import itemgetter
+from pathlib import Path
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import anyio
+import orjson
+import structlog
+from anyio.to_thread import run_sync
+from phonenumbers import SUPPORTED_REGIONS
+from starlette.requests import Request
+from starlette.responses import Response
+
+from voiceflow_worker.actions import ActionRefusedError, Operator, active_holds
+from voiceflow_worker.campaigns.called_before import TRIAL
+from voiceflow_worker.campaigns.calls.request import menu_puts
+from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
+from voiceflow_worker.campaigns.fields import fields_of
+from voiceflow_worker.campaigns.file_preview import ListPreview, preview_list
+from voiceflow_worker.campaigns.lists.columns import COUNTRY, DESTINATION, row_name
+from voiceflow_worker.campaigns.lists.filters import Filter, text_of_parts
+from voiceflow_worker.campaigns.lists.input_file import LARGEST_FILE, InputFile
+from voiceflow_worker.campaigns.reading import Of
+from voiceflow_worker.console.drafts import Draft, Drafts
+from voiceflow_worker.console.formats import ZONE, countries, label_of, span
+from voiceflow_worker.console.orders import ActionDone, batch_page
+from voiceflow_worker.console.page import Answer, Page, PageRequest, problem
+from voiceflow_worker.console.sign_in import PageForm, Person, read_form
+from voiceflow_worker.core.admission import CallRequest, CheckedCall
+from voiceflow_worker.core.ports.store import BulkWrite, Write
+from voiceflow_worker.errors import ChangedSinceError, IntakeError, InvalidInputError, VoiceflowError
+from voiceflow_worker.finding import message_of
+from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
+from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.numbers.reading import INTERNATIONAL, read_number
+from voiceflow_worker.model.text.wording import count_of, read_duration
+from voiceflow_worker.model.times import zone_of_number
+from voiceflow_worker.model.window import Weekday
+from voiceflow_worker.model.zones import zone_named
+from voiceflow_worker.service.uploads import plain_name, uploading
+
+if TYPE_CHECKING:
+    from voiceflow_worker.settings import Settings
+
+NEW, SECTION = "campaign", "campaigns"
+KEYS = ("1", "2", "3")
+ACCOUNT_FOR = timedelta(minutes=10)
+"""How long the voices and numbers of the account are kept, before 8x8 is asked again."""
+_DAYS = tuple(each.name.lower() for each in Weekday)
+_WAITS = ("5m", "15m", "30m", "1h", "2h", "4h", "1d")
+_ROLES = (DESTINATION, "name", "unique_key")
+_PLAIN = ("country", "sheet", "header_row", "date_order", "encoding", "leave_out", "batch", "voice_profile", "source")
+"""The fields of a campaign that the page has as they are."""
+_TEXTS = (
+    *_PLAIN, "say", "ivr", "after", "from", "to", "not_before", "redial_max", "redial_after", "zone",
+    *(f"column.{role}" for role in _ROLES), *(f"answer.{key}" for key in KEYS),
+)  # fmt: skip
+_TICKS = ("any", "skip_bad", "replaces", "again")
+_OF_ONE_LIST = ("batch", "header_row", "encoding", "sheet", "skip_bad", "replaces", "again")
+"""What the next list does not take from the one before."""
+_CLOCKS = re.compile(r"(\d\d:\d\d)-(\d\d:\d\d)")
+_MOST_FINDINGS = 1000
+_TRIAL_LASTS = timedelta(minutes=10)
+_FOLLOWED_FOR = 30.0
+"""The seconds for which a second click waits for what the first one has started."""
+_KEPT_FOR_BACK = {"Cache-Control": "private, no-cache"}
+"""The browser keeps this page for its back button alone, so that what was typed is there again."""
+
+_log = structlog.get_logger("voiceflow.console")
+
+
+class _Account:
+    """The voices and the numbers of the account, as pairs of a value and its words; none without an answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._asked_at = float("-inf")
+        self._lists: Mapping[str, Sequence[tuple[str, str]]] = {"voices": (), "numbers": ()}
+
+    async def lists(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Return the lists `voices` and `numbers`."""
+        now = anyio.current_time()
+        if now - self._asked_at > ACCOUNT_FOR.total_seconds() and not self._settings.missing_for_calls():
+            self._asked_at = now
+            try:
+                async with VoiceClient.from_settings(self._settings, timeout=TIMEOUT) as voice:
+                    voices, numbers = await voice.speech_profiles(), await voice.numbers()
+            except VoiceflowError as error:
+                _log.warning("the voices of the account could not be listed", error=str(error))
+                return self._lists
+            self._lists = {
+                "voices": [(v.code, ", ".join(filter(None, [v.language or v.locale, v.gender]))) for v in voices],
+                "numbers": [(f"+{n.msisdn.lstrip('+')}", n.country or "") for n in numbers],
+            }
+        return self._lists
+
+
+class CampaignPages:
+    """The pages on which an operator begins a campaign. They do what `voiceflow enqueue` does, with the same findings.
+
+    `menus` are those that the receiver answers with. The `settings` fill what a form leaves empty. One file is read at
+    a time (`files`). Methods raise StoreError and FormRefusedError.
+    """
+
+    def __init__(self, operator: Operator, settings: Settings, *, menus: Sequence[Menu], files: anyio.Lock) -> None:
+        self._operator = operator
+        self._settings = settings
+        self._menus = {menu.name: menu for menu in menus}
+        self._files = files
+        self._drafts = Drafts(operator.store)
+        self._account = _Account(settings)
+
+    async def begin(self, request: Request, asked: PageRequest, person: Person) -> Answer:
+        """Show the form for a list; with a list, make a draft of it, and lead to its page."""
+        if request.method != "POST":
+            return await self._upload()
+        form = await read_form(request)
+        try:
+            name, content = self._list_in(form)
+            fields = await self._first_fields(name, content, like=form.one("like"))
+        except InvalidInputError as error:
+            return await self._upload(form, said=message_of(error))
+        draft = await self._drafts.create(content, name=name, fields=fields)
+        _log.info("somebody uploaded a list", name=person.name, draft=draft.id)
+        return _to(asked, draft)
+
+    async def answer(self, request: Request, asked: PageRequest, person: Person) -> Answer | ActionDone:
+        """Show a draft, or take what was typed into it, and check, try or start it."""
+        draft = await self._drafts.find(asked.name)
+        if draft is None:
+            what = "It was begun more than seven days ago, or never. Begin a new one."
+            return problem(404, "No such campaign", what, back=NEW)
+        if draft.has_ended:
+            return Response(b"", 303, {"Location": f"{asked.home}/{self._batch_page(draft)}"})
+        if request.method != "POST":
+            return await self._page(draft)
+        form = await read_form(request)
+        if draft.batch and form.one("do") != "resume":
+            return await self._follow(draft, asked)
+        try:
+            return await self._changed(draft, form, asked, person)
+        except (InvalidInputError, ActionRefusedError, ChangedSinceError, IntakeError) as error:
+            return await self._page(await self._drafts.find(draft.id) or draft, said=message_of(error))
+
+    async def _changed(self, draft: Draft, form: PageForm, asked: PageRequest, person: Person) -> Answer | ActionDone:
+        do, _, more = form.one("do").partition(" ")
+        if do == "resume":
+            return await self._start(draft, person)
+        fields = _typed_in(form, draft.fields)
+        if do == "leave-out":
+            fields["leave_out"] = ",".join(filter(None, [fields.get("leave_out"), more]))
+        if do == "ignore":
+            fields["ignore"] = "\n".join(filter(None, [fields.get("ignore"), more]))
+        is_same, before = fields == dict(draft.fields), draft
+        draft = await self._drafts.save(draft, fields, is_checked=True)
+        if form.files.get("file") or form.one("pasted"):
+            name, content = self._list_in(form)
+            draft = await self._drafts.take_file(draft, content, name=name)
+        elif do == "try":
+            return ActionDone(await self._tried(draft, form.one("number"), person), f"{SECTION}/{draft.id}#preview")
+        elif do == "start" and not (is_same and form.one("digest")):
+            raise ChangedSinceError("the campaign was changed after its check. Check the new preview, then start")
+        elif do == "start":
+            version = int(form.one("version")) if form.one("version").isdecimal() else -1
+            batch = await self._batch_of(draft)
+            draft, is_mine = await self._drafts.begin(
+                before, version=version, batch=batch, digest=form.one("digest"), by=person.name
+            )
+            return await (self._start(draft, person) if is_mine else self._follow(draft, asked))
+        return _to(asked, draft, "#preview")
+
+    # -- the list ------------------------------------------------------------------------------------------------------
+
+    def _list_in(self, form: PageForm) -> tuple[str, bytes]:
+        """Return the name and the content of the list in a form. Raises InvalidInputError."""
+        now = self._operator.store.clock.now().astimezone(ZONE.get())
+        pasted = f"list-{now:%Y-%m-%d-%H%M}.csv", form.exactly("pasted").encode()
+        name, content = form.files.get("file", pasted)
+        if not content.strip():
+            raise InvalidInputError("there is no list. Choose a file that is not empty, or paste one")
+        if len(content) > LARGEST_FILE:
+            raise InvalidInputError(
+                f"{plain_name(name)} has {len(content):,} bytes, of at most {LARGEST_FILE:,}. Split it"
+            )
+        return plain_name(name), content
+
+    async def _first_fields(self, name: str, content: bytes, *, like: str) -> Mapping[str, str]:
+        """Return the fields of a new draft: those of another one, or what is certain. Raises InvalidInputError."""
+        other = await self._drafts.find(like) if like else None
+        with uploading() as folder:
+            found = await self._found({}, await _stored(folder, name, content))
+        if other is not None:
+            return {each: value for each, value in other.fields.items() if each not in _OF_ONE_LIST}
+        fields = {"days": ",".join(_DAYS), "zone": ZONE.get().key}
+        column = found.roles.get(DESTINATION)
+        if column is not None and row_name(column) != DESTINATION:
+            fields[f"column.{DESTINATION}"] = column
+        if (column := found.roles.get(COUNTRY)) is not None:
+            fields["country"] = f"={column}"
+        if found.date_orders is not None and len(found.date_orders) == 1:
+            fields["date_order"] = found.date_orders[0].value
+        if usual := _CLOCKS.fullmatch(self._settings.window or ""):
+            fields |= {"from": usual[1], "to": usual[2]}
+        return fields
+
+    async def _found(self, fields: Mapping[str, str], kept: InputFile) -> ListPreview:
+        """Read the first rows of a list. Raises CampaignFileError."""
+        row = fields.get("header_row", "")
+        header_row = int(row) if row.isdecimal() and int(row[:9]) > 0 else None
+        named = {name: fields.get(name) for name in ("sheet", "encoding")}
+        async with self._files:
+            return await run_sync(lambda: preview_list(kept, header_row=header_row, **named))
+
+    # -- the campaign --------------------------------------------------------------------------------------------------
+
+    def _campaign(self, draft: Draft, kept: InputFile) -> Campaign:
+        """Return the campaign that a draft describes. Raises InvalidInputError, with the labels of the page."""
+        typed = draft.fields
+        fields: dict[str, object] = {name: typed.get(name) for name in _PLAIN}
+        columns: dict[str, object] = {role: typed[f"column.{role}"] for role in _ROLES if f"column.{role}" in typed}
+        if typed.get("country", "").startswith("="):
+            columns[COUNTRY], fields["country"] = typed["country"][1:], None
+        columns["ignore"] = typed.get("ignore", "").split("\n") if typed.get("ignore") else None
+        said = {"say": typed["after"]} if "after" in typed else {}
+        keys = {key: {"answer": typed[f"answer.{key}"], **said} for key in KEYS if f"answer.{key}" in typed}
+        question = {"id": "question", "text": typed.get("say", ""), "keys": keys}
+        hours = f"{typed.get('from', '')}-{typed.get('to', '')}"
+        fields |= {
+            "file": kept,
+            "batch": draft.batch or fields["batch"] or kept.stem,
+            "columns": {role: column for role, column in columns.items() if column} or None,
+            **({"menu": {"questions": [question]}} if keys else {"say": typed.get("say")}),
+            "ivr": typed.get("ivr"),
+            "window": "any" if "any" in typed else hours if len(hours) > 1 else None,
+            "days": None if typed.get("days") == ",".join(_DAYS) else typed.get("days", "none"),
+            "not_before": typed["not_before"].replace("T", " ") if "not_before" in typed else None,
+            **{name: typed.get(name) for name in ("redial_max", "redial_after", "skip_bad", "again")},
+            "redial_on": "busy,no_answer" if "redial_max" in typed else None,
+            **dict.fromkeys(("replace", "remove_missing"), typed.get("replaces")),
+        }
+        if not (typed.get("say") or typed.get("ivr")):
+            raise InvalidInputError(f"{label_of('say')}: write it, or choose a menu")
+        return Campaign.of(
+            fields,
+            settings=self._settings,
+            menus=self._menus,
+            now=self._operator.store.clock.now(),
+            named=label_of,
+            foreign=True,
+            zone=zone_named(typed.get("zone", "")),
+        )
+
+    async def _kept(self, draft: Draft, folder: Path) -> InputFile:
+        """Return the file of a draft, in a folder. Raises InvalidInputError if it was erased."""
+        if (file := await self._drafts.file(draft)) is None:
+            raise InvalidInputError("the file is not stored any more. Choose it again; the fields are as you left them")
+        return await _stored(folder, file[0].name, file[1])
+
+    async def _batch_of(self, draft: Draft) -> str:
+        with uploading() as folder:
+            return self._campaign(draft, await self._kept(draft, folder)).batch_id
+
+    async def _start(self, draft: Draft, person: Person) -> ActionDone:
+        """Store the calls of a draft that became a batch. Raises InvalidInputError and ChangedSinceError."""
+        queue = self._operator.queue(self._settings.queue)
+        try:
+            with uploading() as folder:
+                campaign = self._campaign(draft, await self._kept(draft, folder))
+                async with self._files:
+                    done = await campaign.start(queue, by=person.actor, expected_version=draft.digest or None)
+        except (InvalidInputError, ChangedSinceError) as error:
+            await self._drafts.undo(draft)
+            if isinstance(error, RowsRefusedError):
+                raise InvalidInputError("the rows cannot be called as the check showed. Check them again") from error
+            raise
+        await self._drafts.end(draft)
+        _log.info("somebody began a campaign", name=person.name, batch=done.batch_id, enqueued=done.enqueued)
+        more = [f"{count} {what}" for count, what in ((done.replaced, "changed"), (done.removed, "cancelled")) if count]
+        return ActionDone("; ".join([f"{count_of(done.enqueued, 'call')} enqueued", *more]), self._batch_page(draft))
+
+    async def _follow(self, draft: Draft, asked: PageRequest) -> Answer:
+        """Lead to the batch that a draft has become, once its rows are stored."""
+        found: Draft | None = draft
+        with anyio.move_on_after(_FOLLOWED_FOR):
+            while found is not None and found.batch and not found.has_ended:
+                await anyio.sleep(0.2)
+                found = await self._drafts.find(draft.id)
+        return _to(asked, draft)
+
+    def _batch_page(self, draft: Draft) -> str:
+        return batch_page(self._settings.queue, draft.batch)
+
+    async def _tried(self, draft: Draft, own: str, person: Person) -> str:
+        """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
+        store, queue_name = self._operator.store, self._settings.queue
+        with uploading() as folder:
+            campaign = self._campaign(draft, await self._kept(draft, folder))
+            options = replace(campaign.options, not_before=None, window=None)
+            file: Any = campaign.file
+
+            def first() -> CheckedCall | None:
+                opened = open_campaign(file, options, now=store.clock.now())
+                return next((row.call for row in opened if row.call is not None), None)
+
+            async with self._files:
+                call = await run_sync(first)
+        if call is None:
+            raise InvalidInputError("no row of the file can be called. Correct it first")
+        number = read_number(own, country_of(call.destination))
+        body = orjson.loads(call.body)
+        body["callflow"][0]["params"]["destination"] = number
+        body.pop("validUntil", None)
+        batch_id = f"{campaign.batch_id[:40]}-trial"
+        request = CallRequest(
+            CallFlow.parse(body),
+            unique_key=f"{TRIAL}{token_urlsafe(9)}",
+            batch=batch_id,
+            valid_until=store.clock.now() + _TRIAL_LASTS,
+            time_zone=call.time_zone or zone_of_number(call.destination).zone,  # as the first row's person hears it
+            data=call.data,
+            menu=call.menu,
+        )
+        if puts := menu_puts(campaign.options):
+            await store.write(BulkWrite(writes=(Write(puts=puts),)), now=store.clock.now())
+        async with self._operator.queue(queue_name).ordered(person.actor) as queue:
+            await queue.enqueue_many([request])
+        told = f"{number} is called with the text of the first row, within ten minutes if a worker runs."
+        return " ".join([told, *await active_holds(store, queue_name, batch_id)])
+
+    # -- the pages -----------------------------------------------------------------------------------------------------
+
+    async def _upload(self, form: PageForm | None = None, *, said: str = "") -> Page:
+        started = [each for each in await self._drafts.started() if each.batch][:10]
+        typed = {name: form.exactly(name) if form else "" for name in ("pasted", "like")}
+        shown = {"said": said, "typed": typed, "earlier": [(each.id, each.batch) for each in started]}
+        return Page(template="upload.html", shown=shown, status=409 if said else 200, headers=_KEPT_FOR_BACK)
+
+    async def _page(self, draft: Draft, *, said: str = "") -> Page:
+        """Return the page of a draft, with its preview if it is to be checked."""
+        name, found, report, faults = "", None, None, dict[str, str]()
+        if not draft.batch:
+            try:
+                with uploading() as folder:
+                    kept = await self._kept(draft, folder)
+                    name, found = str(kept), await self._found(draft.fields, kept)
+                    if draft.is_checked and found.columns:
+                        campaign = self._campaign(draft, kept)
+                        async with self._files:
+                            report = await campaign.preview(self._operator.queue(self._settings.queue))
+            except InvalidInputError as error:
+                faults = _faults_of(error)
+        said = said or faults.get("", "")
+        names = countries()
+        values = {
+            "draft": draft,
+            "form": {**dict.fromkeys((*_TEXTS, *_TICKS, "days", "ignore"), ""), **draft.fields},
+            "fields": fields_of(Of.CAMPAIGN),
+            "faults": faults,
+            "said": said,
+            "file_name": name,
+            "found": found,
+            "columns": [each.name for each in found.columns] if found else [],
+            "days": [(name, name[:3].title()) for name in _DAYS],
+            "waits": [(each, span(read_duration(each))) for each in _WAITS],
+            "keys": KEYS,
+            "ignored": draft.fields.get("ignore", "").split("\n") if "ignore" in draft.fields else [],
+            "countries": sorted(((c, names[c]) for c in SUPPORTED_REGIONS if c in names), key=itemgetter(1)),
+            "international": INTERNATIONAL,
+            "menus": [*self._menus],
+            "usual_window": self._settings.window or "",
+            "report": report,
+            "errors": [each for each in report.findings if each.is_error][:_MOST_FINDINGS] if report else [],
+            "filter_of": _filter_of,
+            "orders": _orders(report, draft.fields) if report else "",
+            "asks_again": bool(report and (report.again or "again" in draft.fields)),
+            **await self._account.lists(),
+        }
+        status = 409 if said or faults else 200
+        return Page(template="campaign.html", shown=values, status=status, headers=_KEPT_FOR_BACK)
+
+
+async def _stored(folder: Path, name: str, content: bytes) -> InputFile:
+    path = folder / name
+    await anyio.Path(path).write_bytes(content)
+    return InputFile(path, shown=name)
+
+
+def _to(asked: PageRequest, draft: Draft, place: str = "") -> Response:
+    return Response(b"", 303, {"Location": f"{asked.home}/{SECTION}/{quote(draft.id)}{place}"})
+
+
+def _typed_in(form: PageForm, before: Mapping[str, str]) -> dict[str, str]:
+    """Return what was typed into the page, by the names of its controls; of those that it had not, what was before."""
+    found = {name: form.one(name) if form.has(name) else before.get(name, "") for name in _TEXTS}
+    found |= {name: form.one(name) for name in _TICKS} | {"say": form.one("say").replace("\r\n", "\n")}
+    found |= {"days": ",".join(form.all("days")), "ignore": "\n".join(form.all("ignore"))}
+    return {name: value for name, value in found.items() if value}
+
+
+def _filter_of(column: str, value: str = "", *, is_not: bool = False) -> str:
+    """Return the text of a filter, as it is typed."""
+    return text_of_parts([Filter(column, value, is_not)], typed=True)
+
+
+_FIELD_OF = {label_of(name): name for name in fields_of(Of.CAMPAIGN)}
+
+
+def _faults_of(error: InvalidInputError) -> dict[str, str]:
+    """Return what is wrong, by the names of the fields at fault; that of no field is without a name."""
+    found: dict[str, str] = {}
+    for each in error.findings:
+        if (name := _FIELD_OF.get(each.column or "")) is not None:
+            found[name] = each.message
+    with suppress(AttributeError):
+        found |= {name: message_of(error) for name in message_of(error).fields[:1] if not found}
+    return found or {"": message_of(error)}
+
+
+def _orders(report: EnqueueReport, fields: Mapping[str, str]) -> str:
+    """Return what a start does, in the words of its button; empty if there is nothing to do, or it is refused."""
+    if report.refused or (report.again and "again" not in fields):
+        return ""
+    plan, replaces = report.plan, "replaces" in fields
+    people, changed = plan["new"], plan["changed"] if replaces else 0
+    cancelled = plan["left_out_waiting"] + (0 if report.rejected else plan["in_no_row"]) if replaces else 0
+    words = [
+        f"call {count_of(people, 'person').replace('persons', 'people')}" if people else "",
+        f"change {count_of(changed, 'call')}" if changed else "",
+        f"cancel {count_of(cancelled, 'call')}" if cancelled else "",
+    ]
+    said = ", ".join(filter(None, words))
+    return f"{said[:1].upper()}{said[1:]}"
