@@ -40,11 +40,6 @@ class Remedy(StrEnum):
     CANCEL_BATCH = "cancel the batch", "`voiceflow calls cancel --batch ID`"
     FORCE_REDIAL = "force the redial to call again", "--force"
     GIVE_SOURCE = "give a source for all rows", "--source", "source"
-    GIVE_TEMPLATE = (
-        "give a template, a call flow that asks the first question of the menu",
-        "--template FLOW.json",
-        "template",
-    )
     GIVE_TEXT = "give a template or a text", "--template FLOW.json, or --say TEXT", "say", "template"
     REPLACE = "change the waiting calls that differ to what these rows say", "--replace", "replace"
     REMOVE_MISSING = (

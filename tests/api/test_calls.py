@@ -140,7 +140,7 @@ menu.on("1", result="confirmed", goto=End("Thank you."))
 GIVEN: dict[str, dict[str, object]] = {
     "some": {
         "to": "8765 4321", "country": "SG", "source": "SG=+6531111111,*=+12025550123", "language": "en",
-        "voice_profile": "en-US-JennyNeural", "say": "Hello {{name}}, {{n}}, {{ name | title }}.",
+        "voice_profile": "en-US-JennyNeural", "say": "Hello {{name}}, {{n}}, {{ name | upper }}.",
         "data": {"name": "Li", "n": 3, "is_new": True}, "valid_for": "90m", "window": "00:00-24:00",
         "days": "SG=mon-sun,*=mon-sat", "batch": "march", "priority": 7,
     },

@@ -28,7 +28,7 @@ from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.enqueue import enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.caller import filled
+from voiceflow_worker.ivr.caller import render_template
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
 
@@ -53,10 +53,10 @@ def test_a_decimal_has_no_zeros_at_its_end(tmp_path: Path) -> None:
 
 def test_words_that_programs_write_for_nothing_count_as_empty_in_later_texts() -> None:
     for word in ("None", "nan", "NaN", "-nan", "NaT", "<NA>", "null", "NULL", "(null)", "<nil>", "undefined", r"\N"):
-        assert filled("Hello {{name}}.", {"name": word}) == "Hello ."
-        assert filled("{% if name %}Dear{% else %}Hello{% endif %} {{name}}.", {"name": word}) == "Hello ."
+        assert render_template("Hello {{name}}.", {"name": word}) == "Hello ."
+        assert render_template("{% if name %}Dear{% else %}Hello{% endif %} {{name}}.", {"name": word}) == "Hello ."
         with pytest.raises(InvalidInputError, match=r"\{\{name\}\} has no value"):
-            filled("Hello {{name|upper}}.", {"name": word})
+            render_template("Hello {{name|upper}}.", {"name": word})
 
 
 class NAType:
@@ -80,11 +80,12 @@ def test_a_typed_missing_value_of_a_program_counts_as_empty(tmp_path: Path) -> N
 
 
 def test_the_data_of_a_single_call_is_spoken_alike() -> None:
-    assert filled("Room {{room}}, {{room|digits(language='en')}}.", {"room": 25.0}) == "Room 25, 2, 5."
-    assert filled("{% if vip %}{{vip}}{% endif %}", {"vip": True}) == "true"
-    assert [filled("{{ 1 if vip == true else 0 }}", {"vip": each}) for each in (True, "TRUE", False)] == ["1", "1", "0"]
+    assert render_template("Room {{room}}, {{room|digits(language='en')}}.", {"room": 25.0}) == "Room 25, 2, 5."
+    assert render_template("{% if vip %}{{vip}}{% endif %}", {"vip": True}) == "true"
+    for vip, said in ((True, "1"), ("TRUE", "1"), (False, "0")):
+        assert render_template("{{ 1 if vip == 'true' else 0 }}", {"vip": vip}) == said
     with pytest.raises(InvalidInputError, match="more than 15 digits"):
-        filled("Room {{room}}.", {"room": 1e15})
+        render_template("Room {{room}}.", {"room": 1e15})
 
 
 # -- cells of numbers and keys: as the sheet shows them, and doubted where nobody means them ---------------------------

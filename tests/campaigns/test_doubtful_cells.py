@@ -79,7 +79,7 @@ LISTS: Mapping[str, str] = {
     # The text of each kind of list; columns are name, visit, at, amount and room, in the words of the country.
     "clinic": "{{%name}}, {{%visit|date}}, {{%at|time}}, {{%amount|money('EUR')}}, {{%room}}.",
     "school": "{{%name or 'A child'}}, {{%room}}: {{%visit|date('full')}}.{% if note %} {{note}}{% endif %}",
-    "hotel": "{{%name|title}}, {{%visit|date}}, {{nights}}, {{%amount|number('.')}}.",
+    "hotel": "{{%name}}, {{%visit|date}}, {{nights}}, {{%amount|number}}.",
     "courier": "{{code|spell}}: {{%visit}}, {{slot}}, {{%amount|money('EUR')}}.",
 }
 

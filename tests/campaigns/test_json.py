@@ -22,8 +22,7 @@ from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.lists.input_file import InputFile, read_json
 from voiceflow_worker.campaigns.lists.rows import FileKind
 from voiceflow_worker.campaigns.lists.source import kind_of
-from voiceflow_worker.errors import CallFlowError, CampaignFileError, InvalidInputError
-from voiceflow_worker.ivr.approval import _choices  # pyright: ignore[reportPrivateUsage]
+from voiceflow_worker.errors import CallFlowError, CampaignFileError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
 
@@ -124,8 +123,6 @@ def test_a_name_twice_in_a_request_body_or_its_parts_is_refused(tmp_path: Path) 
         for template in (text, f"// a comment\n{text}"):
             with pytest.raises(CampaignFileError, match="twice in one object"):
                 FlowTemplate.load(file_of(tmp_path, template, "template.json"))
-    with pytest.raises(InvalidInputError, match="has the name '1' twice"):
-        _choices({"choices": '{"1": "approved", "2": "rejected", "1": "later"}'})
 
 
 def test_deep_nesting_is_an_error_and_no_crash() -> None:

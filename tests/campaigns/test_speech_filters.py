@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, time
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,14 +14,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.campaigns.reading import NOW, filled, read_all
-from tests.campaigns.workbooks import workbook
 from voiceflow_worker import CallQueue, Menu, load_settings
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CallFlowError, InvalidInputError
-from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.ivr.caller import spoken as spoken_by
+from voiceflow_worker.ivr.caller import Caller, render
 from voiceflow_worker.ivr.speech_filters import ZONE, money
 from voiceflow_worker.model.times import PersonZone
 from voiceflow_worker.service.named_call import NamedCall
@@ -30,18 +27,6 @@ from voiceflow_worker.service.named_call import NamedCall
 
 def speak(text: str, value: object, voice: str | None = "en-US-JennyNeural") -> object:
     return filled(FlowTemplate.speaking(text), {"x": value, "voice_profile": voice})["callflow"][1]["params"]["text"]
-
-
-def test_a_typed_number_is_spoken_in_a_menu_with_the_decimal_sign_of_its_voice(tmp_path: Path) -> None:
-    menu = Menu("litres", prompt="{{x}} Liter?", voice_profile="de-DE-KatjaNeural")
-    body = menu.call("+6587654321", source="+6531234567", data={"x": 1.25}).to_body()
-    assert body["callflow"][1]["params"]["promptMessage"] == "1,25 Liter?"
-    menu.on("1", goto="{{x}} Liter")
-    path = workbook(tmp_path, [["destination", "x"], ["+6587654321", 1.25]])
-    (first,) = open_campaign(path, CampaignOptions(menu=menu, source="+6531234567", batch_id="b"), now=NOW)
-    assert first.call is not None
-    caller = Caller(number="+6587654321", data=first.call.data or {}, now=NOW)
-    assert spoken_by("{{x}} Liter", caller, lambda _: "de-DE-KatjaNeural") == "1,25 Liter"
 
 
 def test_each_text_has_the_language_of_its_own_voice() -> None:
@@ -64,7 +49,7 @@ def test_a_whole_amount_is_spoken_alike_with_and_without_decimals_in_every_langu
         (name, amount)
         for name, locale in named.items()
         for amount in ("1", "2", "5", "21")
-        if len({money(f"{amount}{decimals} USD", locale) for decimals in ("", ".00")}) != 1
+        if len({money(f"{amount}{decimals}", locale, "USD") for decimals in ("", ".00")}) != 1
     ]
     assert differ == []
 
@@ -88,7 +73,7 @@ ENGLISH = "en-US-JennyNeural"
 
 
 @given(
-    since_1970=st.integers(31 * 366 * 24 * 60, 120 * 365 * 24 * 60),  # from 2001 on: no day of an epoch
+    since_1970=st.integers(24 * 60, 120 * 365 * 24 * 60),
     person=st.sampled_from(["Asia/Singapore", "America/New_York", "Europe/London", "Asia/Kathmandu", "Pacific/Apia"]),
 )
 def test_what_is_spoken_is_what_the_clocks_of_the_person_show(since_1970: int, person: str) -> None:
@@ -122,7 +107,7 @@ async def test_later_texts_of_a_menu_are_spoken_in_the_zone_of_the_first(queue: 
         await queue.admitter.admit_all([row.call])
         (job,) = await queue.find(destination=number)
         caller = Caller(now=NOW, number=number, job=job, data=job.data or {})
-        assert spoken_by(f"Again: {VISIT}.", caller, lambda _: ENGLISH) == f"Again: {first}."
+        assert render(f"Again: {VISIT}.", caller, ENGLISH) == f"Again: {first}."
     found = read_all([{"destination": MOBILE, "visit": INSTANT}], options).findings
     assert {each.column for each in found if each.is_error} == {"visit"}
 

@@ -29,8 +29,8 @@ from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.ivr.caller import Caller, Position, Text, in_language
-from voiceflow_worker.ivr.caller import filled as spoken_by_menu
+from voiceflow_worker.ivr.caller import Caller, Position, Text
+from voiceflow_worker.ivr.caller import render_template as spoken_by_menu
 from voiceflow_worker.ivr.menu import End
 from voiceflow_worker.ivr.menus import Menus
 from voiceflow_worker.model.numbers.reading import read_country
@@ -150,10 +150,10 @@ def test_what_is_not_a_call_flow_is_not_a_template(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "a loop": ["{% for i in a %}{% for j in a %}x{% endfor %}{% endfor %}"],
-    "a calculation with ": ["{{ 'x' * 1500000000 }}", "{{ 9 ** 9 ** 9 ** 9 }}", "{{ a % b }}", "{{ a // 0 }}"],
-    "a call with ( )": ["{{ lipsum(999999) }}", "{{ name.upper() }}", "{{ self.x() }}"],
-    "another statement": [
+    "no loops, calls or calculations": [
+        "{% for i in a %}{% for j in a %}x{% endfor %}{% endfor %}",
+        "{{ 'x' * 1500000000 }}", "{{ 9 ** 9 ** 9 ** 9 }}", "{{ a % b }}", "{{ a // 0 }}",
+        "{{ lipsum(999999) }}", "{{ name.upper() }}", "{{ self.x() }}", "{{ self }}",
         "{% set a = 'x' %}", "{% include '/etc/passwd' %}", "{% macro a() %}{% endmacro %}", "{{ name[:9] }}",
         "{% filter upper %}x{% endfilter %}", "{% block a %}{% endblock %}", "{{ name[a] }}",
     ],
@@ -162,9 +162,8 @@ REFUSED = {
     ],
     "there is no test ": ["{% if a is divisibleby(0) %}x{% endif %}"],
     "too many names": ["{{ " + "(" * 5000, "{{ " + "not " * 200 + "a }}", "{{a}}{% if a %}b{% endif %}" * 300],
-    "is not the name of a column": ["{{ " + "9" * 5000 + " }}"],
+    "not the name of a column": ["{{ " + "9" * 5000 + " }}"],
     "characters, and at most 10000": ["x{{a}}" * 2000, "{{" * 500_000, "x" * 500_000],
-    "cannot have the name self": ["{{ self }}"],
 }  # fmt: skip
 
 
@@ -258,14 +257,14 @@ ENGLISH, BAHASA = ("Hello Ana, press 1.", VOICES["en"]), ("Halo Ana, tekan 1.", 
 async def test_each_row_is_spoken_to_in_its_language(tmp_path: Path, column: str) -> None:
     menu = asking()
     named = replace(options(menu), columns={"language": "sprache"} if column == "Sprache" else {})
-    rows = read(people(tmp_path, "Indonesian", "", "ID", "en-GB", column=column), named)
+    rows = read(people(tmp_path, "id", "", "ID", "en-GB", column=column), named)
     assert told(rows) == []
     assert asked(rows) == [BAHASA, ENGLISH, BAHASA, ENGLISH]
     menus, said = Menus(menu), [BAHASA[1], ENGLISH[1], BAHASA[1], ENGLISH[1]]
     for row, voice in zip(rows, said, strict=True):
         assert row.call is not None
         event = CallAction(dtmf="1", client_action_id=Position(path=("ask",)).write())
-        answer = await menus.answer(menus.plan(event, Caller(now=NOW, data=row.call.data or {})))
+        answer = await menus.answer(menus.decide(event, Caller(now=NOW, data=row.call.data or {})))
         spoken = answer.flow.to_body()["callflow"][0]["params"]
         assert (spoken["voiceProfile"], "Sampai" in spoken["text"]) == (voice, voice == VOICES["id"])
 
@@ -330,7 +329,7 @@ def test_a_menu_that_changes_the_language_goes_before_the_row() -> None:
     first.on("2", goto=bahasa)
     bahasa.on("1", goto="Selesai.")
     menus = Menus(first)
-    plan = menus.plan(
+    plan = menus.decide(
         CallAction(dtmf="1", client_action_id=Position(path=("ask", "bahasa")).write()),
         Caller(now=NOW, data={"name": "Ana", "language": "en"}),
     )
@@ -349,4 +348,3 @@ def test_a_country_is_read_by_its_code_by_three_letters_or_by_its_english_name()
     for written in ("Kongo", "Deutschland", "Korea", "+49", "276", "Mars", "XX", "Europe", "EU", "k.A."):
         with pytest.raises(InvalidInputError, match="give two letters"):
             read_country(written)
-    assert in_language({"fr": 1, "de": 2}, "FRENCH") == in_language({"fr": 1, "de": 2}, "fra") == 1

@@ -211,7 +211,6 @@ TIMED: dict[str, Callable[[Any], object]] = {
     "connect_timeout": lambda given: VoiceClient("key-1", "acme", connect_timeout=given),
     "read_timeout": lambda given: VoiceClient("key-1", "acme", read_timeout=given),
     "overall_timeout": lambda given: Menu("main", prompt="Press 1.", overall_timeout=given),
-    "digit_timeout": lambda given: Menu("main", prompt="Press 1.", digit_timeout=given),
     "span": lambda given: PersonLimit(3, given),
     "deadline": lambda given: OutcomeWebhook("https://example.com/", secret=SECRET, deadline=given),
     "connect_timeout of a webhook": lambda given: OutcomeWebhook(

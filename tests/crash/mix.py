@@ -70,7 +70,7 @@ class Mix:
                 flow = said(destination)
             case Kind.MENU:
                 menu = main.name
-                flow = main.call(destination, source=SOURCE, at=now)
+                flow = main.call(destination, source=SOURCE)
             case Kind.REDIAL:
                 redial = REDIAL
             case Kind.NUMBERS:

@@ -12,7 +12,7 @@ import pytest
 
 from examples import appointment
 from voiceflow_worker import Menu
-from voiceflow_worker.ivr import Rehearsal
+from voiceflow_worker.ivr import SimulatedCall
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ WAYS: Mapping[str, list[Way]] = {
 
 @pytest.mark.parametrize(("name", "way"), [(name, way) for name, ways in WAYS.items() for way in ways], ids=str)
 async def test_each_branch_leads_where_it_should(name: str, way: Way) -> None:
-    call = Rehearsal(MENUS[name], data=ANA)
+    call = SimulatedCall(MENUS[name], data=ANA)
     heard = await call.begin()
     for keys in way.keys:
         assert not heard.has_ended

@@ -28,7 +28,7 @@ from voiceflow_worker.core.ports.store import BulkWrite, Page
 from voiceflow_worker.core.progress import CallProgress, last_failures
 from voiceflow_worker.core.writes import restored
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.ivr import END, Caller, End, approval_call, approval_data  # fmt: skip
+from voiceflow_worker.ivr import END, Caller, End
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.reporting.story import story
@@ -393,14 +393,3 @@ class TestFailures:
         away.lose(Loss.BEFORE, "write")
         assert (await Receiver.of(away, counting.main).post(Line.of(job).event("1")))[0] == 503
         assert counting.ran == []
-
-
-async def test_the_menu_approval_is_always_served(store: Store, counting: Counting) -> None:
-    data = approval_data("Deploy?", voice_profile="en-US-X")
-    engine = Engine(store, ScriptedVoice())
-    flow = approval_call("+6587654321", source=OURS, question="Deploy?", voice_profile="en-US-X")
-    job = await engine.queue.enqueue(flow, menu="approval", data=data)
-    await engine.send()
-    heard = await Line.of(job).press(Receiver.of(store, counting.main), "2")
-    stored = await got(store, job)
-    assert (heard.text, stored.digits, stored.answer) == ("Thank you. Your answer: rejected.", "2", "no")

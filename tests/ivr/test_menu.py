@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from voiceflow_worker import CallFlow, InvalidInputError, Menu
-from voiceflow_worker.ivr import BACK, END, AfterBridge, Again, Caller, End, Rehearsal, do_not_call_again
+from voiceflow_worker.ivr import BACK, END, Caller, End, Retry, SimulatedCall, do_not_call_again
 from voiceflow_worker.ivr.menus import MenuResult, Menus
-from voiceflow_worker.ivr.rehearsal import SpokenAnswer
+from voiceflow_worker.ivr.simulated_call import Prompt
 from voiceflow_worker.model.reports.events import CallAction
 
 pytestmark = pytest.mark.anyio
@@ -29,9 +29,9 @@ def question(call: CallFlow) -> dict[str, Any]:
     return params
 
 
-async def heard_after(first: Menu, *keys: str, **more: Any) -> SpokenAnswer:
+async def heard_after(first: Menu, *keys: str, **more: Any) -> Prompt:
     """What the caller hears after these keys."""
-    call = Rehearsal(first, **more)
+    call = SimulatedCall(first, **more)
     heard = await call.begin()
     for each in keys:
         heard = await call.press(each)
@@ -47,7 +47,7 @@ class TestKeys:
         main.on("4", goto=End("Goodbye."))
         hours.on("9", goto=main)
 
-        call = Rehearsal(main)
+        call = SimulatedCall(main)
         assert (await call.begin()).text == "Press 1 or 2."
         assert (await call.press("1")).menu == "hours"
         assert (await call.press("9")).menu == "main"
@@ -57,7 +57,7 @@ class TestKeys:
         await call.begin()
         ended = await call.press("4")
         assert (ended.text, ended.has_ended) == ("Goodbye.", True)
-        assert ended.answer.flow.actions[-1] == {"action": "hangup"}
+        assert ended.reply.flow.actions[-1] == {"action": "hangup"}
 
     async def test_a_handler_is_told_the_caller_and_says_what_follows(self) -> None:
         main, told = menu(), list[Caller]()
@@ -67,14 +67,14 @@ class TestKeys:
             told.append(caller)
             return End(f"Bye, {caller.data['name']}.")
 
-        call = Rehearsal(main, data={"name": "Ana"}, at=datetime(2026, 7, 1, 4, tzinfo=UTC))
+        call = SimulatedCall(main, data={"name": "Ana"}, at=datetime(2026, 7, 1, 4, tzinfo=UTC))
         await call.begin()
         assert (await call.press("2")).text == "Bye, Ana."
         (caller,) = told
         assert (caller.digits, caller.menu, caller.number, caller.our_number) == ("2", "main", "+6587654321", OURS)
         assert caller.local_time("Asia/Singapore").hour == 12
 
-    @pytest.mark.parametrize("step", [END, "Hello.", BACK, Again("No."), menu("other")], ids=repr)
+    @pytest.mark.parametrize("step", [END, "Hello.", BACK, Retry("No."), menu("other")], ids=repr)
     async def test_a_handler_may_be_sync_async_or_a_lambda(self, step: Any) -> None:
         async def later(_: Caller) -> Any:
             return step
@@ -90,11 +90,11 @@ class TestKeys:
         for handler in (lambda _: step, later, Handler(), partial(with_more, more=1)):
             main = menu()
             main.on("1", leads_to=[step])(handler)
-            call = Rehearsal(main)
+            call = SimulatedCall(main)
             await call.begin()
             heard = await call.press("1")
             assert heard.trouble is None
-            bodies.append(heard.answer.body)
+            bodies.append(heard.reply.body)
         assert len(set(bodies)) == 1
 
     @pytest.mark.parametrize(("key", "digits", "on_hash"), [("42", 2, True), ("*", 1, False), ("#", 1, False)])
@@ -103,7 +103,7 @@ class TestKeys:
     ) -> None:
         main = menu()
         main.on(key, goto=End("Yes."))
-        asked = question((await heard_after(main)).answer.flow)
+        asked = question((await heard_after(main)).reply.flow)
         assert (asked["maxDigits"], asked["completeOnHash"]) == (digits, on_hash)
         assert (await heard_after(main, key)).text == "Yes."
 
@@ -117,15 +117,14 @@ class TestKeys:
         assert (await heard_after(one, "1", "1", "9")).menu == "two"
         assert (await heard_after(one, "1", "1", "9", "9", "9")).menu == "one"
 
-    @pytest.mark.parametrize("plays", [None, "https://example.com/a.mp3"])
-    async def test_a_text_and_a_question_that_are_too_long_together_are_both_heard(self, plays: str | None) -> None:
-        main = menu(prompt="Press 1. " * 300, play=plays)
-        main.on("1", goto=main.saying("This is new. " * 60))
-        call = Rehearsal(main)
+    async def test_a_text_and_a_question_that_are_too_long_together_are_both_heard(self) -> None:
+        main = menu(prompt="Press 1. " * 300)
+        main.on("1", goto=main.with_text("This is new. " * 60))
+        call = SimulatedCall(main)
         await call.begin()
         heard = await call.press("1")
         assert (heard.menu, heard.trouble) == ("main", None)
-        assert (heard.said[0], heard.said[-1]) == (("This is new. " * 60).strip(), ("Press 1. " * 300).strip())
+        assert (heard.texts[0], heard.texts[-1]) == (("This is new. " * 60).strip(), ("Press 1. " * 300).strip())
         assert (await call.press("1")).menu == "main"
 
 
@@ -133,18 +132,18 @@ class TestTries:
     async def test_a_wrong_key_and_silence_are_asked_again_until_the_fallback(self) -> None:
         main = menu(retry_text="Sorry.", retries=2, fallback=End("Goodbye."))
         main.on("1", goto=END)
-        call = Rehearsal(main)
+        call = SimulatedCall(main)
         await call.begin()
         assert (await call.press("7")).text == "Sorry. Press 1 or 2."
         assert (await call.press("")).text == "Sorry. Press 1 or 2."
         last = await call.press("8")
-        assert (last.text, last.answer.result) == ("Goodbye.", MenuResult.GAVE_UP)
+        assert (last.text, last.reply.result) == ("Goodbye.", MenuResult.GAVE_UP)
 
     async def test_tries_begin_anew_at_each_menu(self) -> None:
         main, other = menu(retries=1), Menu("other", prompt="Other.")
         main.on("1", goto=other)
         other.on("1", goto=main)
-        assert (await heard_after(main, "7", "1", "7")).answer.result is MenuResult.ASKED_AGAIN
+        assert (await heard_after(main, "7", "1", "7")).reply.result is MenuResult.ASKED_AGAIN
 
     async def test_a_fallback_may_be_a_menu_a_flow_or_a_handler(self) -> None:
         last = Menu("last", prompt="To speak to us press 1.", fallback=END)
@@ -164,7 +163,7 @@ class TestTries:
     async def test_a_call_that_asks_without_end_is_ended(self) -> None:
         main = menu()
         main.on("1", goto=main)
-        call = Rehearsal(main)
+        call = SimulatedCall(main)
         await call.begin()
         questions = 1
         while not (await call.press("1")).has_ended:
@@ -177,12 +176,12 @@ class TestCaptures:
         main, typed = menu("people", "How many?"), list[str]()
 
         @main.capture(max_digits=2)
-        async def people(caller: Caller) -> End | Again:
+        async def people(caller: Caller) -> End | Retry:
             typed.append(caller.digits)
-            return End("Booked.") if 1 <= int(caller.digits) <= 12 else Again("One to twelve.")
+            return End("Booked.") if 1 <= int(caller.digits) <= 12 else Retry("One to twelve.")
 
-        call = Rehearsal(main)
-        asked = question((await call.begin()).answer.flow)
+        call = SimulatedCall(main)
+        asked = question((await call.begin()).reply.flow)
         assert (asked["minDigits"], asked["maxDigits"], asked["completeOnHash"]) == (1, 2, True)
         again = await call.press("44#")
         assert (again.text, again.menu) == ("One to twelve. How many?", "people")
@@ -191,7 +190,7 @@ class TestCaptures:
 
     async def test_what_will_not_do_counts_as_a_try(self) -> None:
         main = menu("people", "How many?", retries=1, fallback=End("Goodbye."))
-        main.capture(max_digits=2)(lambda _: Again("No."))
+        main.capture(max_digits=2)(lambda _: Retry("No."))
         assert (await heard_after(main, "5")).text == "No. How many?"
         assert (await heard_after(main, "5", "5")).text == "Goodbye."
 
@@ -199,7 +198,7 @@ class TestCaptures:
     async def test_a_handler_gets_nothing_but_digits_and_enough_of_them(self, keys: str) -> None:
         main = menu("people", "How many?")
         main.capture(min_digits=2, max_digits=4)(lambda caller: End(str(int(caller.digits))))
-        assert (await heard_after(main, keys)).answer.result is MenuResult.ASKED_AGAIN
+        assert (await heard_after(main, keys)).reply.result is MenuResult.ASKED_AGAIN
 
     async def test_keys_come_before_a_capture(self) -> None:
         main = menu()
@@ -218,7 +217,7 @@ class TestCaptures:
             seen.append(caller.digits)
             return after
 
-        call = Rehearsal(pin)
+        call = SimulatedCall(pin)
         await call.begin()
         await call.press("1234")
         assert seen == ["1234"]
@@ -233,48 +232,35 @@ class TestCaptures:
         assert (await heard_after(day, "2", "7")).text == "2 7 None"
 
 
-class TestManner:
-    async def test_voice_language_and_waiting_come_from_the_menu_before(self) -> None:
+class TestSettings:
+    async def test_a_menu_has_its_own_settings_or_those_of_the_first_menu(self) -> None:
         main = Menu(
-            "main",
-            prompt={"en": "English or 1 for Chinese.", "zh": "…"},
-            voice_profile="en-US-BenjaminRUS",
-            language="en",
+            "main", prompt={"en": "English or 1 for Chinese.", "zh": "…"}, voice_profile=VOICE, language="en",
             overall_timeout=timedelta(seconds=7),
-            speed=0.9,
-        )
+        )  # fmt: skip
         chinese = Menu(
             "zh", prompt={"en": "Hours: 1.", "zh": "营业时间请按1。"}, voice_profile="zh-CN-X", language="zh-CN"
         )
         hours = Menu("hours", prompt={"en": "At nine.", "zh": "九点。"})
         main.on("1", goto=chinese)
-        main.on("2", goto=hours)
         chinese.on("1", goto=hours)
-        hours.on("9", goto=main)
-
-        call = Rehearsal(main)
+        hours.on("9", goto=BACK)
+        call = SimulatedCall(main)
         await call.begin()
-        assert (await call.press("2")).text == "At nine."
-        await call.press("9")
-        await call.press("1")
-        heard = await call.press("1")
-        asked = question(heard.answer.flow)
-        assert (asked["promptMessage"], asked["voiceProfile"]) == ("九点。", "zh-CN-X")
-        assert (asked["overallTimeout"], asked["speed"]) == (7000, 0.9)
-        assert question((await call.press("9")).answer.flow)["voiceProfile"] == "en-US-BenjaminRUS"
-
-    async def test_a_recording_is_played_before_the_prompt(self) -> None:
-        main = menu(play="https://example.com/{{name}}.mp3")
-        main.on("1", goto=main.saying("Again"))
-        heard = await heard_after(main, "1", data={"name": "ana"})
-        assert heard.said == ("Again", "https://example.com/ana.mp3", "Press 1 or 2.")
+        asked = question((await call.press("1")).reply.flow)
+        assert (asked["promptMessage"], asked["voiceProfile"], asked["overallTimeout"]) == (
+            "营业时间请按1。", "zh-CN-X", 7000,
+        )  # fmt: skip
+        asked = question((await call.press("1")).reply.flow)
+        assert (asked["promptMessage"], asked["voiceProfile"]) == ("At nine.", VOICE)
+        assert question((await call.press("9")).reply.flow)["voiceProfile"] == "zh-CN-X"
 
 
 class TestTexts:
     async def test_declared_texts_are_templates_of_the_data(self) -> None:
         main = menu(prompt="Hello {{name}}.", retry_text="Dear {{name}}.", fallback="Bye {{name}}.", retries=1)
         main.on("1", goto="It is {{day}}.")
-        call = Rehearsal(main, data={"name": "Ana", "day": 3, "note": None})
+        call = SimulatedCall(main, data={"name": "Ana", "day": 3, "note": None})
         assert (await call.begin()).text == "Hello Ana."
         assert (await call.press("1")).text == "It is 3. Hello Ana."
         assert (await call.press("")).text == "Dear Ana. Hello Ana."
@@ -286,25 +272,24 @@ class TestTexts:
         note = "see {{secret}} and {0.__class__}"
         assert (await heard_after(main, "1", data={"note": note})).text == f"{note}. Press 1 or 2."
 
-    @pytest.mark.parametrize("last", [End("{{note or ''}}"), End(lambda _: " ")], ids=["template", "function"])
-    async def test_a_last_text_of_nothing_ends_the_call_and_is_no_failure(self, last: End) -> None:
+    async def test_a_last_text_of_nothing_ends_the_call_and_is_no_failure(self) -> None:
         main = menu(fallback="Goodbye.")
-        main.on("1", goto=last)
+        main.on("1", goto=End("{{note or ''}}"))
         heard = await heard_after(main, "1", data={"note": ""})
-        assert (heard.said, heard.trouble, heard.answer.result) == ((), None, MenuResult.LED_ON)
+        assert (heard.texts, heard.trouble, heard.reply.result) == ((), None, MenuResult.LED_ON)
 
-    @pytest.mark.parametrize("prompt", ["{{unknown}}", "{{name.__class__}}", "{{name", "{name}", "{name|upper}"])
+    @pytest.mark.parametrize("prompt", ["{{unknown}}", "{{name.__class__}}", "{{name", "{name}"])
     async def test_a_text_that_cannot_be_filled_in_is_not_spoken(self, prompt: str) -> None:
         main = menu(prompt=prompt)
         main.on("1", goto=END)
-        heard = await Rehearsal(main, data={"name": "Ana"}).begin()
-        assert heard.answer.result is MenuResult.FAILED
+        heard = await SimulatedCall(main, data={"name": "Ana"}).begin()
+        assert heard.reply.result is MenuResult.FAILED
         assert heard.has_ended
 
-    async def test_a_prompt_may_be_a_function_of_the_caller_and_lines_are_joined(self) -> None:
-        main = Menu("main", prompt=lambda caller: f"It is\n    {caller.now.hour}.", voice_profile=VOICE)
+    async def test_lines_of_the_source_code_are_joined(self) -> None:
+        main = menu(prompt="It is\n    {{hour}}.")
         main.on("1", goto=END)
-        assert (await heard_after(main, at=datetime(2026, 7, 1, 4, tzinfo=UTC))).text == "It is 4."
+        assert (await heard_after(main, data={"hour": 4})).text == "It is 4."
 
 
 class TestFlows:
@@ -320,69 +305,27 @@ class TestFlows:
         main = menu()
         main.on("1", goto=flow)
         heard = await heard_after(main, "1")
-        assert (heard.said, heard.menu) == (said, "main")
+        assert (heard.texts, heard.menu) == (said, "main")
 
-    @pytest.mark.parametrize(
-        ("result", "text", "asks"),
-        [
-            ("busy", "The line is busy. Press 1 or 2.", "desk"), ("no_answer", "Nobody is there.", None),
-            ("failed", "Nobody is there.", None), ("done", "That was done.", None),
-        ],
-    )  # fmt: skip
-    async def test_a_menu_says_what_follows_a_bridge(self, result: str, text: str, asks: str | None) -> None:
-        def done(caller: Caller) -> End:
-            return End(f"That was {caller.bridge}.")
-
-        after = AfterBridge(done=done, busy="The line is busy.", no_answer=End("Nobody is there."))
-        main, desk = menu(after_bridge=after), Menu("desk", prompt="Press 1 or 2.")
-        main.on("1", goto=desk)
-        desk.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
-        call = Rehearsal(main)
-        await call.begin()
-        await call.press("1")
-        await call.press("1")  # what the first menu says holds for those that it leads to
-        heard = await call.after_bridge(result)
-        assert (heard.text, heard.menu, heard.trouble) == (text, asks, None)
+    async def test_after_a_bridge_the_call_is_hung_up(self) -> None:
+        main = menu()
+        main.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
+        menus, caller = Menus(main), Caller(now=datetime(2026, 11, 20, tzinfo=UTC))
+        token = (await heard_after(main, "1")).reply.flow.client_action_id
+        reply = await menus.answer(menus.decide(CallAction(client_action_id=token, sip_code=486), caller))
+        assert (reply.result, reply.flow.actions) == (MenuResult.ENDED, ({"action": "hangup"},))
 
     async def test_an_event_after_a_text_is_a_step_and_no_wrong_key(self) -> None:
-        main = menu(play="https://example.com/a.mp3", retries=1)
+        main = menu("main", "Press 1. " * 300, retry_text="Sorry. " * 100, retries=1)
         menus, caller = Menus(main), Caller(now=datetime(2026, 11, 20, tzinfo=UTC))
-        token = (await menus.answer(menus.begun(main, caller))).flow.client_action_id
-        assert token is not None
+        token = (await menus.answer(menus.first_question(main, caller))).flow.client_action_id
         results: list[MenuResult] = []
-        for _ in range(4):
-            plan = menus.plan(CallAction(client_action_id=token), caller)
-            answer = await menus.answer(plan)
-            token = answer.flow.client_action_id
-            results.append(answer.result)
-        # The recording was played; silence at the question; the recording again; silence for the last time.
-        assert results == [MenuResult.WENT_ON, MenuResult.ASKED_AGAIN, MenuResult.WENT_ON, MenuResult.GAVE_UP]
-
-    async def test_the_parameters_of_a_question_are_handed_down(self) -> None:
-        main = menu(
-            success_message="Thank you.", failure_message={"en": "Sorry."}, tries=2, repetition=3, language="en"
-        )
-        below = Menu("below", prompt="Press 1.", tries=1)
-        main.on("1", goto=below)
-        below.on("1", goto=END)
-        call = Rehearsal(main)
-        heard = [await call.begin(), await call.press("1")]
-        [first, second] = [next(iter(each.answer.flow.actions))["params"] for each in heard]
-        for params, tries in ((first, 2), (second, 1)):
-            assert isinstance(params, dict)
-            assert (params["successMessage"], params["failureMessage"]) == ("Thank you.", "Sorry.")
-            assert (params["noOfTries"], params["repetition"]) == (tries, 3)
-
-    async def test_after_a_flow_that_ends_the_next_event_is_hung_up(self) -> None:
-        main = menu()
-        main.on("1", goto=END)
-        call = Rehearsal(main)
-        await call.begin()
-        heard = await call.press("1")
-        assert heard.has_ended
-        call._action_id = heard.answer.flow.client_action_id
-        after = await call.press("")
-        assert (after.answer.result, after.answer.flow.actions) == (MenuResult.ENDED, ({"action": "hangup"},))
+        for _ in range(3):
+            reply = await menus.answer(menus.decide(CallAction(client_action_id=token), caller))
+            token = reply.flow.client_action_id
+            results.append(reply.result)
+        # Silence at the question; the long text before the second question is over; silence for the last time.
+        assert results == [MenuResult.ASKED_AGAIN, MenuResult.WENT_ON, MenuResult.GAVE_UP]
 
 
 class TestFailures:
@@ -399,20 +342,20 @@ class TestFailures:
         main = menu(fallback=End("Goodbye."))
         main.on("1", leads_to=[])(lambda _: made)
         heard = await heard_after(main, "1")
-        assert (heard.text, heard.answer.result) == ("Goodbye.", MenuResult.FAILED)
+        assert (heard.text, heard.reply.result) == ("Goodbye.", MenuResult.FAILED)
         assert said in (heard.trouble or "")
 
     async def test_when_the_fallback_fails_too_the_call_is_hung_up(self) -> None:
         main = menu(fallback="Goodbye {{nobody}}.")
         main.on("1")(lambda _: 1 / 0)  # type: ignore[type-var]
         heard = await heard_after(main, "1")
-        assert (heard.said, heard.has_ended) == ((), True)
-        assert heard.answer.flow.actions == ({"action": "hangup"},)
+        assert (heard.texts, heard.has_ended) == ((), True)
+        assert heard.reply.flow.actions == ({"action": "hangup"},)
 
     async def test_a_menu_without_any_voice_hangs_up_and_says_why(self) -> None:
         main = Menu("main", prompt="Press 1.")
         main.on("1", goto=END)
-        heard = await Rehearsal(main).begin()
+        heard = await SimulatedCall(main).begin()
         assert "voice_profile" in (heard.trouble or "")
         with pytest.raises(InvalidInputError, match="voice_profile"):
             main.call(DESK, source=OURS)

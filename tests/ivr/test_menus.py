@@ -17,10 +17,10 @@ from voiceflow_worker import (
     JobState,
     Menu,
 )
-from voiceflow_worker.ivr import END, AfterBridge, Caller, End
-from voiceflow_worker.ivr.caller import LONGEST, CallPhase, Position, bridge_result
+from voiceflow_worker.ivr import END, Caller, End
+from voiceflow_worker.ivr.caller import LONGEST, CallPhase, Position
 from voiceflow_worker.ivr.check import check_menus
-from voiceflow_worker.ivr.menus import MenuAnswer, MenuResult, Menus
+from voiceflow_worker.ivr.menus import MenuReply, MenuResult, Menus
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
@@ -42,16 +42,16 @@ def job(menu: Menu | None = None, *, name: str | None = None, asks: bool = True)
     return a_job(JobState.SUBMITTED, body=call.to_json().decode(), menu=named)
 
 
-async def answered(menus: Menus, job: Job | None = None, *, to: str | None = None, **event: Any) -> MenuAnswer:
+async def answered(menus: Menus, job: Job | None = None, *, to: str | None = None, **event: Any) -> MenuReply:
     caller = Caller(now=NOW, job=job, our_number=to)
     given = CallAction(**{"call_status": ActionStatus.ACTION_COMPLETED, "direction": Direction.OUTBOUND, **event})
-    return await menus.answer(menus.plan(given, caller))
+    return await menus.answer(menus.decide(given, caller))
 
 
 RECEIVED: dict[str, Any] = {"direction": Direction.INBOUND, "call_status": ActionStatus.CALL_RECEIVED}
 
 
-def menu_asked(answer: MenuAnswer) -> str | None:
+def menu_asked(answer: MenuReply) -> str | None:
     position = Position.read(answer.flow.client_action_id or "")
     return None if position is None or position.phase is not CallPhase.ASKED else position.path[-1]
 
@@ -61,7 +61,7 @@ class TestTheFirstEventOfACall:
         main, other = made("main"), made("other")
         other.on("2", goto=main)
         answer = await answered(Menus(main, other), job(other), dtmf="2")
-        assert (answer.result, answer.menu, menu_asked(answer)) == (MenuResult.LED_ON, "other", "main")
+        assert (answer.result, answer.decision.menu, menu_asked(answer)) == (MenuResult.LED_ON, "other", "main")
         answer = await answered(Menus(main), job(main))
         assert (answer.result, menu_asked(answer)) == (MenuResult.ASKED_AGAIN, "main"), "silence is a try"
 
@@ -98,27 +98,11 @@ class TestStepsThatAreNoAnswers:
         answer = await answered(Menus(main), told, client_action_id=answer.flow.client_action_id)
         assert answer.result is MenuResult.GAVE_UP
 
-    @pytest.mark.parametrize("busy", [True, False])
-    async def test_after_a_second_party_of_the_call_itself_the_menu_says_what_follows(self, *, busy: bool) -> None:
-        main = made("main", after_bridge=AfterBridge(busy=End("Busy."), done=End("Done.")))
+    async def test_after_a_second_party_of_the_call_itself_the_call_is_hung_up(self) -> None:
+        main = made("main")
         call = CallFlow.call("+6587654321", source="+6531234567").then_call("+6587654322", source="+6531234567")
-        answer = await answered(Menus(main), self.made_by(call, menu="main"), sip_code=486 if busy else 200)
-        assert answer.flow.actions[0]["params"] == {"text": "Busy." if busy else "Done.", "voiceProfile": VOICE}
-        assert answer.flow.actions[-1] == {"action": "hangup"}
-
-    def test_what_an_event_says_of_the_other_party(self) -> None:
-        told: Any
-        for told, expected in [
-            ({}, "done"),
-            ({"sip_code": 200}, "done"),
-            ({"sip_code": 486}, "busy"),
-            ({"sip_code": 480}, "no_answer"),
-            ({"sip_code": 503}, "failed"),
-            ({"status_text": "BUSY"}, "busy"),
-            ({"status_text": "NO ANSWER", "sip_code": 200}, "no_answer"),
-            ({"status_text": "ACTION_COMPLETED", "sip_code": 486}, "busy"),
-        ]:
-            assert bridge_result(CallAction(**told)).value == expected
+        answer = await answered(Menus(main), self.made_by(call, menu="main"), sip_code=486)
+        assert answer.flow.actions == ({"action": "hangup"},)
 
 
 class TestOpenings:
@@ -142,7 +126,7 @@ class TestOpenings:
 
     async def test_an_opening_may_lead_to_a_question(self) -> None:
         main = made("main", inbound=True)
-        main.opening = main.saying("Welcome.")
+        main.opening = main.with_text("Welcome.")
         answer = await answered(Menus(main), to="+6531234567", **RECEIVED)
         assert menu_asked(answer) == "main"
         params: Any = answer.flow.actions[0]["params"]
@@ -176,7 +160,7 @@ class TestWhereTheCallerIs:
     async def test_a_foreign_or_changed_place_begins_the_menu_of_the_job_anew(self, token: str) -> None:
         main, other = made("main"), made("other")
         answer = await answered(Menus(main, other), job(other), dtmf="1", client_action_id=token)
-        assert (answer.result, menu_asked(answer), answer.press) == (MenuResult.STARTED, "other", None)
+        assert (answer.result, menu_asked(answer), answer.decision.press) == (MenuResult.STARTED, "other", None)
 
     async def test_a_place_in_a_menu_that_is_gone_begins_at_its_first_menu(self) -> None:
         token = Position(path=("other", "gone"), tries=1, asked=3).write()
@@ -196,7 +180,7 @@ class TestRegistering:
         main, by_goto, by_text = made("main"), made("goto"), made("saying")
         by_code, by_list, by_fallback = made("code"), made("list"), made("fallback")
         main.on("2", goto=by_goto)
-        main.on("3", goto=by_text.saying("Hello."))
+        main.on("3", goto=by_text.with_text("Hello."))
         main.on("4", leads_to=[by_code])(lambda _: by_code)
 
         table = {"list": by_list}

@@ -319,11 +319,15 @@ class CampaignColumns:
         specimen: dict[str, object] = dict.fromkeys(present, SpecimenText("1"))
         specimen |= {name: value for name, value in given.items() if value is not None and name not in present}
         specimen |= options.data or {}
-        values, unfit = template.fill(specimen)
-        missing = {problem.column for problem in unfit if problem.is_missing and problem.column is not None}
-        problems = [] if menu is None else menu.problems(specimen)
-        missing |= {name for name, _, is_missing in problems if is_missing and name is not None} - specimen.keys()
-        missing |= missing_from(template.body_of(values)) - specimen.keys()
+        missing, lacking = set[str](), {""}
+        while lacking:  # each text says the first value that it lacks
+            row = {**specimen, **dict.fromkeys(missing, SpecimenText("1"))}
+            values, unfit = template.fill(row)
+            problems = [(problem.column, problem.is_missing) for problem in unfit]
+            problems += [] if menu is None else [(name, is_missing) for name, _, is_missing in menu.problems(row)]
+            lacking = {name for name, is_missing in problems if is_missing and name is not None} - row.keys()
+            lacking |= missing_from(template.body_of(values)) - row.keys()
+            missing |= lacking
         if not missing:
             return
         told = [(name, self._why_lacking(name)) for name in sorted(missing)]

@@ -22,7 +22,7 @@ from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
-    from voiceflow_worker.ivr.rehearsal import Rehearsal, SpokenAnswer
+    from voiceflow_worker.ivr.simulated_call import Prompt, SimulatedCall
 
 
 _NOT_OF_MENUS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
@@ -63,7 +63,7 @@ def play(
         voiceflow ivr play appointment:appointment --data name=Ana --data time="at ten" --data other_time="at two"
         voiceflow ivr play restaurant:main --keys 1,2,4# --at 2026-11-20T12:00:00+08:00
     """
-    from voiceflow_worker.ivr.rehearsal import Rehearsal
+    from voiceflow_worker.ivr.simulated_call import SimulatedCall
 
     pressed = None if keys is None else [each.strip() for each in keys.split(",")]
     if wrong := [each for each in pressed or () if set(each) - _KEYS]:
@@ -71,8 +71,8 @@ def play(
             f"--keys: {wrong[0]!r} is not a sequence of keys: write 0-9, * and #, with a comma between questions, such "
             "as 1,2,4#"
         )
-    rehearsal = Rehearsal(_loaded(menu), data=read_data(data), at=at)
-    return play_call(rehearsal, pressed, output=Output())
+    call = SimulatedCall(_loaded(menu), data=read_data(data), at=at)
+    return play_call(call, pressed, output=Output())
 
 
 def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = False) -> ExitCode:
@@ -86,10 +86,9 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
         voiceflow ivr check restaurant:main --data name=Ana --json
     """
     from voiceflow_worker.ivr.check import check_menus, reachable
-    from voiceflow_worker.ivr.loading import menus_beside
 
     root = _loaded(menu)
-    found = check_menus([root], beside=menus_beside(menu), data=None if data is None else read_data(data))
+    found = check_menus([root], data=None if data is None else read_data(data))
     findings = typed(replace(each, file=menu) for each in found)
     output = Output(as_json=json)
     for each in findings:
@@ -117,7 +116,7 @@ def read_data(given: list[str] | None) -> dict[str, object]:
     return data
 
 
-def play_call(rehearsal: Rehearsal, keys: Sequence[str] | None, *, output: Output) -> ExitCode:
+def play_call(call: SimulatedCall, keys: Sequence[str] | None, *, output: Output) -> ExitCode:
     """Play a call to its end. `keys` has one text for each question; if it is None, the terminal asks for keys."""
     from anyio.from_thread import start_blocking_portal
 
@@ -125,12 +124,12 @@ def play_call(rehearsal: Rehearsal, keys: Sequence[str] | None, *, output: Outpu
     went_wrong = False
     # One event loop for the whole call: a handler may keep objects that belong to the loop, such as a connection.
     with start_blocking_portal() as portal:
-        heard = portal.call(rehearsal.begin)
+        prompt = portal.call(call.begin)
         while True:
-            went_wrong = _show(heard, output) or went_wrong
-            if heard.has_ended:
-                if rehearsal.answer is not None:
-                    output.say(f"\n  answer: {rehearsal.answer}")
+            went_wrong = _show(prompt, output) or went_wrong
+            if prompt.has_ended:
+                if call.answer is not None:
+                    output.say(f"\n  answer: {call.answer}")
                 return ExitCode.UNDONE if went_wrong else ExitCode.DONE
             if left is None:
                 pressed = _typed()
@@ -143,7 +142,7 @@ def play_call(rehearsal: Rehearsal, keys: Sequence[str] | None, *, output: Outpu
             else:
                 output.note("the call has not ended, but --keys has no more keys")
                 return ExitCode.UNDONE
-            heard = portal.call(partial(rehearsal.press, pressed))
+            prompt = portal.call(partial(call.press, pressed))
 
 
 def _typed() -> str | None:
@@ -156,22 +155,22 @@ def _typed() -> str | None:
     return pressed
 
 
-def _show(heard: SpokenAnswer, output: Output) -> bool:
+def _show(prompt: Prompt, output: Output) -> bool:
     """Print one answer of the menu, and return True if something went wrong."""
-    if heard.trouble is not None:
-        output.note(f"  ! menu {heard.answer.menu}: {_why(heard)}; the fallback follows")
-    for entry in heard.answer.flow.actions:
+    if prompt.trouble is not None:
+        output.note(f"  ! menu {prompt.reply.decision.menu}: {_why(prompt)}; the fallback follows")
+    for entry in prompt.reply.flow.actions:
         output.say(f"  {_words(entry)}")
-    return heard.trouble is not None
+    return prompt.trouble is not None
 
 
-def _why(heard: SpokenAnswer) -> str:
+def _why(prompt: Prompt) -> str:
     """What went wrong; for an error in the menu's own code, its type, its message and its line, at secret menus too."""
-    error = heard.answer.error
+    error = prompt.reply.error
     frames = traceback.extract_tb(error.__traceback__) if error is not None else ()
     own = [frame for frame in frames if not frame.filename.startswith(_NOT_OF_MENUS)]
     if error is None or not own:
-        return str(heard.trouble)
+        return str(prompt.trouble)
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"{said} ({own[-1].filename}:{own[-1].lineno} in {own[-1].name})"
 

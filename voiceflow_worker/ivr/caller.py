@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum, StrEnum
+from enum import Enum
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Self, TypeAlias, TypeVar
@@ -16,55 +16,17 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.speech_filters import ZONE, SpecimenText
 from voiceflow_worker.ivr.template_text import (
-    TemplateSyntaxProblemError,
+    TemplateSyntaxError,
     TemplateText,
-    UnfitValueError,
+    TemplateValueError,
     is_template,
     require_filled_in,
 )
 from voiceflow_worker.model.flows.actions import PARAMS, Action
 from voiceflow_worker.model.jobs.job import Job, KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.reports.events import CallAction
-from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
-from voiceflow_worker.model.text.names_of_the_world import language_called
 from voiceflow_worker.model.times import PersonZone
 from voiceflow_worker.model.zones import require_zone
-
-# SIP responses of RFC 3261 §21.
-_BUSY = frozenset({486, 600})
-_NO_ANSWER = frozenset({408, 480, 487})
-
-
-class BridgeResult(StrEnum):
-    """The result of calling the other party."""
-
-    DONE = "done"
-    """The party was reached. This is also the result if the event reports no failure."""
-    BUSY = "busy"
-    NO_ANSWER = "no_answer"
-    FAILED = "failed"
-    """The party could not be called."""
-
-
-def bridge_result(event: CallAction) -> BridgeResult:
-    """The result that an event after a bridge reports, by its status, else by its SIP code."""
-    match fold_session_status(event.status_text):
-        case SessionStatus.BUSY:
-            return BridgeResult.BUSY
-        case SessionStatus.NO_ANSWER | SessionStatus.CANCELED:
-            return BridgeResult.NO_ANSWER
-        case SessionStatus.FAILED | SessionStatus.ERROR:
-            return BridgeResult.FAILED
-        case _:
-            pass
-    code = event.sip_code
-    if code is None or code < 400:
-        return BridgeResult.DONE
-    if code in _BUSY:
-        return BridgeResult.BUSY
-    return BridgeResult.NO_ANSWER if code in _NO_ANSWER else BridgeResult.FAILED
-
 
 LONGEST = 200
 """The most characters of a written position. 8x8 documents no limit; its other ids have 50."""
@@ -73,7 +35,7 @@ _VERSION = "vf1"
 _NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
 NAME = re.compile(_NAME)
 _WRITTEN = re.compile(
-    rf"{_VERSION}\.((?:{_NAME})(?:/{_NAME})*)\.(\d{{1,3}})\.(\d{{1,3}})\.([qsbe])\.([0-9a-f]{{8}})", re.ASCII
+    rf"{_VERSION}\.((?:{_NAME})(?:/{_NAME})*)\.(\d{{1,3}})\.(\d{{1,3}})\.([qse])\.([0-9a-f]{{8}})", re.ASCII
 )
 
 
@@ -83,8 +45,6 @@ class CallPhase(Enum):
     ASKED = "q"
     STEPPING = "s"
     """A text or recording comes before the question, so an event without keys may only mean that it is over."""
-    BRIDGED = "b"
-    """Another party was called."""
     ENDED = "e"
 
 
@@ -101,27 +61,25 @@ class Position:
     phase: CallPhase = CallPhase.ASKED
 
     def write(self) -> str:
-        """The position as a text: version, path, counts, phase, a checksum. It contains nothing about the person."""
-        path = _within(self.path)
-        content = f"{_VERSION}.{'/'.join(path)}.{min(self.tries, 999)}.{min(self.asked, 999)}.{self.phase.value}"
+        """Return the position as a text: version, path, counts, phase, a checksum. Nothing about the person is in it.
+
+        Of a path that is too long, the first menu and the last ones are kept.
+        """
+        room = LONGEST - len(f"{_VERSION}..999.999.q.{'0' * 8}")
+        first, *rest = self.path
+        while rest and len("/".join((first, *rest))) > room:
+            rest.pop(0)
+        path = "/".join((first, *rest))
+        content = f"{_VERSION}.{path}.{min(self.tries, 999)}.{min(self.asked, 999)}.{self.phase.value}"
         return f"{content}.{_checksum(content)}"
 
     @classmethod
     def read(cls, text: str) -> Self | None:
-        """The position in a text; None for a foreign or changed text, and for one of another version."""
+        """Return the position in a text; None for a foreign or changed text, and for one of another version."""
         match = _WRITTEN.fullmatch(text) if len(text) <= 2 * LONGEST else None
         if match is None or _checksum(text[: match.start(5) - 1]) != match[5]:
             return None
         return cls(path=tuple(match[1].split("/")), tries=int(match[2]), asked=int(match[3]), phase=CallPhase(match[4]))
-
-
-def _within(path: Sequence[str]) -> Sequence[str]:
-    """The path, cut so that the text fits: the first menu and the last ones. Settings of the others are lost."""
-    room = LONGEST - len(f"{_VERSION}..999.999.q.{'0' * 8}")
-    first, *rest = path
-    while rest and len("/".join((first, *rest))) > room:
-        rest.pop(0)
-    return (first, *rest)
 
 
 def _checksum(content: str) -> str:
@@ -139,8 +97,7 @@ class Caller:
     `digits` are the keys just pressed, `menu` is the name of the menu that asked. `number` is the person's number and
     `our_number` the account's, in E.164 form with +, for calls in either direction. `data` is the data of the job,
     empty for calls that this store did not make. `presses` are the keys pressed earlier in this call; those of secret
-    menus are `***`. `bridge` is the result of a bridge that has just ended. `store` is the receiver's store; in a
-    rehearsal, it is the store of the rehearsal or None.
+    menus are `***`. `store` is the receiver's store, or in a simulated call the one given to it.
     """
 
     now: datetime
@@ -155,7 +112,6 @@ class Caller:
     session_id: str | None = None
     event_id: str | None = None
     job: Job | None = None
-    bridge: BridgeResult | None = None
     store: Store | None = field(default=None, repr=False, compare=False)
     policy: CallPolicy | None = field(default=None, repr=False, compare=False)
     """The policy of the workers."""
@@ -172,46 +128,40 @@ class Caller:
         return PersonZone(own, () if self.number is None else (self.number,))
 
     def pressed(self, menu: str) -> str | None:
-        """The last keys pressed at this menu, earlier in this call; None if there were none."""
+        """Return the last keys pressed at this menu, earlier in this call; None if there were none."""
         return next((press.digits for press in reversed(self.presses) if press.menu == menu), None)
 
     def local_time(self, zone: str) -> datetime:
-        """The time now in a zone such as `Asia/Singapore`. Raises ZoneInfoNotFoundError for an unknown zone."""
+        """Return the time now in a zone such as `Asia/Singapore`. Raises ZoneInfoNotFoundError for an unknown zone."""
         return self.now.astimezone(require_zone(zone))
 
 
 T = TypeVar("T")
-Text: TypeAlias = str | Mapping[str, str] | Callable[[Caller], str]
-"""One of three: a template, in which `{{name}}` stands for a value of the job's data, as in campaigns; a mapping from
-languages to such templates; or a function that takes the caller and returns the text to speak."""
+Text: TypeAlias = str | Mapping[str, str]
+"""A template, in which `{{name}}` stands for a value of the job's data, as in campaigns; or a mapping from the codes of
+languages to such templates."""
 
 _BLANKS = re.compile(r"\s+")
 _SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।")  # noqa: RUF001 - of other scripts too
 
 
-def spoken(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = None) -> str:
-    """A declared text for one caller: in the menu's language, with `{{name}}` filled in from the job's data.
+def render(text: Text, caller: Caller, voice: str | None = None) -> str:
+    """Return a declared text for one caller: in the menu's language, with `{{name}}` filled in from the job's data.
 
-    Filters write values in the language of the voice that `voice` returns. Raises InvalidInputError if a value or the
-    language is missing. If the text is a function, its errors are passed on.
+    Filters write values in the language of the voice. Raises InvalidInputError if a value or the language is missing.
     """
-    if callable(text):
-        return tidy(text(caller))
     if isinstance(text, Mapping):
         text = in_language(text, caller.language)
-    data = {**caller.data, ZONE: caller.person}
-    return tidy(filled(text, data, None if voice is None else lambda: voice(caller)))
+    return one_line(render_template(text, {**caller.data, ZONE: caller.person}, voice))
 
 
-def literal(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = None) -> str:  # noqa: ARG001
-    """A text that a handler returned, unchanged: curly brackets in it are data, not placeholders."""
-    if callable(text):
-        text = text(caller)
-    return tidy(in_language(text, caller.language) if isinstance(text, Mapping) else text)
+def as_returned(text: Text, caller: Caller, voice: str | None = None) -> str:  # noqa: ARG001 - used as `render` is
+    """Return a text that a handler returned, unchanged: curly brackets in it are data, not placeholders."""
+    return one_line(in_language(text, caller.language) if isinstance(text, Mapping) else text)
 
 
-def filled(template: str, data: Mapping[str, object], voice: Callable[[], str] | None = None) -> str:
-    """A template with its values filled in; a plain `{{name}}` whose value is empty is left out.
+def render_template(template: str, data: Mapping[str, object], voice: str | None = None) -> str:
+    """Return a template with its values filled in; a plain `{{name}}` whose value is empty is left out.
 
     `data` may have a `ZONE`, in which times are spoken that have one of their own. Raises InvalidInputError for a
     missing value, a value that a filter cannot use, a malformed template, and a text that is too long to be spoken.
@@ -219,58 +169,49 @@ def filled(template: str, data: Mapping[str, object], voice: Callable[[], str] |
     text = template_of(template)
     if isinstance(text, str):
         return text
-    needs_voice = text.filtered or any(
-        isinstance(each, float) or (isinstance(each, str) and each[:1] in {"-", "\u2212"}) for each in data.values()
-    )
-    given = {**data, "voice_profile": voice()} if voice is not None and needs_voice else data
     try:
-        return str(text.filled(given, leaves_out_empty=True))
-    except UnfitValueError as error:
-        missing = [f"{{{{{problem.column}}}}}" for problem in error.problems if problem.is_missing]
-        if not missing:
+        return str(text.filled({**data, "voice_profile": voice} if voice else data, leaves_out_empty=True))
+    except TemplateValueError as error:
+        if not error.is_missing:
             raise InvalidInputError(str(error)) from None
         names = ", ".join(str(name) for name in data if name != ZONE)
         has = f"the data of the call has only {names}" if names else "the call has no data"
-        raise InvalidInputError(f"{', '.join(missing)} has no value, because {has}") from None
+        raise InvalidInputError(f"{{{{{error.column}}}}} has no value, because {has}") from None
 
 
 @lru_cache(maxsize=1024)
 def template_of(text: str) -> TemplateText | str:
-    """The template in a text; the text itself if it has no names. Raises InvalidInputError for a malformed template."""
+    """Return the template in a text; the text itself if it has no names. Raises InvalidInputError."""
     try:
         require_filled_in(text)
         return TemplateText(text, path="", param=PARAMS[Action.SAY]["text"]) if is_template(text) else text
-    except TemplateSyntaxProblemError as error:
+    except TemplateSyntaxError as error:
         raise InvalidInputError(f"{text[:60]!r} {error}") from None
 
 
-def joined(before: str, text: str) -> str:
-    """Two texts as one, the first as a sentence of its own."""
+def join_sentences(before: str, text: str) -> str:
+    """Return two texts as one, the first as a sentence of its own."""
     if not before or not text:
         return before or text
     return f"{before} {text}" if before.endswith(_SENTENCE_ENDS) else f"{before}. {text}"
 
 
-def specimens(text: Text) -> dict[str, SpecimenText]:
-    """A stand-in for each value that a text needs; none for a function, whose needs are unknown."""
-    if callable(text):
-        return {}
-    texts = map(template_of, text.values() if isinstance(text, Mapping) else (text,))
-    values = [each for each in texts if not isinstance(each, str)]
+def specimens(texts: Sequence[Text]) -> dict[str, SpecimenText]:
+    """Return a stand-in for each value that these texts need. Raises InvalidInputError for a malformed text."""
+    templates = [one for text in texts for one in (text.values() if isinstance(text, Mapping) else (text,))]
+    values = [found for found in map(template_of, templates) if not isinstance(found, str)]
     # A filter for numbers takes a number only.
-    return {name: SpecimenText("1" if name in each.filtered else name) for each in values for name in each.variables}
+    return {name: SpecimenText("1" if name in found.computed else name) for found in values for name in found.variables}
 
 
 def in_language(texts: Mapping[str, T], language: str | None) -> T:
-    """The text for a language, such as `en-GB`, else for `en`; or by its English name, such as Indonesian.
+    """Return the text for the code of a language, such as `en-GB`, else for `en`.
 
     Raises InvalidInputError if there is none.
     """
     known = {name.casefold(): text for name, text in texts.items()}
     wanted = (language or "").strip().casefold().replace("_", "-")
     found = known.get(wanted, known.get(wanted.partition("-")[0]))
-    if found is None:
-        found = known.get(_language_called(wanted, frozenset(known)) or "")
     if found is None:
         raise InvalidInputError(
             f"there is no text for the language {language!r}, only for {', '.join(texts) or 'none'}; add it, or set "
@@ -279,15 +220,6 @@ def in_language(texts: Mapping[str, T], language: str | None) -> T:
     return found
 
 
-@lru_cache(maxsize=1000)
-def _language_called(name: str, known: frozenset[str]) -> str | None:
-    """That of the known languages, of which some may be names, which has this name or code."""
-    is_code = len(name) < 3 and name.isascii()
-    codes = (None if is_code else language_called(name), name, name.partition("-")[0])
-    named = {code: each for each in known for code in (language_called(each), each) if code is not None}
-    return next((named[code] for code in codes if code in named), None)
-
-
-def tidy(text: str) -> str:
-    """The text on one line, without the line breaks and indents of the source code."""
+def one_line(text: str) -> str:
+    """Return the text on one line, without the line breaks and indents of the source code."""
     return _BLANKS.sub(" ", text).strip()

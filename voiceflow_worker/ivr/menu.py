@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, TypeAlias, TypeVar, overload
+
+from typing_extensions import TypeIs
 
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.writes import ACKNOWLEDGED, ESCALATION
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.caller import NAME, BridgeResult, Caller, Text, filled, joined, spoken
-from voiceflow_worker.ivr.speech_filters import ZONE
+from voiceflow_worker.ivr.caller import NAME, Caller, Text, join_sentences, render
 from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import language_in
@@ -29,7 +30,7 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Retry:
     """Another try after invalid input: `text` is spoken, then the question. The fallback comes after the last try."""
 
     text: Text | None = None
@@ -52,27 +53,9 @@ ANSWER: Final = re.compile(r"[^\W_][\w -]{0,49}(?<! )")
 """The name of an answer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AfterBridge:
-    """The step or handler that follows each result of a bridge; the default is a hang-up.
-
-    If `failed` is None, `no_answer` is used instead. A handler finds the result in `caller.bridge`.
-    """
-
-    done: Step | Handler = END
-    busy: Step | Handler = END
-    no_answer: Step | Handler = END
-    failed: Step | Handler | None = None
-
-    def of(self, result: BridgeResult) -> Step | Handler:
-        """The step or handler for this result."""
-        action: Step | Handler | None = getattr(self, result)
-        return self.no_answer if action is None else action
-
-
 @dataclass(slots=True, kw_only=True, eq=False)
-class Manner:
-    """The settings that a menu passes on to the menus that follow. A setting that is None is inherited."""
+class MenuSettings:
+    """The settings of a menu. One that is None is that of the first menu of the call, else the default."""
 
     voice_profile: Text | None = None
     language: str | None = None
@@ -80,32 +63,27 @@ class Manner:
     retries: int | None = None
     fallback: Step | Handler | None = None
     overall_timeout: timedelta | None = None
-    digit_timeout: timedelta | None = None
-    speed: float | None = None
-    success_message: Text | None = None
-    failure_message: Text | None = None
-    tries: int | None = None
-    repetition: int | None = None
-    after_bridge: AfterBridge | None = None
-
-    @staticmethod
-    def inherited(manners: Iterable[Manner]) -> Manner:
-        """The settings of a menu. Each comes from the first of `manners` that has it, or is the default."""
-        given = [*manners, _DEFAULTS]
-        return Manner(
-            **{
-                each.name: next((value for one in given if (value := getattr(one, each.name)) is not None), None)
-                for each in fields(Manner)
-            }
-        )
 
     def voice(self, caller: Caller) -> str:
-        """The speech profile to speak with. Raises InvalidInputError when no menu on the path names one."""
+        """Return the speech profile to speak with. Raises InvalidInputError when there is none."""
         if self.voice_profile is None:
             raise InvalidInputError(
-                f"menu {caller.menu} has no voice: set voice_profile in this menu, or in a menu that leads to it"
+                f"menu {caller.menu} has no voice: set voice_profile in this menu, or in the first menu of the call"
             )
-        return spoken(self.voice_profile, caller)
+        return render(self.voice_profile, caller)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """The typed input that a menu takes. With `complete_on_hash`, # ends the input."""
+
+    min_digits: int
+    max_digits: int
+    complete_on_hash: bool
+
+    def takes(self, digits: str) -> bool:
+        """Return True if this input has the right number of characters, and all of them are digits."""
+        return self.min_digits <= len(digits) <= self.max_digits and digits.isascii() and digits.isdigit()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,34 +102,27 @@ class Choice:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Menu(Manner):
+class Menu(MenuSettings):
     """A question, and the step that follows each answer.
 
-    `prompt` is spoken: a template of the job's data (`{{name}}`), one for each language, or a function of the caller.
-    `play` is the address of a recording that is played before the prompt. After a wrong key, or none, `retry_text` and
-    the prompt are spoken, `retries` times at most. Then comes the `fallback`: a menu, a call flow, a text to end with,
-    `END`, or a handler. The fallback also comes when a handler fails.
+    `prompt` is spoken: a template of the job's data (`{{name}}`), or one for each language. After a wrong key, or none,
+    `retry_text` and the prompt are spoken, `retries` times at most. Then comes the `fallback`: a menu, a call flow, a
+    text to end with, `END`, or a handler. The fallback also comes when a handler fails.
 
     `opening`, a step or a handler, begins a call to one of the account's numbers; without an opening, the call begins
-    with the prompt. `after_bridge` has the steps that follow a bridge. `leads_to` declares the steps that handlers of
-    the opening, the fallback and `after_bridge` may return.
+    with the prompt. `leads_to` declares the steps that handlers of the opening and the fallback may return.
 
-    8x8 speaks `success_message` after valid keys, and `failure_message` after a wrong key or none. It asks `tries`
-    times before it sends the event, and speaks the prompt `repetition` times.
+    `overall_timeout` limits the whole answer. The keys pressed at a `secret` menu are never stored. With `inbound`, the
+    menu answers calls to all numbers of the account, or to those listed.
 
-    `overall_timeout` limits the whole answer, `digit_timeout` the time between two keys. The keys pressed at a `secret`
-    menu are never stored. With `inbound`, this menu answers calls to all numbers of the account, or to those listed.
-
-    A setting that is missing is inherited from the menu that led here. The defaults of the first menu are 2 retries, 10
-    s for the whole answer, and a hang-up as the fallback. Raises InvalidInputError for a wrong name: a name has 1 to 32
-    lower-case letters, digits, - and _, and begins with a letter or digit. Raises it too for a timeout that is not a
-    timedelta above 0, `retries` or `tries` above 20, and a malformed number in `inbound`.
+    A setting that is missing is that of the first menu of the call. The defaults are 2 retries, 10 s for the whole
+    answer, and a hang-up as the fallback. Raises InvalidInputError for a wrong name (1 to 32 lower-case letters,
+    digits, - and _), a timeout that is not above 0, `retries` above 20, and a malformed number in `inbound`.
     """
 
     name: str = field(kw_only=False)
     prompt: Text = ""
     opening: Step | Handler | None = None
-    play: str | None = None
     secret: bool = False
     inbound: bool | Collection[str] = False
     leads_to: Sequence[Step] | None = None
@@ -165,12 +136,10 @@ class Menu(Manner):
                 f"{self.name!r} cannot be the name of a menu: use 1 to 32 lower-case letters, digits, - and _, "
                 "beginning with a letter or digit"
             )
-        for timeout in ("overall_timeout", "digit_timeout"):
-            if (given := getattr(self, timeout)) is not None:
-                checked_duration(timeout, given, positive=True)
-        for setting, value, fewest in (("retries", self.retries, 0), ("tries", self.tries, 1)):
-            if value is not None and not fewest <= value <= 20:
-                raise InvalidInputError(f"menu {self.name}: {setting} should be a number from {fewest} to 20")
+        if self.overall_timeout is not None:
+            checked_duration("overall_timeout", self.overall_timeout, positive=True)
+        if self.retries is not None and not 0 <= self.retries <= 20:
+            raise InvalidInputError(f"menu {self.name}: retries should be a number from 0 to 20")
         self.inbound = _numbers(self.name, self.inbound)
 
     @property
@@ -194,12 +163,13 @@ class Menu(Manner):
         captures = [choice.captured for choice in self._choices if choice.captured is not None]
         keys = [key for choice in self._choices for key in choice.keys]
         lengths = [len(key) for key in keys]
+        most = max([each.max_digits for each in captures] + lengths, default=1)
         return Captured(
             min_digits=min([each.min_digits for each in captures] + lengths, default=1),
-            max_digits=max([each.max_digits for each in captures] + lengths, default=1),
+            max_digits=most,
             complete_on_hash=all(each.complete_on_hash for each in captures)
             and not any("#" in key for key in keys)
-            and max([0, *lengths, *(each.max_digits for each in captures)]) > 1,
+            and most > 1,
         )
 
     @overload
@@ -221,15 +191,12 @@ class Menu(Manner):
         """Declare the step that follows any of these keys: `goto`, or the result of the decorated handler.
 
         A key is one of `0-9`, `*`, `#`, or several of them (`"42"`). A handler gets the `Caller` and returns a menu, a
-        call flow, a text to say before this menu asks again, `End`, `Again` or `BACK`. `leads_to` declares the steps
-        that the handler may return, and must name every menu that the handler may return. A menu that is not declared
-        is not served.
+        call flow, a text to say before this menu asks again, `End`, `Retry` or `BACK`. `leads_to` must name every menu
+        that the handler may return: others are not served.
 
         `do`, a function of the caller (async, or sync in a thread), is run before `goto`, such as `do_not_call_again`;
-        if it fails, the fallback follows.
-
-        `result` names what these keys mean, such as `confirmed`: the answer of the person, which is stored with the
-        call. The last keys with a name count. A name has 1 to 50 letters, digits, spaces, - and _.
+        if it fails, the fallback follows. `result` is the name of the person's answer, such as `confirmed`, which is
+        stored with the call; that of the last keys counts. It has 1 to 50 letters, digits, spaces, - and _.
         """
         if not keys:
             raise InvalidInputError(f"menu {self.name}: on() needs a key, such as on('1')")
@@ -257,9 +224,8 @@ class Menu(Manner):
     ) -> Callable[[H], H]:
         """Declare the decorated handler for `min_digits` to `max_digits` typed digits. They are in `caller.digits`.
 
-        The handler returns the same steps as handlers of `on`; `Again("…")` asks once more. Keys of `on` are matched
-        first. With `complete_on_hash` the # key ends the input early, and is not part of it. Input with a * or another
-        # counts as a wrong key, so the handler gets digits only. `result` names the answer, as in `on`.
+        Keys of `on` are matched first. With `complete_on_hash` the # key ends the input early, and is not part of it.
+        Input with a * or another # counts as a wrong key. `leads_to` and `result` are those of `on`.
         """
         self._check_result(result)
         captured = Captured(min_digits=min_digits, max_digits=max_digits, complete_on_hash=complete_on_hash)
@@ -270,9 +236,9 @@ class Menu(Manner):
 
         return register
 
-    def saying(self, text: Text) -> Go:
-        """This menu, with a text before its prompt: `return main.saying("Your table is booked.")`."""
-        return Go(self, text)
+    def with_text(self, text: Text) -> GoTo:
+        """Return the step to this menu with a text before its prompt: `main.with_text("Your table is booked.")`."""
+        return GoTo(self, text)
 
     def call(
         self,
@@ -281,80 +247,47 @@ class Menu(Manner):
         source: str,
         country: str | None = None,
         data: Mapping[str, object] | None = None,
-        at: datetime | None = None,
-        before: Text = "",
     ) -> CallFlow:
-        """A call that begins with this menu's question; enqueue it with the menu's name and the same data.
+        """Return a call that begins with this menu's question; enqueue it with the menu's name and the same data.
 
-        For example: `queue.enqueue(menu.call(…, data=data), menu=menu.name, data=data)`. A prompt that is a function
-        finds `at` in `caller.now`; the default is the current time. The text `before` is spoken before the question,
-        once. Numbers are read as by `CallFlow.call`. Raises InvalidInputError if the menu names no voice, or a value of
-        its prompt is missing.
+        For example: `queue.enqueue(menu.call(…, data=data), menu=menu.name, data=data)`. Numbers are read as by
+        `CallFlow.call`. Raises InvalidInputError if the menu names no voice, or a value of its prompt is missing.
         """
-        begun = CallFlow.call(destination, source=source, country=country)
+        call = CallFlow.call(destination, source=source, country=country)
         caller = Caller(
-            now=at or SystemClock().now(),
+            now=SystemClock().now(),
             menu=self.name,
-            number=begun.destination or destination,
-            our_number=begun.source or source,
+            number=call.destination or destination,
+            our_number=call.source or source,
             data=data or {},
         )
-        caller = replace(caller, language=language_of([self], caller.data))
-        manner = Manner.inherited([self])
-        return self.question(manner, caller, begun=begun, before=spoken(before, caller, manner.voice))
+        caller = replace(caller, language=language_of(self, self, caller.data))
+        settings = settings_of(self, self)
+        voice = settings.voice(caller)
+        return self.question(call, render(self.prompt, caller, voice), settings, voice_profile=voice)
 
     def question(
-        self, manner: Manner, caller: Caller, *, begun: CallFlow, before: str = "", plays: bool = True
+        self, flow: CallFlow, prompt: str, settings: MenuSettings, *, voice_profile: str, before: str = ""
     ) -> CallFlow:
-        """The call flow `begun`, continued with this menu's question. The text `before` is spoken before the prompt.
-
-        If `plays` is False, the menu's recording is left out. Raises InvalidInputError for a prompt that cannot be
-        spoken, and the errors of a prompt that is a function.
-        """
-        voice = manner.voice(caller)
-        success, failure = (
-            None if text is None else spoken(text, caller, manner.voice)
-            for text in (manner.success_message, manner.failure_message)
-        )
-        plays = plays and self.play is not None
-        asked = spoken(self.prompt, caller, manner.voice)
+        """Return this call flow, continued with this menu's question. The text `before` is spoken before the prompt."""
         # The text before is part of the prompt: keys that are pressed during a separate text may be lost.
-        if before and (plays or len(joined(before, asked)) > MAX_TEXT_CHARACTERS):
-            begun = begun.say(before, voice_profile=voice, speed=manner.speed)
-        else:
-            asked = joined(before, asked)
-        if plays and self.play is not None:
-            begun = begun.play(filled(self.play, {**caller.data, ZONE: caller.person}))
+        if before and len(join_sentences(before, prompt)) > MAX_TEXT_CHARACTERS:
+            flow, before = flow.say(before, voice_profile=voice_profile), ""
         captured = self.captured
-        return begun.capture(
-            asked,
-            voice_profile=voice,
-            speed=manner.speed,
+        return flow.capture(
+            join_sentences(before, prompt),
+            voice_profile=voice_profile,
             min_digits=captured.min_digits,
             max_digits=captured.max_digits,
             complete_on_hash=captured.complete_on_hash,
-            digit_timeout=manner.digit_timeout if captured.max_digits > 1 else None,
-            overall_timeout=manner.overall_timeout,
-            success_message=success,
-            failure_message=failure,
-            # Always sent: 8x8's documents disagree about the default.
-            tries=manner.tries,
-            repetition=manner.repetition,
+            overall_timeout=settings.overall_timeout,
+            tries=1,  # always sent: 8x8's documents disagree about the default
         )
 
     def find(self, digits: str) -> Choice | None:
-        """The choice for these digits; None for a wrong key."""
-        for choice in self._choices:
-            if digits in choice.keys:
-                return choice
-        for choice in self._choices:
-            if choice.captured is not None and choice.captured.takes(digits):
-                return choice
-        return None
-
-    def answer_of(self, choice: Choice, caller: Caller) -> str | None:  # noqa: ARG002 - approvals ask the caller's data
-        """The name of the answer that a choice is; None if the choice has no name. Never raises."""
-        return choice.result
+        """Return the choice for these digits; None for a wrong key."""
+        captures = (each for each in self._choices if each.captured is not None and each.captured.takes(digits))
+        return next((choice for choice in self._choices if digits in choice.keys), next(captures, None))
 
     def _check_result(self, result: str | None) -> None:
         if result is not None and not ANSWER.fullmatch(result):
@@ -371,25 +304,35 @@ class Menu(Manner):
         return f"<Menu {self.name}>"
 
 
-def language_of(path: Sequence[Menu], data: Mapping[str, object]) -> str | None:
-    """The language of the last menu of a path, for a call with this data; None if nothing says it.
+def settings_of(menu: Menu, first: Menu) -> MenuSettings:
+    """Return the settings of a menu in a call that began with the menu `first`."""
+    own = (menu, first, _DEFAULTS)
+    return MenuSettings(
+        **{
+            each.name: next((value for one in own if (value := getattr(one, each.name)) is not None), None)
+            for each in fields(MenuSettings)
+        }
+    )
 
-    It is that of the nearest menu which changes the language. Before that, `language` of the data goes before the
-    language of the first menu.
+
+def language_of(menu: Menu, first: Menu, data: Mapping[str, object]) -> str | None:
+    """Return the language of a menu, for a call with this data that began with the menu `first`; None if none is named.
+
+    The language of a later menu goes before `language` of the data, which goes before the language of the first menu.
     """
-    changed = next((menu.language for menu in reversed(path[1:]) if menu.language is not None), None)
-    return changed or language_in(data) or (path[0].language if path else None)
+    own = None if menu is first else menu.language
+    return own or language_in(data) or first.language
 
 
 @dataclass(frozen=True, slots=True)
-class Go:
-    """A step to a menu, with a text before its prompt; made by `Menu.saying`."""
+class GoTo:
+    """A step to a menu, with a text before its prompt; made by `Menu.with_text`."""
 
     menu: Menu
     text: Text
 
 
-Step: TypeAlias = Menu | CallFlow | str | End | Again | Go | Back
+Step: TypeAlias = Menu | CallFlow | str | End | Retry | GoTo | Back
 """A step: the target of a key, or the result of a handler.
 
 A menu asks its question. A text is spoken, and then the same menu asks again. A call flow is carried out. If the flow
@@ -399,27 +342,25 @@ only speaks or plays, the same menu asks again afterwards.
 Handler: TypeAlias = Callable[[Caller], Step | Awaitable[Step]]
 """A function of the caller, sync (run in a thread) or async, that returns the next step."""
 
-_DEFAULTS = Manner(retries=2, fallback=END, overall_timeout=timedelta(seconds=10), tries=1, after_bridge=AfterBridge())
+
+def menu_of(step: Step) -> Menu | None:
+    """Return the menu that a step goes to, if it goes to one."""
+    return step if isinstance(step, Menu) else step.menu if isinstance(step, GoTo) else None
+
+
+def is_handler(action: Step | Handler) -> TypeIs[Handler]:
+    """Return True for a handler, which is a function that gets the caller; False for a step."""
+    return callable(action) and not isinstance(action, Menu | CallFlow | End | Retry | GoTo | Back | str)
+
+
+_DEFAULTS = MenuSettings(retries=2, fallback=END, overall_timeout=timedelta(seconds=10))
 
 
 def _numbers(name: str, inbound: bool | Collection[str]) -> bool | frozenset[str]:  # noqa: FBT001 - the parameter's own form
     if isinstance(inbound, bool):
         return inbound
-    given = (inbound,) if isinstance(inbound, str) else tuple(inbound)
-    for number in given:
+    numbers = (inbound,) if isinstance(inbound, str) else tuple(inbound)
+    for number in numbers:
         if not phone.is_e164(number):
             raise InvalidInputError(f"menu {name}: inbound {number!r} is not in E.164 form, such as +6531234567")
-    return frozenset(phone.normalise(number) for number in given)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Captured:
-    """The typed input that a menu takes. With `complete_on_hash`, # ends the input."""
-
-    min_digits: int
-    max_digits: int
-    complete_on_hash: bool
-
-    def takes(self, digits: str) -> bool:
-        """True if this input has the right number of characters, and all of them are digits."""
-        return self.min_digits <= len(digits) <= self.max_digits and digits.isascii() and digits.isdigit()
+    return frozenset(phone.normalise(number) for number in numbers)

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, ClassVar, Final, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base.record_set import RecordSet
@@ -27,36 +26,33 @@ from voiceflow_worker.model.flows.values import canonical_json, is_object
 from voiceflow_worker.model.text.wording import did_you_mean
 
 DO_NOT_CALL_AGAIN = "do_not_call_again"
-BUILT_IN: Final = {
-    DO_NOT_CALL_AGAIN: "the person's numbers go on the suppression list",
-}
+BUILT_IN: Final = {DO_NOT_CALL_AGAIN: "the person's numbers go on the suppression list"}
 """What may follow a key beside a question, and what it does. Without `answer`, the answer has its words."""
 MOST_QUESTIONS = 20
 LONGEST = 50_000
 """The most characters of a whole menu, as JSON."""
 _DIGEST = 11
 _LONGEST_ID = 32 - _DIGEST - 1
-_KEYS = frozenset("0123456789*#")
 
 
 async def do_not_call_again(caller: Caller) -> None:
     """Put all numbers of the person on the suppression list, for good: for `Menu.on(…, do=do_not_call_again)`.
 
-    The entry is stored before the caller hears what follows. A rehearsal without a store does nothing.
+    The entry is stored before the caller hears what follows. A simulated call without a store does nothing.
     """
     numbers = (caller.number,) if caller.job is None else caller.job.numbers
     if caller.store is not None:
         reason = f"opted out: pressed {caller.digits} in the menu {caller.menu}"
-        listed = SuppressionList(caller.store, policy=caller.policy, by=Actor(on="menu", name="the person called"))
-        await listed.add(*filter(None, numbers), reason=reason)
+        suppressed = SuppressionList(caller.store, policy=caller.policy, by=Actor(on="menu", name="the person called"))
+        await suppressed.add(*filter(None, numbers), reason=reason)
 
 
 # -- the data ---------------------------------------------------------------------------------------------------------
 
 
-def _words(value: object) -> object:
-    each = list(value.values()) if is_object(value) else [value]
-    if not each or not all(isinstance(text, str) and text.strip() for text in each):
+def _text(value: object) -> object:
+    texts = list(value.values()) if is_object(value) else [value]
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError("is no text: give a text, or a table with a text for each language")
     return value
 
@@ -64,14 +60,14 @@ def _words(value: object) -> object:
 def _keys(value: object) -> object:
     if not isinstance(value, Mapping) or not value:
         raise ValueError('has no key: give a table of keys, such as 1 = {answer = "confirmed", say = "Thank you."}')
-    given = cast("Mapping[object, object]", value)  # a program's keys may be numbers
-    found = {str(key).strip(): each for key, each in given.items()}
-    if len(found) < len(given):
+    # A program's keys may be numbers.
+    keys = [(str(key).strip(), each) for key, each in cast("Mapping[object, object]", value).items()]
+    if len(dict(keys)) < len(keys):
         raise ValueError("has a key twice: keep one of them")
-    return found
+    return dict(keys)
 
 
-_Words = Annotated[str | dict[str, str], BeforeValidator(_words)]
+_Text = Annotated[str | dict[str, str], BeforeValidator(_text)]
 
 
 class _Data(BaseModel):
@@ -82,13 +78,13 @@ class _Key(_Data):
     """What a key does: the `answer` has a name, `say` is spoken, and `next` follows, by default the end of the call."""
 
     answer: str | None = None
-    say: _Words | None = None
+    say: _Text | None = None
     next: str | None = None
 
 
 class _Question(_Data):
     id: str
-    text: _Words
+    text: _Text
     keys: Annotated[dict[str, _Key], BeforeValidator(_keys)]
 
 
@@ -102,13 +98,13 @@ class MenuData(_Data):
 
     questions: Annotated[list[_Question], Field(min_length=1, max_length=MOST_QUESTIONS)]
     languages: list[str] = Field(default_factory=list[str])
-    voice_profile: _Words | None = None
-    retry_text: _Words | None = None
-    goodbye: _Words | None = None
+    voice_profile: _Text | None = None
+    retry_text: _Text | None = None
+    goodbye: _Text | None = None
     retries: Annotated[int, Field(ge=0, le=20)] = 2
 
     def texts(self) -> Iterator[tuple[str, str | dict[str, str] | None]]:
-        """Each text with its place."""
+        """Yield each text with its place."""
         for name in ("voice_profile", "retry_text", "goodbye"):
             yield name, getattr(self, name)
         for question in self.questions:
@@ -116,16 +112,16 @@ class MenuData(_Data):
             yield from ((f"question {question.id}, key {key}, say", each.say) for key, each in question.keys.items())
 
     def spoken(self) -> list[str]:
-        """The languages of the menu, in their order; none if no text names one."""
+        """Return the languages of the menu, in their order; none if no text names one."""
         named = (language for _, text in self.texts() if isinstance(text, dict) for language in text)
         return self.languages or list(dict.fromkeys(named))
 
     def problems(self) -> Iterator[str]:
-        """What is wrong beside the forms of the values: each with its place and a remedy."""
+        """Yield what is wrong beside the forms of the values: each with its place and a remedy."""
         ids = [question.id for question in self.questions]
+        reserved = (*BUILT_IN, ESCALATION)
         for place, question in enumerate(self.questions):
             where = f"question {question.id}"
-            reserved = (*BUILT_IN, ESCALATION)
             if not NAME.fullmatch(question.id) or len(question.id) > _LONGEST_ID or question.id in reserved:
                 own = f"1 to {_LONGEST_ID} lower-case letters, digits, - and _"
                 yield f"{where}: an id has {own}, and is not {' or '.join(reserved)}; give it another one"
@@ -133,58 +129,54 @@ class MenuData(_Data):
                 yield f"{where}: two questions have this id; rename one of them"
             for key, each in question.keys.items():
                 at = f"{where}, key {key}"
-                if key not in _KEYS:
+                if key not in set("0123456789*#"):
                     yield f"{at}: is not one key of a phone; use one of 0-9, * and #"
                 if each.answer is not None and not ANSWER.fullmatch(each.answer):
                     yield f"{at}, answer: {each.answer[:60]!r} must have 1 to 50 letters, digits, spaces, - and _"
                 if ACKNOWLEDGED in (each.answer, each.next):
                     yield f"{at}: {ACKNOWLEDGED} is the answer of escalations alone; give another name"
-                if each.next is not None and each.next not in {*ids, *BUILT_IN, ACKNOWLEDGED}:
+                elif each.next is not None and each.next not in {*ids, *BUILT_IN}:
                     known = ", ".join([*ids, *BUILT_IN])
                     yield f"{at}, next: {each.next[:40]!r} is none of {known}; leave it out to end the call"
-        yield from self._languages()
+        yield from self._language_problems()
 
-    def _languages(self) -> Iterator[str]:
+    def _language_problems(self) -> Iterator[str]:
         spoken = self.spoken()
         for place, text in self.texts():
             if isinstance(text, dict):
-                if lacking := [each for each in spoken if each not in text]:
-                    yield f"{place}: there is no text for {', '.join(lacking)}; add it, or take it out of languages"
-                if unknown := [each for each in text if each not in spoken]:
-                    yield f"{place}: {', '.join(unknown)} is not in languages; add it there, or remove this text"
+                if set(text) != set(spoken):
+                    yield f"{place}: has {', '.join(text)}, but the menu speaks {', '.join(spoken)}; give each of them"
             elif text is not None and len(spoken) > 1 and place != "voice_profile":
                 yield f"{place}: is one text, but the menu speaks {', '.join(spoken)}; give one for each language"
 
     def menu(self) -> Menu:
-        """The menu of the first question, which has the settings of all and leads to the others."""
+        """Return the menu of the first question, which has the settings of all and leads to the others."""
         menus = {each.id: Menu(each.id, prompt=each.text) for each in self.questions}
         first = menus[self.questions[0].id]
         first.voice_profile, first.retry_text, first.retries = self.voice_profile, self.retry_text, self.retries
         first.language = next(iter(self.spoken()), None)
         first.fallback = None if self.goodbye is None else End(self.goodbye)
-        does = {DO_NOT_CALL_AGAIN: do_not_call_again}
         for question in self.questions:
             for key, each in question.keys.items():
                 follows = menus.get(each.next or "")
                 step: Step = End(each.say) if follows is None else follows
                 if follows is not None and each.say is not None:
-                    step = follows.saying(each.say)
-                built_in = each.next if each.next in BUILT_IN else None
-                answer = each.answer or (built_in and built_in.replace("_", " "))
-                menus[question.id].on(key, goto=step, result=answer, do=does.get(built_in or ""))
+                    step = follows.with_text(each.say)
+                do = do_not_call_again if each.next == DO_NOT_CALL_AGAIN else None
+                answer = each.answer or (DO_NOT_CALL_AGAIN.replace("_", " ") if do else None)
+                menus[question.id].on(key, goto=step, result=answer, do=do)
         return first
 
 
-def read_menu(given: object, *, voice_profile: str | None = None) -> Menu:
-    """The menu that is written as data (`MenuData`).
+def read_menu(fields: object, *, voice_profile: str | None = None) -> Menu:
+    """Return the menu that is written as data (`MenuData`).
 
     `voice_profile` is its voice if it names none. Raises InvalidInputError for all that is wrong, each with its place.
     """
     try:
-        data = MenuData.model_validate(given)
+        data = MenuData.model_validate(fields)
     except ValidationError as error:
-        told = (f"{_place(found['loc'])}: {_why(found)}" for found in error.errors())
-        raise InvalidInputError("; ".join(dict.fromkeys(told))) from None
+        raise InvalidInputError("; ".join(dict.fromkeys(_problems(error)))) from None
     own = {"voice_profile": data.voice_profile or voice_profile, "languages": data.spoken()}
     data = data.model_copy(update=own)
     if wrong := list(data.problems()):
@@ -229,58 +221,40 @@ def ask(question: str, keys: Mapping[str, str], *, voice_profile: str | None = N
     repeats the answer. Raises InvalidInputError for keys and answers that no menu can have.
     """
     named = ", ".join(f"{key} for {answer}" for key, answer in keys.items())
-    told = {key: {"answer": answer, "say": f"Thank you. Your answer: {answer}."} for key, answer in keys.items()}
+    pressed = {key: {"answer": answer, "say": f"Thank you. Your answer: {answer}."} for key, answer in keys.items()}
     text = f"{question.strip()} Press {named}."
-    return read_menu({"questions": [{"id": "ask", "text": text, "keys": told}]}, voice_profile=voice_profile)
+    return read_menu({"questions": [{"id": "ask", "text": text, "keys": pressed}]}, voice_profile=voice_profile)
 
 
-def _place(where: tuple[int | str, ...]) -> str:
-    """A place in the data, such as `question day, key 1, next`."""
-    parts: list[str] = []
-    for before, part in zip(("", *where), where, strict=False):
-        if isinstance(part, int):
-            parts.append(f"question {part + 1}")
-        elif part not in {"questions", "keys"} or part == where[-1]:
-            parts.append(f"key {part}" if before == "keys" else str(part))
-    return ", ".join(parts) or "menu"
-
-
-_PARTS: Mapping[type[_Data], str] = {
-    MenuData: "questions", _Question: "id, text and keys", _Key: "answer, say or next",
+_MESSAGES = {
+    "missing": "is missing; give it", "string_type": "is no text; write it in quotes",
+    "list_type": "is no list; write it in [ ]", "model_type": "is no table; give one",
 }  # fmt: skip
-"""What the parts of a menu are written with."""
 
 
-def _why(found: ErrorDetails) -> str:
-    where, last = found["loc"], str((found["loc"] or ("",))[-1])
-    match found["type"]:
-        case "extra_forbidden":
-            meant = did_you_mean(last, _model_at(where[:-1]).model_fields)
-            return f"is unknown{meant or '; correct its name'}{' Correct it' if meant else ''}, or remove it"
-        case "missing":
-            return "is missing; give it"
-        case "model_type":
-            return f"is no table; give one with {_PARTS[_model_at(where)]}"
-        case "string_type":
-            return "is no text; write it in quotes"
-        case "list_type" | "too_short" if last == "questions":
-            return "is no list of questions; give at least one, with id, text and keys"
-        case "list_type":
-            return 'is no list, such as ["en", "de"]'
-        case _:
-            return found["msg"].removeprefix("Value error, ")
-
-
-def _model_at(where: tuple[int | str, ...]) -> type[_Data]:
-    """The part of a menu at a place."""
-    return MenuData if not where else _Key if "keys" in where else _Question
+def _problems(error: ValidationError) -> Iterator[str]:
+    """Yield what has not the form of a menu, each with its place, such as `question 1, key 1, next`."""
+    for found in error.errors():
+        *above, last = found["loc"] or ("menu",)
+        model = MenuData if not above else _Key if "keys" in above else _Question
+        message = _MESSAGES.get(found["type"], found["msg"].removeprefix("Value error, "))
+        if found["type"] == "extra_forbidden":
+            meant = did_you_mean(str(last), model.model_fields)
+            message = f"is unknown{meant or '; correct its name'}{' Correct it' if meant else ''}, or remove it"
+        parts: list[str] = []
+        for before, part in zip(("", *above), (*above, last), strict=True):
+            if isinstance(part, int):
+                parts.append(f"question {part + 1}")
+            elif part not in {"questions", "keys"} or part == last:
+                parts.append(f"key {part}" if before == "keys" else str(part))
+        yield f"{', '.join(parts)}: {message}"
 
 
 # -- in the store -----------------------------------------------------------------------------------------------------
 
 
 def written_menus(store: Store) -> RecordSet[Menu]:
-    """The menus of data that calls of this store begin with, by their names."""
+    """Return the menus of data that calls of this store begin with, by their names."""
 
     def read(name: str, text: str) -> Menu:
         menu = MenuData.model_validate_json(text).menu()
@@ -291,20 +265,18 @@ def written_menus(store: Store) -> RecordSet[Menu]:
 
 
 async def unserved_menus(store: Store, names: Collection[str]) -> list[str]:
-    """Those of these menus that no running receiver serves. Raises StoreError."""
+    """Return those of these menus that no running receiver serves. Raises StoreError."""
     if not names:
         return []
-    from voiceflow_worker.ivr.approval import BUILT_IN
-
     heartbeats = Heartbeats(store)
     served = set(await heartbeats.menus())
     if await heartbeats.has_receiver():
-        served |= {*BUILT_IN, *await written_menus(store).get(set(names) - served)}
+        served |= {*await written_menus(store).get(set(names) - served)}
     return [name for name in names if name not in served]
 
 
 def unserved_in_words(names: Collection[str]) -> str:
-    """What happens in calls with menus that nobody serves."""
+    """Return what happens in calls with menus that nobody serves."""
     return (
         f"waiting calls begin with menus, but no running receiver serves {', '.join(names)}: each person hears the "
         "question, no key is answered, and the call ends"

@@ -7,8 +7,7 @@ anything is compiled, so that the size of a text and of its values bounds what i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,16 +18,13 @@ from voiceflow_worker.ivr.speech_filters import (
     ZONE,
     FilterError,
     SpecimenText,
-    guarded,
     speech_filters,
     unknown_filter,
-    with_decimal_sign,
 )
 from voiceflow_worker.model.flows.actions import Param, ParamKind
 from voiceflow_worker.model.flows.values import (
     DECIMAL,
     WHOLE,
-    Decimals,
     UnspeakableError,
     is_list,
     is_missing,
@@ -45,50 +41,39 @@ if TYPE_CHECKING:
 
 LEFT_OUT = object()
 """The value of an optional parameter whose cell is empty: the parameter is not sent."""
-_ONLY = re.compile(r"\s*\{\{\s*([^\W\d]\w*)\s*\}\}\s*")
-_UNDEFINED = re.compile(r"'(\w+)' is undefined")
-_NO_PART = re.compile(r"has no (?:attribute|element) '?(\w+)")
-_MIXED = re.compile("can only concatenate|not supported between|unsupported operand|bad operand")
 LONGEST = 10_000
 """The largest number of characters in a text, in a value that it speaks, and in what it becomes. 8x8 speaks 3000."""
 _MOST_PARTS, _DEEPEST = 1000, 30
 """The largest number of parts (names, filters, conditions, constants) of a text, and how deep they may be nested."""
-_FILTERS = ("capitalize", "first", "float", "int", "last", "length", "lower", "trim", "upper")
+_FILTERS = ("capitalize", "d", "default", "first", "last", "length", "lower", "trim", "upper")
 """The filters of Jinja that a text may have: none makes a text much longer, or takes long."""
 _TESTS = ("defined", "in", "none", "undefined")
-_NUMBERED = re.compile(r"\{\{-?\s*(\d{1,3})\s*-?\}\}")
-_CURLY = re.compile("[\u2018-\u201f\u2039\u203a«»]")
-_LONE = re.compile(r"(?:\$?\{!?|[｛{]?｛)\s*([^\W\d][^{}｛｝]*)(?:\}|[}｝]+)")  # noqa: RUF001 - of full width
+_SINGLE_NAME = re.compile(r"\s*\{\{\s*([^\W\d]\w*)\s*\}\}\s*")
+_UNDEFINED = re.compile(r"'(\w+)' is undefined")
+_SINGLE_BRACKETS = re.compile(r"\{\s*([^\W\d][\w.]*)\s*\}")
 # What is not closed goes to the end: to look for an end from each of its brackets would take the square of its size.
 _PIECE = re.compile(r"\{\{.*?(?:\}\}|\Z)|\{%.*?(?:%\}|\Z)", re.DOTALL)
-
-
 _COMPARED = "as a comparison reads it"
 """The filter of the values in comparisons. No text can write it: its name has spaces."""
+_LEAVES_OUT_EMPTY = "leaves out empty"
+"""The variable that says whether an empty value is printed as nothing. No text can write it."""
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateProblem:
-    """Why a text of the template could not be filled in for a row. `column` is the column at fault, if any.
+class TemplateValueError(ValueError):
+    """Raised when a text cannot be filled in with the values of a row. `column` is the one at fault, if it is known.
 
-    `is_missing` is True if the column has no value, or does not exist.
+    `path` says where in the body the text is. `is_missing` is True if the column has no value, or does not exist.
     """
 
-    path: str
-    column: str | None
-    message: str
-    is_missing: bool = False
+    def __init__(self, path: str, column: str | None, message: str, *, is_missing: bool = False) -> None:
+        self.path = path
+        self.column = column
+        self.message = message
+        self.is_missing = is_missing
+        super().__init__(message)
 
 
-class UnfitValueError(ValueError):
-    """Raised when a text cannot be filled in, because values are missing or unfit. `problems` are the reasons."""
-
-    def __init__(self, *problems: TemplateProblem) -> None:
-        self.problems = problems
-        super().__init__("; ".join(each.message for each in problems))
-
-
-class TemplateSyntaxProblemError(ValueError):
+class TemplateSyntaxError(ValueError):
     """Raised when a text of a template cannot be compiled. `path` says where in the body the text is."""
 
     def __init__(self, message: str, *, path: str) -> None:
@@ -97,28 +82,17 @@ class TemplateSyntaxProblemError(ValueError):
 
 
 def is_template(text: str) -> bool:
-    """True if a text contains Jinja syntax."""
+    """Return True if a text contains Jinja syntax."""
     return "{{" in text or "{%" in text or "{#" in text
 
 
 def require_filled_in(text: str, *, path: str = "") -> None:
-    """Raise TemplateSyntaxProblemError if a text to speak has a name in single brackets, which nothing fills in.
-
-    It does so too for a text that is too long to be spoken, before it looks for names.
-    """
+    """Raise TemplateSyntaxError for a text with a name in single brackets, and for one that is too long."""
     if len(text) > LONGEST:
-        raise TemplateSyntaxProblemError(_too_long(text), path=path)
-    outside = _PIECE.sub("", text)
-    if number := _NUMBERED.search(text):
-        raise TemplateSyntaxProblemError(
-            f"cannot be read as a template: {number[0]} would be spoken as {number[1]}; write the name of a column, "
-            f"such as {{{{name}}}}, or {{{{_{number[1]}}}}} for a column {number[1]}",
-            path=path,
-        )
-    if lone := _LONE.search(outside):
-        inner = lone[1].strip()
-        raise TemplateSyntaxProblemError(
-            f"cannot be read as a template: {lone[0]} would be spoken as it stands; write {{{{{inner}}}}} for a value",
+        raise TemplateSyntaxError(_too_long(text), path=path)
+    if single := _SINGLE_BRACKETS.search(_PIECE.sub("", text)):
+        raise TemplateSyntaxError(
+            f"cannot be read as a template: {single[0]} would be spoken as it stands; write {{{{{single[1]}}}}}",
             path=path,
         )
 
@@ -126,269 +100,181 @@ def require_filled_in(text: str, *, path: str = "") -> None:
 class TemplateText:
     """A text with variables, at `path` of the body. `voice` is the voiceProfile beside it, if any.
 
-    Raises TemplateSyntaxProblemError if the text cannot be compiled.
+    Raises TemplateSyntaxError if the text cannot be compiled.
     """
 
     def __init__(self, text: str, *, path: str, param: Param | None, voice: str | None = None) -> None:
-        from jinja2 import meta
+        from jinja2 import meta, nodes
 
         self.text = text
         self.path = path
         try:
             tree = _parsed(text)
             self.variables: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
-            _check_conditions(tree)
-            _read_comparisons(tree)
-            self._filtered = _filtered(tree)
-            self._parts = _parts_of(tree)
-            self.is_joined: bool = bool(self._parts)
-            """Whether it has names alone between its words."""
+            _require_comparisons(tree)
+            self._filtered = [(each.name, _names(each)) for each in tree.find_all(nodes.Filter)]
+            self.computed: frozenset[str] = frozenset[str]().union(
+                *map(_names, tree.find_all((nodes.Filter, nodes.Compare)))
+            )
+            """The variables that filters and comparisons read."""
+            _read_alike(tree)
             self._template = _environment().from_string(tree)
         except ValueError as error:
-            raise TemplateSyntaxProblemError(f"cannot be read as a template: {error}", path=path) from None
+            raise TemplateSyntaxError(f"cannot be read as a template: {error}", path=path) from None
         self._param = param
         self._voice = voice
-        only = _ONLY.fullmatch(text)
-        self.only: str | None = only[1] if only else None
-        self.is_optional: bool = param is not None and not param.required and self.only is not None
+        single = _SINGLE_NAME.fullmatch(text)
+        self.single_name: str | None = single[1] if single else None
+        """The variable that is the whole text; None if there is more in it."""
+        self.is_optional: bool = param is not None and not param.required and single is not None
         self._kind = param.kind if param is not None else None
         self.is_spoken: bool = self._kind is ParamKind.SPEECH
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(TemplateText, path=self.path, param=self._param, voice=self._voice), (self.text,)
 
-    def read_by(self, *filters: str) -> frozenset[str]:
-        """The variables to which these filters are applied."""
-        return frozenset[str]().union(*(self._filtered.get(each, frozenset()) for each in filters))
-
     @property
-    def filtered(self) -> frozenset[str]:
-        """The variables to which filters are applied."""
-        return frozenset[str]().union(*(names for each, names in self._filtered.items() if each != _COMPARED))
+    def only_variable(self) -> str | None:
+        """The variable of the text; None if it has several."""
+        return next(iter(self.variables)) if len(self.variables) == 1 else None
 
     def filled(self, values: Mapping[str, object], *, leaves_out_empty: bool = False) -> object:
         """Fill in the text with a row's values, and convert it if its parameter is a number or a boolean.
 
         For an optional parameter whose text is a single variable that is missing or empty, the result is LEFT_OUT.
-        Raises UnfitValueError if values are missing or empty, or if the template fails. With `leaves_out_empty`, a
-        plain variable whose value is empty is left out of the text.
+        Raises TemplateValueError for the first value that is missing or unfit. With `leaves_out_empty`, a plain
+        variable whose value is empty is left out of the text.
         """
-        alone = values.get(name_among(values, self.only)) if self.only is not None else None
-        if self.is_optional and is_missing(alone):
+        if self.is_optional and is_missing(values.get(name_among(values, self.single_name or ""))):
             return LEFT_OUT
-        # A text that is one variable and spaces becomes the value of the variable.
-        is_whole = isinstance(alone, str) and not isinstance(alone, Decimals) and not is_missing(alone)
-        text = alone if isinstance(alone, str) and is_whole else self._joined(values)
-        text = text or self._rendered(values, leaves_out_empty)
+        context: dict[str, object] = {
+            VOICE: self._voice_of(values), ZONE: values.get(ZONE), _LEAVES_OUT_EMPTY: leaves_out_empty,
+        }  # fmt: skip
+        name = self.only_variable
+        try:
+            for name in self.variables:
+                if (key := name_among(values, name)) in values:
+                    context[name] = _shown(values[key], name)
+            name = self.only_variable
+            text = self._template.render(context)
+        except Exception as error:  # noqa: BLE001 - a template may raise anything; only this row is bad
+            raise self._problem(error, name, values) from None
         if len(text) > LONGEST:
             long = f"becomes a text of {len(text)} characters, and at most {LONGEST} are spoken; shorten the values"
-            raise UnfitValueError(TemplateProblem(self.path, self.alone, long))
+            raise TemplateValueError(self.path, self.only_variable, long)
         return text if self.is_spoken else _typed(text, self._kind)
 
-    def _joined(self, values: Mapping[str, object]) -> str:
-        """The text, if it has names alone and each value is a text that can be spoken; else nothing."""
-        parts: list[str] = []
-        for is_name, part in self._parts:
-            value = values.get(part if part in values else name_among(values, part)) if is_name else part
-            if (
-                not isinstance(value, str)
-                or isinstance(value, Decimals)
-                or (is_name and (is_missing(value) or len(value) > LONGEST))
-            ):
-                return ""
-            parts.append(value)
-        return "".join(parts)
-
-    def _rendered(self, values: Mapping[str, object], leaves_out_empty: bool) -> str:  # noqa: FBT001
-        found: dict[str, TemplateProblem] = {}
-        context = self._context(values, found) | {_LEAVES_OUT_EMPTY: leaves_out_empty, _IS_SPOKEN: self.is_spoken}
-        # To find all values at fault at once, each is replaced by a stand-in.
-        for _ in range(len(self.variables) + 1):
-            try:
-                text = self._template.render(context)
-            except Exception as error:  # noqa: BLE001 (a template may raise anything; only this row is bad)
-                problem = self._problem(error, values)
-                name = problem.column
-                if name is None or name in found:
-                    # With a stand-in for another value, an expression may fail that is right.
-                    is_own = not found or (name is None and isinstance(error, FilterError))
-                    raise UnfitValueError(*found.values(), *([problem] if is_own else [])) from None
-                found[name], context[name] = problem, _STAND_IN
-            else:
-                if not found:
-                    return text
-                break
-        raise UnfitValueError(*found.values())
-
-    def _context(self, values: Mapping[str, object], found: dict[str, TemplateProblem]) -> dict[str, object]:
-        """The variables of the template with their values. Values that no text can be made of go to `found`."""
-        context: dict[str, object] = {VOICE: self._spoken_by(values), ZONE: values.get(ZONE)}
-        for name in self.variables:
-            if (key := name_among(values, name)) in values:
-                try:
-                    context[name] = _shown(values[key], name)
-                except UnspeakableError as error:
-                    found[name], context[name] = TemplateProblem(self.path, name, message_of(error)), _STAND_IN
-        return context
-
-    def _problem(self, error: Exception, values: Mapping[str, object]) -> TemplateProblem:
-        """The reason why the text could not be filled in with these values."""
+    def _problem(self, error: Exception, name: str | None, values: Mapping[str, object]) -> TemplateValueError:
+        """Return why the text could not be filled in with these values; `name` is the variable that was read."""
         from jinja2 import UndefinedError
 
         match error:
             case FilterError():
-                return TemplateProblem(self.path, self._column_of(error, values), message_of(error))
+                return TemplateValueError(self.path, self._column_of(error, values), message_of(error))
             case UnspeakableError():
-                return TemplateProblem(self.path, self.alone, message_of(error))
+                return TemplateValueError(self.path, name, message_of(error))
             case UndefinedError() if undefined := _UNDEFINED.search(str(error.message)):
-                name = undefined[1]
-                kind = "value_empty" if name_among(values, name) in values else "value_missing"
-                return TemplateProblem(self.path, name, tell(kind, name=name), is_missing=True)
+                kind = "value_empty" if name_among(values, undefined[1]) in values else "value_missing"
+                return TemplateValueError(self.path, undefined[1], tell(kind, name=undefined[1]), is_missing=True)
+            case UndefinedError():
+                why = "a value has no such part; correct its name, or write the name of the column alone"
             case _:
-                message = f"cannot be filled in with this row: {_why_it_failed(error)}"
-                return TemplateProblem(self.path, self.alone, message)
-
-    @property
-    def alone(self) -> str | None:
-        """The only variable of the text; None if it has several."""
-        return next(iter(self.variables)) if len(self.variables) == 1 else None
+                why = "a text is compared or mixed with a number; write a number, or compare it with a text"
+        return TemplateValueError(self.path, name, f"cannot be filled in with this row: {why}")
 
     def _column_of(self, error: FilterError, values: Mapping[str, object]) -> str | None:
-        """The variable whose value a filter could not use, if it is known."""
-        names = self._filtered.get(error.name, frozenset())
-        given = {name: values.get(name_among(values, name)) for name in sorted(names)}
-        texts = {name: written(value) for name, value in given.items() if not is_missing(value)}
-        close = [name for name, text in texts.items() if text == error.value]
-        return close[0] if close else next(iter(names)) if len(names) == 1 else self.alone
+        """Return the variable whose value a filter could not use, if it is known."""
+        names = {name for filter_, read in self._filtered if filter_ == error.name for name in read}
+        same = [name for name in sorted(names) if written(values.get(name_among(values, name))) == error.value]
+        return same[0] if same else next(iter(names)) if len(names) == 1 else self.only_variable
 
-    def _spoken_by(self, values: Mapping[str, object]) -> object:
-        """The voice of the text: the voiceProfile beside it, else the voice of the row or the options."""
-        if self._voice is None:
-            return values.get("voice_profile")
-        named = _ONLY.fullmatch(self._voice)
-        return (values.get(name_among(values, named[1])) or values.get("voice_profile")) if named else self._voice
+    def _voice_of(self, values: Mapping[str, object]) -> object:
+        """Return the voice of the text: the voiceProfile beside it, else the voice of the row or the options."""
+        named = None if self._voice is None else _SINGLE_NAME.fullmatch(self._voice)
+        if self._voice is not None and named is None:
+            return self._voice
+        return (named and values.get(name_among(values, named[1]))) or values.get("voice_profile")
 
 
-def _parts_of(tree: Template) -> Sequence[tuple[bool, str]]:
-    """The parts of a text that has names alone, each with whether it is one; none for other texts."""
+def _is_constant(node: Node) -> bool:
     from jinja2 import nodes
 
-    parts: list[tuple[bool, str]] = []
-    for output in tree.body:
-        for each in output.nodes if isinstance(output, nodes.Output) else [output]:
-            if not isinstance(each, nodes.TemplateData | nodes.Name):
-                return ()  # Jinja renders it
-            parts.append((True, each.name) if isinstance(each, nodes.Name) else (False, each.data))
-    return parts
+    return isinstance(node, nodes.Const)
 
 
-def _filtered(tree: Template) -> Mapping[str, frozenset[str]]:
-    """The filters of a text, each with the variables that it is applied to."""
+def _is_name(node: Node) -> bool:
     from jinja2 import nodes
 
-    found: dict[str, frozenset[str]] = {}
-    for node in tree.find_all(nodes.Filter):
-        found[node.name] = found.get(node.name, frozenset()) | {each.name for each in node.find_all(nodes.Name)}
-    return found
+    return isinstance(node, nodes.Name)
 
 
-def _check_conditions(tree: Template) -> None:
-    """Raise ValueError, with a clause, for a condition that is a variable which the text does not speak.
+def _names(node: Node) -> frozenset[str]:
+    from jinja2 import nodes
+
+    return frozenset(each.name for each in node.find_all(nodes.Name))
+
+
+def _require_comparisons(tree: Template) -> None:
+    """Raise ValueError for a condition that is a variable which the text does not speak.
 
     Its value may be any word for no, and every text is true.
     """
     from jinja2 import nodes
 
     parts: Mapping[Any, str] = {nodes.If: "test", nodes.CondExpr: "test", nodes.And: "left", nodes.Not: "node"}
-    conditions: list[Any] = [getattr(each, parts[type(each)]) for each in tree.find_all(tuple(parts))]
-    tested = {id(name) for test in conditions for name in (test, *test.find_all(nodes.Name))}
+    tests: list[Any] = [getattr(each, parts[type(each)]) for each in tree.find_all(tuple(parts))]
+    tested = {id(name): name.name for test in tests for name in (test, *test.find_all(nodes.Name)) if _is_name(name)}
+    compared = {id(name) for each in tree.find_all((nodes.Compare, nodes.Test)) for name in each.find_all(nodes.Name)}
     outputs = tree.find_all(nodes.Output)
-    spoken = frozenset(name.name for each in outputs for name in each.find_all(nodes.Name) if id(name) not in tested)
-    while conditions:
-        match node := conditions.pop():
-            case nodes.And() | nodes.Or():
-                conditions += [node.left, node.right]
-            case nodes.CondExpr():
-                conditions += filter(None, (node.expr1, node.expr2))
-            case nodes.Name() | nodes.Getattr() | nodes.Getitem() | nodes.Filter():
-                names = {each.name for each in (node, *node.find_all(nodes.Name)) if isinstance(each, nodes.Name)}
-                if not names <= spoken:
-                    name = min(names - spoken)
-                    raise ValueError(
-                        f"the condition asks for {name}, which the text does not speak: compare it, such as "
-                        f'{{% if {name} == "yes" %}}'
-                    )
-            case _:
-                pass
+    spoken = {name.name for each in outputs for name in each.find_all(nodes.Name) if id(name) not in tested}
+    for place, name in tested.items():
+        if place not in compared and name not in spoken:
+            raise ValueError(
+                f"the condition asks for {name}, which the text does not speak: compare it, such as "
+                f'{{% if {name} == "yes" %}}'
+            )
 
 
-def _read_comparisons(tree: Template) -> None:
-    """Compare texts trimmed and in any case, and values with numbers and true as what these are."""
+def _read_alike(tree: Template) -> None:
+    """Change the comparisons of a text so that both sides are read in one way."""
     from jinja2 import nodes
 
     for each in tree.find_all(nodes.Compare):
         sides: list[Any] = [each.expr, *(operand.expr for operand in each.ops)]
-        constants: list[Any] = [side for side in sides if isinstance(side, nodes.Const)]
-        is_among = any(operand.op in {"in", "notin"} for operand in each.ops)
-        lists = [isinstance(constant.value, list | tuple) for constant in constants]  # a list of constants is one too
-        if (sides[1:] != constants or lists != [True]) if is_among else any(lists):
-            continue
-        compared: list[object] = [
-            value for constant in constants for value in (constant.value if is_among else [constant.value])
+        written_out = [
+            each.value for side in sides for each in (side, *side.find_all(nodes.Const)) if _is_constant(each)
         ]
-        kinds = {_KINDS.get(type(value), "") for value in compared} or {"either"}
-        kind = kinds.pop()
-        if kinds or not kind:
-            continue
-        for constant in constants if kind == "text" else ():
-            texts = constant.value
-            constant.value = [_in_any_case(text) for text in texts] if is_among else _in_any_case(texts)
-        each.expr = _compared(each.expr, kind)
-        for operand in each.ops if not is_among else ():
-            operand.expr = _compared(operand.expr, kind)
+        constants = [one for value in written_out for one in (value if isinstance(value, list | tuple) else [value])]
+        if any(isinstance(constant, bool) for constant in constants):
+            raise ValueError("a condition compares with true or false: write the text of the cell, as in == 'yes'")
+        is_number = any(isinstance(constant, int | float) for constant in constants)
+        alike = [nodes.Filter(side, _COMPARED, [nodes.Const(is_number)], [], None, None) for side in sides]
+        each.expr = alike[0]
+        for operand, side in zip(each.ops, alike[1:], strict=True):
+            operand.expr = side
 
 
-_KINDS: Mapping[type, str] = {bool: "truth", str: "text", int: "number", float: "number"}
+def _as_compared(value: object, is_number: bool) -> object:  # noqa: FBT001 - called by Jinja
+    """Return a value as a comparison reads it: a number, or a text that is trimmed and in small letters.
 
-
-def _in_any_case(text: str) -> str:
-    return text.strip().casefold()
-
-
-def _compared(node: Any, kind: str) -> Any:
-    from jinja2 import nodes
-
-    return nodes.Filter(node, _COMPARED, [nodes.Const(kind)], [], None, None, lineno=node.lineno)
-
-
-def _as_compared(value: object, kind: str) -> object:
-    """Return a value as a comparison reads it: a "text", a "number", a "truth", or of "either" a number or a text.
-
-    Raises FilterError for a value of another kind.
+    Raises FilterError for a text that is compared with a number.
     """
     from jinja2 import Undefined
 
-    if isinstance(value, Undefined | SpecimenText | bool) or is_list(value) or is_object(value):
+    if isinstance(value, Undefined) or is_object(value):
         return value
-    text = written(value)
-    folded = _in_any_case(text)
-    if kind == "text":
-        return folded
-    if kind == "truth":
-        if folded in {"true", "false"}:
-            return folded == "true"
-        why = f"{text[:40]!r} is neither true nor false, which a condition compares it with: write one of them"
-        raise FilterError(_COMPARED, text, f"{why}, or compare a text, as in {{% if column == 'yes' %}}")
+    if is_list(value):
+        return [_as_compared(each, is_number) for each in value]
+    text = written(value).casefold()
     if WHOLE.fullmatch(text) or DECIMAL.fullmatch(text):
         return float(text)
-    if kind == "either":
-        return folded
-    said = f"{text[:40]!r} is not a number, which a condition compares it with: write it as 1250.50"
-    raise FilterError(_COMPARED, text, f"{said}, or compare a text, as in {{% if column == '1' %}}")
+    if is_number and not isinstance(value, SpecimenText):
+        raise FilterError(_COMPARED, text, f"{text[:40]!r} is compared with a number: write a number, such as 1250.50")
+    return text
 
 
 def _parsed(text: str) -> Template:
-    """The tree of a text. Raises ValueError, with a clause, for what is no text of names, filters and conditions."""
+    """Return the tree of a text. Raises ValueError for anything but names, filters and conditions."""
     if len(text) > LONGEST:
         raise ValueError(f"it {_too_long(text)}")
     try:
@@ -397,20 +283,8 @@ def _parsed(text: str) -> Template:
         raise ValueError(_TOO_MUCH) from None
     except Exception:  # noqa: BLE001 (besides its own errors, Jinja raises those of Python, such as for a long number)
         raise ValueError(_syntax_problem(text)) from None
-    _judge(tree)
-    return tree
-
-
-def _too_long(text: str) -> str:
-    return f"has {len(text)} characters, and at most {LONGEST} are read; shorten it"
-
-
-_TOO_MUCH = "it has too many names, filters and conditions, or they are nested too deep; shorten it"
-
-
-def _judge(tree: Node) -> None:
-    """Raise ValueError, with a clause, for a tree that may take long, or has an unknown filter or test."""
-    level, count = [tree], 0
+    level: list[Node] = [tree]
+    count = 0
     for _ in range(_DEEPEST):
         count += len(level)
         for node in level:
@@ -421,10 +295,18 @@ def _judge(tree: Node) -> None:
             break
     if level or count > _MOST_PARTS:
         raise ValueError(_TOO_MUCH)
+    return tree
+
+
+def _too_long(text: str) -> str:
+    return f"has {len(text)} characters, and at most {LONGEST} are read; shorten it"
+
+
+_TOO_MUCH = "it has too many names, filters and conditions, or they are nested too deep; shorten it"
 
 
 def _problem_of(node: Node) -> str | None:
-    """What is wrong with a part of a text; None if nothing is."""
+    """Return what is wrong with a part of a text; None if nothing is."""
     from jinja2 import nodes
 
     known = _environment()
@@ -433,69 +315,35 @@ def _problem_of(node: Node) -> str | None:
             return unknown_filter(node.name, {name: each for name, each in known.filters.items() if name != _COMPARED})
         case nodes.Test() if node.name not in known.tests:
             return f"there is no test {node.name}; write a comparison, such as {{% if column == 'value' %}}"
-        case nodes.Name(name="self"):
-            return "a text cannot have the name self; rename the column"
-        case nodes.Name(ctx="load") | nodes.Getitem(arg=nodes.Const()) | nodes.Getattr():
+        case nodes.Name(ctx="load") | nodes.Getitem(arg=nodes.Const()) if getattr(node, "name", "") != "self":
             return None
-        case nodes.Template() | nodes.Output() | nodes.TemplateData() | nodes.Const() | nodes.List() | nodes.Tuple():
+        case _ if type(node).__name__ in _PARTS:
             return None
-        case nodes.Filter() | nodes.Keyword() | nodes.Test() | nodes.Concat():
-            return None
-        case nodes.If() | nodes.CondExpr() | nodes.Compare() | nodes.Operand():
-            return None
-        case nodes.And() | nodes.Or() | nodes.Not() | nodes.Neg():
-            return None
-        case nodes.For():
-            what = "a loop"
-        case nodes.Call():
-            what = "a call with ( )"
-        case nodes.BinExpr():
-            what = f"a calculation with {node.operator}"
         case _:
-            what = "another statement or expression"
-    return (
-        "a text has names such as {{name}}, filters such as {{day|date}} and conditions such as {% if name %}; this "
-        f"one has {what}: write what it makes into the file or the data"
-    )
+            return (
+                "a text has names such as {{name}}, filters such as {{day|date}} and conditions such as "
+                "{% if name %}, and no loops, calls or calculations: write what they make into the file or the data"
+            )
+
+
+_PARTS = frozenset({
+    "Template", "Output", "TemplateData", "Const", "List", "Tuple", "Filter", "Keyword", "Test", "Concat", "If",
+    "CondExpr", "Compare", "Operand", "And", "Or", "Not", "Neg", "Getattr",
+})  # fmt: skip
+"""The parts of a text in the words of Jinja, beside names."""
 
 
 def _syntax_problem(text: str) -> str:
-    """The reason why a text cannot be read, from the first bad expression in it."""
-    from jinja2 import TemplateError
-
     hint = "write {{ … }} around a name, with _ for spaces and signs, and before a digit: {{_2nd_name}}"
-    if text.count("{{") != text.count("}}"):
-        return f"a {{{{ or a }}}} is missing; {hint}"
-    for piece in _PIECE.findall(text):
-        if curly := _CURLY.search(piece):
-            return f"{piece} has the curly quote {curly[0]}: write straight ones, as in {{{{ name or 'you' }}}}"
-        if piece.startswith("{{"):
-            try:
-                _environment().parse(piece)
-            except (TemplateError, ValueError):
-                return f"{piece} is not the name of a column; {hint}"
-    return f"a {{% … %}} in it is not complete; {hint}"
-
-
-def _why_it_failed(error: Exception) -> str:
-    """What is wrong with a template that raised this error, and what to do, without the words of Jinja and Python."""
-    from jinja2 import UndefinedError
-
-    text = str(error)
-    match error:
-        case UndefinedError() if part := _NO_PART.search(text):
-            return f"a value has no part {part[1]}; correct the name of the part, or write the name of the column alone"
-        case TypeError() if _MIXED.search(text):
-            return "a text and a number are compared or mixed; write |int or |float after the column"
-        case _:
-            return "an expression of the template fails with these values; correct or simplify it"
-
-
-_STAND_IN = SpecimenText("x")
+    piece = _PIECE.search(text)
+    return f"{piece[0][:60] if piece else text[:60]} is not complete, or not the name of a column; {hint}"
 
 
 def _shown(value: object, name: str) -> object:
-    """The value as a template has it: the text of a cell, `_blank` for what is missing. Raises UnspeakableError."""
+    """Return a value as a template has it: the text of a cell, or `_blank` for what is missing.
+
+    Raises UnspeakableError.
+    """
     if is_missing(value):
         return _blank()(name=name)
     if is_object(value):
@@ -504,20 +352,12 @@ def _shown(value: object, name: str) -> object:
         return [_shown(item, name) for item in value]
     if len(text := value if isinstance(value, SpecimenText) else value_text(value)) > LONGEST:
         raise UnspeakableError(f"has {len(text)} characters, and at most {LONGEST} are spoken; shorten it")
-    if isinstance(value, float) and "." in text:
-        return Decimals(text)
     return text
-
-
-_LEAVES_OUT_EMPTY = "leaves out empty"
-"""The variable that says whether an empty value is printed as nothing. No template can use it."""
-_IS_SPOKEN = "is spoken"
-"""The variable that says whether a voice speaks the text, so that numbers have the decimal sign of its language."""
 
 
 @lru_cache(maxsize=1)
 def _blank() -> type[Any]:
-    """The type of an empty cell: false in conditions, and replaced by `default` and `or`. To print it is an error."""
+    """Return the type of an empty cell: false in conditions, and replaced by `default` and `or`. Printing it raises."""
     from jinja2 import Undefined, UndefinedError
 
     class Blank(Undefined):
@@ -534,9 +374,7 @@ def _finalizer() -> Callable[..., str]:
 
     @pass_context
     def finalize(context: Context, value: object) -> str:
-        text = "" if isinstance(value, blank) and context.get(_LEAVES_OUT_EMPTY) else value_text(value)
-        is_number = isinstance(value, float | Decimals) and context.get(_IS_SPOKEN)
-        return with_decimal_sign(text, str(context.get(VOICE) or "")) if is_number else text
+        return "" if isinstance(value, blank) and context.get(_LEAVES_OUT_EMPTY) else value_text(value)
 
     return finalize
 
@@ -561,40 +399,21 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
     made = Texts(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_finalizer())
     made.globals.clear()
-    filters: dict[str, Any] = {name: guarded(name, made.filters[name]) for name in _FILTERS}
-    filters |= {name: guarded(name, _certain(made.filters[name])) for name in ("float", "int")}
-    filters |= {name: guarded(name, made.filters[name]) for name in ("d", "default")}
-    filters |= {"abs": guarded("abs", _absolute), "path_part": guarded("path_part", _path_part)}
+    filters: dict[str, Any] = {name: made.filters[name] for name in _FILTERS}
+    filters |= {"abs": lambda value: abs(float(written(value))), "path_part": _path_part, _COMPARED: _as_compared}
     made.filters.clear()
-    filters[_COMPARED] = _as_compared
     made.filters.update(filters | speech_filters())
     made.tests = {name: made.tests[name] for name in _TESTS}
     return made
 
 
 def _path_part(value: object) -> object:
-    """A value as one part of the path of an address, whatever letters it has: `/voices/{{name|path_part}}.mp3`."""
+    """Return a value as one part of the path of an address: `/voices/{{name|path_part}}.mp3`."""
     return value if isinstance(value, SpecimenText) else quote(written(value), safe="")
 
 
-def _absolute(value: object) -> float:
-    return abs(float(written(value)))
-
-
-def _certain(number: Callable[..., object]) -> Callable[..., object]:
-    """The filter int or float, with an error for what is not a number. Those of Jinja give 0."""
-
-    def certain(value: object, default: object = None, *more: object, **named: object) -> object:
-        found = number(value, 0 if isinstance(value, SpecimenText) else default, *more, **named)
-        if found is None:
-            raise ValueError
-        return found
-
-    return certain
-
-
 def _typed(text: str, kind: ParamKind | None) -> object:
-    """The text converted to the type of its parameter. A text that does not fit is returned unchanged."""
+    """Return the text converted to the type of its parameter. A text that does not fit is returned unchanged."""
     word = text.strip()
     match kind:
         case ParamKind.INTEGER if WHOLE.fullmatch(word):

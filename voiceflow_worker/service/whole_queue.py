@@ -25,7 +25,6 @@ from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.finding import Diagnosis, Level, failure, warning
-from voiceflow_worker.ivr.approval import BUILT_IN
 from voiceflow_worker.ivr.menu_data import unserved_in_words, unserved_menus
 from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
@@ -197,9 +196,8 @@ def _of_unreported(found: QueueStatus) -> Iterator[Diagnosis]:
 
 def _of_menus(unserved: Sequence[str]) -> Iterator[Diagnosis]:
     if unserved:
-        own = BUILT_IN.issuperset(unserved)  # which no receiver needs to be told
-        how = "`voiceflow serve`" if own else "`voiceflow serve --ivr MODULE:MENU`, with --ivr once for each of them"
-        yield failure(unserved_in_words(unserved), remedy=f"run {how}, with this store")
+        how = "run `voiceflow serve --ivr MODULE:MENU`, with --ivr once for each of them, with this store"
+        yield failure(unserved_in_words(unserved), remedy=how)
 
 
 def met_by(gate: Gate, failing: Mapping[str, str]) -> Mapping[str, tuple[str, str]]:

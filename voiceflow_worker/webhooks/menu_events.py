@@ -18,12 +18,11 @@ from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.progress import CallProgress, LastFailure, last_failures
 from voiceflow_worker.errors import StoreError, StoreUnavailableError
-from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller, Position
 from voiceflow_worker.ivr.check import reachable
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menu_data import written_menus
-from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuAnswer, MenuResult, Menus
+from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuReply, MenuResult, Menus
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
@@ -110,8 +109,8 @@ class MenuEvents:
     """The handler that answers call action events with menus.
 
     Calls begin in one of `menus`: in the menu that the job names, or else in the first. The questions of a menu of data
-    are its own, whatever others are called. The menu `approval` is always served too. `policy` must
-    be the workers' policy. `handler_limit` is the time limit of a handler. The metrics go to `registry`.
+    are its own, whatever others are called. `policy` must be the workers' policy. `handler_limit` is the time limit of
+    a handler. The metrics go to `registry`.
 
     Any number of receivers may answer for one store, because all state is in the store. The same event gets the same
     answer, byte for byte, and its handler runs once. After a crash during the handler, or a failure of the store, the
@@ -128,10 +127,8 @@ class MenuEvents:
         registry: CollectorRegistry | None = None,
     ) -> None:
         self.menu_names: tuple[str, ...] = tuple(menu.name for menu in reachable(menus))
-        named = {menu.name for menu in menus}
-        own = [menu for menu in (approval,) if menu.name not in named]
         in_code = (menu for menu in menus[1:] if not menu.definition)
-        self.menus: Menus = Menus(*menus[:1], *in_code, beside=own, handler_limit=handler_limit)
+        self.menus: Menus = Menus(*menus[:1], *in_code, handler_limit=handler_limit)
         self._store = store
         self._policy = policy = policy or CallPolicy()
         self._menu_calls = MenuCalls(store, policy)
@@ -153,30 +150,30 @@ class MenuEvents:
     async def _answer(self, event: CallAction) -> bytes:
         key = key_of(event)
         # If the event alone shows that a handler will run, the event is leased while the job is being read.
-        leases = event.client_action_id is not None and self.menus.plan(event, _NOBODY).runs_code
+        leases = event.client_action_id is not None and self.menus.decide(event, _NOBODY).runs_code
         began = self._store.clock.monotonic()
         recall = self._once.turn if leases else self._once.known
         call, given = await gather(partial(self._menu_calls.find, event), partial(recall, key))
         menus = await self._menus_of(event, call)
-        plan = menus.plan(event, self._caller(event, call, key))
-        if given is None and plan.runs_code and not leases:
+        decision = menus.decide(event, self._caller(event, call, key))
+        if given is None and decision.runs_code and not leases:
             given = await self._once.turn(key)
         waited = timedelta(seconds=self._store.clock.monotonic() - began)
         limit = min(self._limit, max(IN_ALL - waited, AT_LEAST))
         if given is not None:
             self._answers.labels(MenuResult.REPEATED.value).inc()
-            if plan.press is not None:
+            if decision.press is not None:
                 # The receiver that answered first may have crashed before it stored the key press.
-                await self._menu_calls.pressed(call, plan.press, session_id=event.session_id)
+                await self._menu_calls.pressed(call, decision.press, session_id=event.session_id)
             return given
-        answer = await menus.answer(plan, limit=limit)
+        answer = await menus.answer(decision, limit=limit)
         if called := answer.flow.destinations:
             refusal = await self._bridges.refusal(called, call=call, session_id=event.session_id)
             if refusal is not None:
-                answer = await menus.not_bridged(plan, refusal)
+                answer = menus.not_bridged(decision, refusal)
         await self._tell_trouble(answer, call, event)
-        if answer.press is not None:  # nobody hears of a call-back that is not stored
-            await self._menu_calls.pressed(call, answer.press, session_id=event.session_id)
+        if decision.press is not None:
+            await self._menu_calls.pressed(call, decision.press, session_id=event.session_id)
         given = await self._once.keep(key, answer.body)
         self._answers.labels(answer.result.value).inc()
         return given
@@ -216,7 +213,7 @@ class MenuEvents:
             policy=self._policy,
         )
 
-    async def _tell_trouble(self, answer: MenuAnswer, call: MenuCall, event: CallAction) -> None:
+    async def _tell_trouble(self, answer: MenuReply, call: MenuCall, event: CallAction) -> None:
         if answer.trouble is None:
             return
         _log.log(
@@ -224,17 +221,17 @@ class MenuEvents:
             "a menu could not go on: the caller got its fallback or a hang-up",
             job=None if call.job is None else call.job.id,
             session=event.session_id,
-            menu=answer.menu or None,
+            menu=answer.decision.menu or None,
             result=answer.result.value,
             reason=answer.trouble,
             where=None if answer.error is None else _where(answer.error),
         )
         with suppress(StoreError):  # the person on the line gets an answer
             if event.session_id is not None:
-                await self._progress.failure(event.session_id, menu=answer.menu or "", reason=answer.trouble)
+                await self._progress.failure(event.session_id, menu=answer.decision.menu or "", reason=answer.trouble)
             if _level(answer.result, call) > logging.INFO:
                 job = call.job
-                menu = answer.menu or (job.menu if job is not None else None) or "?"
+                menu = answer.decision.menu or (job.menu if job is not None else None) or "?"
                 last = LastFailure(menu=menu, at=self._store.clock.now(), job_id=None if job is None else job.id)
                 await last_failures(self._store).put({menu: last})
 

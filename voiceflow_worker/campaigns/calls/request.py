@@ -32,7 +32,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import EncodedBody, copy_of
 from voiceflow_worker.model.flows.rules import destinations
-from voiceflow_worker.model.flows.values import DECIMAL, Decimals, is_missing, language_in, unspeakable
+from voiceflow_worker.model.flows.values import is_missing, language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key
@@ -156,7 +156,7 @@ class RequestMaker:
         template, menu = (options.template, None) if self.menu_texts is None else self._words(draft, self.menu_texts)
         draft.country = self._country(draft)
         destination, further = self._numbers(draft)
-        if self._menu is not None or not (template is None or template.is_joined):
+        if self._menu is not None or (template is not None and template.is_computed):
             draft.person = self._zone_of(draft, [destination, *further])
         source = self._source(draft, list(filter(None, (destination, *further))))
         made = self._body(draft, template, destination, source)
@@ -530,8 +530,6 @@ class RequestMaker:
         given = self._given(draft, destination, source) if reserved else dict[str, object]()
         spoken = {name: given[name] for name in reserved if given.get(name) is not None}
         data = {**draft.data, **spoken, **(self._options.data or {})}
-        if self._menu is not None:  # its later texts are filled in from what is stored, where a text is no number
-            data = {name: _stored(value) for name, value in data.items()}
         try:
             return checked_data(data)
         except InvalidInputError:
@@ -570,10 +568,6 @@ def _is_moment(text: str) -> bool:
         return zoned_moment(text) is not None
     except (ValueError, OverflowError):
         return False
-
-
-def _stored(value: object) -> object:
-    return float(value) if isinstance(value, Decimals) and DECIMAL.fullmatch(value) else value
 
 
 def _lacking(draft: Draft, message: str, *, is_source: bool) -> str:

@@ -7,7 +7,6 @@ The templates run in the sandbox of Jinja.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -15,22 +14,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, complete
 from voiceflow_worker.campaigns.lists.input_file import LARGEST_DOCUMENT, InputFile, read_json, read_text
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, Remedy, message_of
+from voiceflow_worker.finding import Finding, Message, message_of
 from voiceflow_worker.ivr.template_text import (
     LEFT_OUT,
-    TemplateProblem,
-    TemplateSyntaxProblemError,
+    TemplateSyntaxError,
     TemplateText,
-    UnfitValueError,
+    TemplateValueError,
     is_template,
     require_filled_in,
 )
 from voiceflow_worker.model.flows.actions import PARAMS, Action, Param, ParamKind, read_actions
+from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
 if TYPE_CHECKING:
-    from voiceflow_worker.ivr.caller import Text
     from voiceflow_worker.ivr.menu import Menu
 
 PLACEHOLDER = "+6587654321"
@@ -68,8 +66,8 @@ class FlowTemplate:
         self._tree: Mapping[str, Any] = {key: self._compiled(item, f"$.{key}", None, {}) for key, item in body.items()}
         self.variables: frozenset[str] = frozenset(name for text in self._texts for name in text.variables)
         """The names of all variables that the template uses."""
-        self.is_joined: bool = all(text.is_joined for text in self._texts)
-        """Whether its texts have names alone, so that nothing is computed in them."""
+        self.is_computed: bool = any(text.computed for text in self._texts)
+        """Whether filters or comparisons read values in its texts."""
         self.speaks: Sequence[bool] = [text.is_spoken for text in self._texts]
         """Of each text with variables, whether it is spoken."""
 
@@ -114,7 +112,7 @@ class FlowTemplate:
             raise CampaignFileError(f"{name} holds {describe(body)}, not a call flow; write an object with a callflow")
         try:
             template = cls(body, name=name)
-        except TemplateSyntaxProblemError as error:
+        except TemplateSyntaxError as error:
             found = Finding(message=message_of(error), path=error.path, file=name)
             raise CampaignFileError(f"{name}: {error.path} {error}", [found]) from None
         fixed = template.constant_problems(body)
@@ -136,30 +134,25 @@ class FlowTemplate:
         """The texts with variables, in the order of the body."""
         return self._texts
 
-    def read_by(self, *filters: str) -> frozenset[str]:
-        """The names of the variables to which the template applies these filters, in all its languages."""
-        texts = [*self._texts, *(text for each in self.languages.values() for text in each.texts)]
-        return frozenset(name for text in texts for name in text.read_by(*filters))
-
     def column_of(self, path: str | None) -> str | None:
         """The only variable at a path of the body; None if there is none, or more than one."""
         # Two texts may have the same path, because a key may contain a dot.
         names = {name for text in self._texts if text.path == path for name in text.variables}
         return names.pop() if len(names) == 1 else None
 
-    def fill(self, values: Mapping[str, object]) -> tuple[Sequence[object], Sequence[TemplateProblem]]:
+    def fill(self, values: Mapping[str, object]) -> tuple[Sequence[object], Sequence[TemplateValueError]]:
         """What the texts become with a row's values, in their order, and what is wrong with them.
 
         Empty texts and null count as missing. An optional parameter is left out if its text is a single variable that
         is missing or empty. Texts for numbers and booleans are converted.
         """
-        problems: list[TemplateProblem] = []
+        problems: list[TemplateValueError] = []
         found: list[object] = []
         for text in self._texts:
             try:
                 found.append(text.filled(values))
-            except UnfitValueError as error:
-                problems.extend(error.problems)
+            except TemplateValueError as error:
+                problems.append(error)
                 found.append(text.text)
         return found, problems
 
@@ -187,7 +180,7 @@ class FlowTemplate:
             require_filled_in(value, path=path)
         if isinstance(value, str) and is_template(value):
             if len(self._texts) == MOST_TEXTS:
-                raise TemplateSyntaxProblemError(
+                raise TemplateSyntaxError(
                     f"is one text with names too many: a call flow may have {MOST_TEXTS}; join some of them", path=path
                 )
             text = TemplateText(value, path=path, param=param, voice=voice if isinstance(voice, str) else None)
@@ -228,14 +221,13 @@ def _params_of(entry: Mapping[str, object]) -> Mapping[str, Param]:
 def opening_template(menu: Menu, *, say: str = "") -> FlowTemplate:
     """The template of a call that begins with this menu, in its language and in the others that its texts have.
 
-    The text `say` is spoken before the menu's question. Raises InvalidInputError if a text of the menu is a function,
-    and CampaignFileError if one cannot be compiled.
+    The text `say` is spoken before the menu's question. Raises InvalidInputError if the menu has no voice, and
+    CampaignFileError if a text cannot be compiled.
     """
     from voiceflow_worker.ivr.check import check_menus
 
     template = _opening(menu, menu.language, say)
-    spoken: list[Text | None] = [getattr(menu, name) for name in _OPENING_TEXTS]
-    texts = [text for text in spoken if not callable(text) and isinstance(text, Mapping)]
+    texts = [text for text in (menu.prompt, menu.voice_profile) if isinstance(text, Mapping)]
     names = frozenset(language for text in texts for language in text)
     there = [name for name in names if all(_is_there(text, name) for text in texts)]
     template.languages = {name: _opening(menu, name, say) for name in there}
@@ -245,32 +237,23 @@ def opening_template(menu: Menu, *, say: str = "") -> FlowTemplate:
     return template
 
 
-_OPENING_TEXTS = ("prompt", "play", "voice_profile", "success_message", "failure_message")
-
-
 def _is_there(text: Mapping[str, str], language: str) -> bool:
     return not {language, language.partition("-")[0]}.isdisjoint(text)
 
 
 def _opening(menu: Menu, language: str | None, say: str) -> FlowTemplate:
-    asking = copy(menu)
-    asking.language = language
-    for name in _OPENING_TEXTS:
-        if (text := getattr(menu, name)) is not None:
-            setattr(asking, name, _not_filled_in(menu, text))
-    body = asking.call(PLACEHOLDER, source=PLACEHOLDER, before=_not_filled_in(menu, say)).to_body()
+    from voiceflow_worker.ivr.caller import in_language, one_line
+    from voiceflow_worker.ivr.menu import settings_of
+
+    settings = settings_of(menu, menu)
+    if settings.voice_profile is None:
+        raise InvalidInputError(f"menu {menu.name} has no voice: set voice_profile in this menu")
+    prompt, voice = (
+        one_line(text if isinstance(text, str) else in_language(text, language))
+        for text in (menu.prompt, settings.voice_profile)
+    )
+    call = CallFlow.call(PLACEHOLDER, source=PLACEHOLDER)
+    body = menu.question(call, prompt, settings, voice_profile=voice, before=one_line(say)).to_body()
     # Each row has its own destination; the source comes from the row or the options.
     body["callflow"][0] = {"action": Action.MAKE_CALL.value}
     return FlowTemplate.parse(body, name=f"menu {menu.name}")
-
-
-def _not_filled_in(menu: Menu, text: Text) -> Text:
-    """The text for which the menu speaks its template, instead of filling it in."""
-    from voiceflow_worker.ivr.caller import in_language
-
-    if callable(text):
-        raise InvalidInputError(
-            f"the prompt or voice of menu {menu.name} is a function, which a file cannot use: enqueue "
-            f"these calls from Python (menu.call), or {Remedy.GIVE_TEMPLATE}"
-        ).needing(Remedy.GIVE_TEMPLATE)
-    return lambda caller: text if isinstance(text, str) else in_language(text, caller.language)

@@ -15,7 +15,6 @@ from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.finding import Finding, message_of
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import (
-    Decimals,
     UnspeakableError,
     describe,
     exact_number,
@@ -147,7 +146,7 @@ class Draft:
             self.body[column.written] = given
             return
         if isinstance(given, str):
-            value: object = given if isinstance(given, Decimals) else given.strip()
+            value: object = given.strip()
         else:
             try:
                 value = _exact(given)

@@ -10,7 +10,6 @@ import struct
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from decimal import Decimal
 from functools import partial
 from itertools import chain, islice
 from typing import IO, Any, cast
@@ -32,7 +31,7 @@ from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row, cell_
 from voiceflow_worker.campaigns.lists.workbook import WorkbookList
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, message_of
-from voiceflow_worker.model.flows.values import Decimals, describe, exact_number, is_list, is_object
+from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object
 from voiceflow_worker.model.text.json_text import read_strict_json
 from voiceflow_worker.model.text.wording import count_of, quoted
 
@@ -248,7 +247,7 @@ def _plain(value: Any) -> object:
         return None
     if isinstance(value, float):
         return exact_number(value)
-    return Decimals(cell_text(value)) if isinstance(value, Decimal) else cell_text(value)
+    return cell_text(value)
 
 
 def _is_nan(value: object) -> bool:

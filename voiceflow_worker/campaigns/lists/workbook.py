@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.lists.input_file import LONGEST_ROW, InputFile
 from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row, cell_text, error_in, refuse_quantity
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import message_of, tell
-from voiceflow_worker.model.flows.values import EXACT, Decimals
+from voiceflow_worker.model.flows.values import EXACT
 from voiceflow_worker.model.text.printable import storing_problem
 
 _MOST_BYTES = 200_000_000
@@ -273,8 +273,7 @@ def _number(value: float, shown_as: str) -> str:
     if abs(value) >= EXACT:
         raise ValueError(f"holds a number of more than 15 digits ({value}), but Excel keeps only 15. {_AS_TEXT}")
     if shown_as in {"General", "@"}:
-        text = cell_text(value)
-        return Decimals(text) if "." in text else text
+        return cell_text(value)
     match = _NUMBER.fullmatch(_number_format(value, shown_as))
     if match is None:
         raise ValueError(f"holds {cell_text(value)} in the format {shown_as!r}, which is not read. {_AS_TEXT}")
@@ -285,7 +284,7 @@ def _number(value: float, shown_as: str) -> str:
     text = text.rstrip("0").rstrip(".") if "#" in decimals else text
     if not decimals and exact != rounded:
         raise ValueError(f"holds {exact.normalize():f}, and the format {shown_as!r} shows {text}. {_AS_TEXT}")
-    return f"{text}{sign}" if sign or "." not in text else Decimals(text)
+    return f"{text}{sign}"
 
 
 def _number_format(value: float, shown_as: str) -> str:

@@ -115,12 +115,6 @@ def exact_number(value: float) -> float:
     return int(value) if value.is_integer() else float(f"{value:.15g}")
 
 
-class Decimals(str):
-    """A number of a typed value, with a point before its decimals. A voice has it with the sign of its language."""
-
-    __slots__ = ()
-
-
 def value_text(value: object) -> str:
     """The text of a value, as it is spoken: numbers as spreadsheets show them, `true` and `false`.
 
