@@ -24,7 +24,6 @@ from voiceflow_worker.core.ports.reads import ById, ByKey
 from voiceflow_worker.core.ports.store import BulkWrite, Joinable, Put, Result
 from voiceflow_worker.core.set_rate import CheckRate, SetRate
 from voiceflow_worker.core.settling.changes import Changes, JobChange, RedialledBatch, redial_batch
-from voiceflow_worker.core.settling.stops import RefusalRuns
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
     InvalidInputError,
@@ -452,7 +451,7 @@ class CallQueue:
     async def resume(
         self, *, batch_id: str | None = None, unread_files: bool = False, check: CheckGate | None = None
     ) -> Gate:
-        """Open a held queue or batch; all workers count consecutive refusals from 0 again.
+        """Open a held queue or batch.
 
         Without `unread_files`, a queue stays held if journal files could not be read (`UnreadFilesError`).
 
@@ -462,7 +461,6 @@ class CallQueue:
         """
         opened = Gate.of(self.name, batch_id, GateState.OPEN, since=self.store.clock.now())
         await self._require_known(batch_id)
-        reset = RefusalRuns.reset(self.name, batch_id)  # with the gate, because refusals after that count
 
         def may_open(gate: Gate | None) -> None:
             if check is not None:
@@ -472,7 +470,7 @@ class CallQueue:
                 raise UnreadFilesError(self.name)
 
         async with self._audited("resume", batch=batch_id) as store:
-            gate = await order_gate(store.store, opened, check=may_open, drops=reset)
+            gate = await order_gate(store.store, opened, check=may_open)
             store.result = "open" if gate.state is GateState.OPEN else gate_in_words(gate)
         return gate
 

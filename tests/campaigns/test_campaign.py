@@ -66,7 +66,6 @@ KINDS: list[tuple[str, str, tuple[object, ...]]] = [
     ("not_before", "2026-04-01T01:00:00Z", (IN_SPRING,)),
     ("window", "09:00-18:00", (["09:00-18:00"], CallWindow.parse("09:00-18:00"))),
     ("days", "mon,wed", (["mon", "wed"], ("wed", "mon"))), ("holidays", "SG,MY", (["SG", "MY"],)),
-    ("stop_after_refused", "0", (0,)),
     ("skip_bad", "yes", (True, "true", "Yes")), ("again", "no", (False, "false", None)),
     ("again", "cancelled,expired", (["expired", "cancelled"], "Expired, cancelled")), ("date_order", "dmy", ("DMY",)),
 ]  # fmt: skip
@@ -99,7 +98,7 @@ def test_local_times_of_a_toml_file_are_those_of_the_time_zone() -> None:
 WRONG: dict[str, object] = {
     "priority": "high", "valid_for": 7200, "valid_until": "2020-01-01T00:00:00Z", "not_before": "2026-04-01 09:00",
     "time_zone": "SGT", "window": "9 to 5", "days": ["someday"], "holidays": "XX", "redial_on": "COMPLETED",
-    "redial_max": -1, "redial_after": 30, "stop_after_refused": "some",
+    "redial_max": -1, "redial_after": 30,
     "skip_bad": "perhaps", "again": 1, "date_order": "mydate",
     "country": "Atlantis", "source": "somebody", "batch": "a" * 51, "sheet": True, "voice_profile": ["a", "b"],
     "columns": {"a": 1}, "say": ["Hello", "you"], "menu": "  ", "rows": "people", "data": "name",

@@ -81,7 +81,7 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             **WORDS, **READ, **SOURCE, **LATER, "valid_for": "2h",
             "batch": "march", "priority": "7", "window": "09:00-20:00", "days": "mon,thu", "holidays": "SG,MY",
             "redial_on": "no_answer,busy",
-            "redial_max": "2", "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4",
+            "redial_max": "2", "redial_after": "busy=5m,no_answer=2h",
             "most": "900",
             "leave_out": "Name=Dan", "header_row": "1", "only": "Name!=Eve", "limit": "3",
             "columns": "destination=Mobile,destination=Home,name=Name,ignore=Land",

@@ -32,7 +32,6 @@ from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Store, load
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.campaigns.row_list import RowList
-from voiceflow_worker.core.settling.stops import refusal_limits
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.model.jobs.call_json import result_of
@@ -102,9 +101,7 @@ def begun(
             if entry in BY:
                 said = await BY[entry](folder, fields, store, dry_run=dry_run)
             jobs = sorted(await CallQueue(store).find(), key=lambda job: job.destination)
-            limits = dict(await refusal_limits(store).within("default").all())
-            more = [{"refusals": limits.get(job.batch_id or ""), "result": result_of(job)} for job in jobs]
-            return [{**of(job), **each} for job, each in zip(jobs, more, strict=True)], said
+            return [{**of(job), "result": result_of(job)} for job in jobs], said
 
     return anyio.run(run)
 
@@ -141,7 +138,6 @@ def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
         "due": [each["due_at"] for each in calls],
     }
     assert {name: found[name] for name in expected} == expected
-    assert (first["refusals"] is not None) == ("stop_after_refused" in fields)
 
 
 ELSEWHERE = {

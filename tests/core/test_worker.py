@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -44,9 +42,8 @@ from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.heartbeats import LIMITS_DIFFER
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.core.settling.settle import PostAnswer
-from voiceflow_worker.core.settling.stops import RUNS, AnswerCode, RefusalRuns, refusal_limits
+from voiceflow_worker.core.settling.circuit_breakers import Answer as Refusal
+from voiceflow_worker.core.settling.circuit_breakers import CircuitBreakers
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.gateway.wire import body_of
 from voiceflow_worker.model.copying import replace
@@ -432,35 +429,18 @@ async def test_calls_without_a_batch_hold_the_queue(store: Store) -> None:
     assert gate.scope is GateScope.QUEUE
 
 
-@pytest.mark.parametrize("batch_id", ["people", None])
-async def test_a_person_who_resumes_lets_all_workers_count_anew(store: Store, batch_id: str | None) -> None:
-    """Calls in flight are refused after the hold; one of the two workers is gone when the person resumes."""
-    queue = await enqueued(store, 1, batch=batch_id)
-    [job] = await queue.find()
-    here, gone = RefusalRuns(store), RefusalRuns(store)
-    for each in [here] * 4 + [gone] * 5:
-        await each.note([AnswerCode(job, NO_VOICE)])
-    await queue.resume(batch_id=batch_id)
-    for _ in range(9):
-        await here.note([AnswerCode(job, NO_VOICE)])
-    assert list(await gates_of(store, "default")) == []
-    await here.note([AnswerCode(job, NO_VOICE)])
-    [gate] = await gates_of(store, "default")
-    assert "10 calls in a row" in gate.reason
-
-
-async def test_a_person_who_resumes_one_batch_lets_the_runs_of_others_stand(store: Store) -> None:
+async def test_refusals_in_a_row_hold_again_after_a_person_has_resumed(store: Store) -> None:
     queue = await enqueued(store, 1, batch="people")
     [job] = await queue.find()
-    runs = RefusalRuns(store)
-    for _ in range(9):
-        await runs.note([AnswerCode(job, NO_VOICE)])
-    for other in ("peopl", "people2"):
-        await queue.enqueue(flow(number(7)), batch=other, unique_key=other)
-        await queue.resume(batch_id=other)
-    await queue.resume()
-    await runs.note([AnswerCode(job, NO_VOICE)])
-    assert len(await gates_of(store, "default")) == 1
+    breakers = CircuitBreakers(store)
+    for _ in range(2):
+        for _ in range(9):
+            await breakers.note([Refusal(job, NO_VOICE)])
+        assert list(await gates_of(store, "default")) == []
+        await breakers.note([Refusal(job, NO_VOICE)])
+        [gate] = await gates_of(store, "default")
+        assert "10 calls in a row" in gate.reason
+        await queue.resume(batch_id="people")
 
 
 async def test_the_run_is_over_when_a_call_is_taken(store: Store) -> None:
@@ -473,71 +453,11 @@ async def test_the_run_is_over_when_a_call_is_taken(store: Store) -> None:
     assert list(await gates_of(store, "default")) == []
 
 
-async def test_refusals_of_short_processes_are_in_a_row_only_if_no_process_had_a_success(store: Store) -> None:
-    """Each process sends six calls: five are taken, and one is refused."""
-    queue = await enqueued(store, 90, batch="people")
-    for _ in range(12):
-        voice = ScriptedVoice(answers=[*(created(f"s-{each}") for each in range(5)), refused(NO_VOICE)])
-        engine = Engine(store, voice, policy=NO_WEBHOOKS)
-        await engine.send(limit=6)
-    assert (await states(queue))["failed"] == 12
-    assert list(await gates_of(store, "default")) == []
-    for _ in range(10):
-        await Engine(store, ScriptedVoice(answer=lambda _: refused(NO_VOICE)), policy=NO_WEBHOOKS).send(limit=1)
-    [gate] = await gates_of(store, "default")
-    assert "10 calls in a row" in gate.reason
-
-
-async def test_two_processes_that_count_at_once_lose_no_refusal(store: Store) -> None:
-    await enqueued(store, 1, batch="people")
-    [job] = await CallQueue(store).find()
-
-    others = iter([None])
-
-    async def other(call: StoreCall) -> None:
-        if call.name == "write" and next(others, call) is None:
-            await RefusalRuns(store).note([AnswerCode(job, NO_VOICE)])
-
-    await RefusalRuns(FaultyStore(store, before=other)).note([AnswerCode(job, NO_VOICE)])
-    runs = (await store.records({RUNS: Page()}, now=store.clock.now()))[RUNS]
-    assert [json.loads(record.value)["length"] for record in runs] == [2]
-
-
-async def test_refusals_that_are_settled_together_are_counted_together(store: Store) -> None:
-    """Other verdicts wait for the trips to the store."""
-    await enqueued(store, 9, batch="people")
-    faulty = FaultyStore(store)
-    engine = Engine(faulty, ScriptedVoice(), policy=NO_WEBHOOKS)
-    jobs = [job for dispatch in await engine.prepare() if (job := await engine.journal_of(dispatch)) is not None]
-    made = faulty.made.copy()
-    verdict = refused(NO_VOICE)
-    await engine.settler.verdicts([PostAnswer(job, 1, verdict, store.clock.now()) for job in jobs])
-    trips = faulty.made - made
-    assert trips["write"] == 2  # the verdicts, and the run
-    assert trips["records"] == 2  # of the rules and of the run, however many refusals there are
-    runs = (await store.records({RUNS: Page()}, now=store.clock.now()))[RUNS]
-    assert [json.loads(record.value)["length"] for record in runs] == [9]
-
-
 async def test_what_blames_the_row_holds_nothing(store: Store) -> None:
     queue, voice = await enqueued(store, 40, batch="people"), ScriptedVoice(answer=lambda _: refused(BAD_NUMBER))
     await drained(store, voice)
     assert await states(queue) == {"failed": 40}
     assert list(await gates_of(store, "default")) == []
-
-
-@dataclass(frozen=True)
-class Limited:
-    limit: int
-    failed: Sequence[int]
-
-
-@pytest.mark.parametrize("limited", [Limited(3, range(3, 9)), Limited(0, [40])])
-async def test_a_batch_may_have_another_limit_or_none(store: Store, limited: Limited) -> None:
-    queue, voice = await enqueued(store, 40, batch="people"), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
-    await refusal_limits(store).within("default").put({"people": limited.limit})
-    await drained(store, voice)
-    assert (await states(queue))["failed"] in limited.failed
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,6 @@ def options_of(reading: Reading) -> CampaignOptions:
         source=reading.value("source") or _usual_source(reading),
         window=window_of(reading),
         redial=_redial(reading),
-        stop_after_refused=reading.value("stop_after_refused"),
         **{name: value for name, value in said.items() if value is not None},
     )
 

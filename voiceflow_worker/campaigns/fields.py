@@ -499,12 +499,6 @@ FIELDS: tuple[Field, ...] = (
         help="Write the rows that are not called to this file.",
     ),
     Field(
-        name="stop_after_refused", read=_plain(values.whole), of=_CAMPAIGN, group=Group.GUARDS, schema=WHOLE,
-        metavar="N", is_rare=True, label="Stop after refusals in a row",
-        hint="For their voice or source. Empty: 10; 0: never.", default="10",
-        help="Hold the batch after N refusals in a row of its voice or source; 0: never.",
-    ),
-    Field(
         name="priority", read=_plain(values.priority), of=_CAMPAIGN | _CALL, group=Group.GUARDS, schema=WHOLE,
         metavar="N", is_rare=True, sets="priority", label="Priority", hint="A larger number is called first. Empty: 0.",
         help="The priority, -1000000 to 1000000. Higher ones are sent first.", default="0",

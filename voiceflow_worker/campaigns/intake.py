@@ -15,7 +15,6 @@ from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.imports import Staging
-from voiceflow_worker.core.settling.stops import refusal_limits
 from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
@@ -44,7 +43,6 @@ class RowEnqueuer:
     """What was changed of calls that wait: how many calls got another text, window and so on."""
     names: list[str] = field(default_factory=list[str], init=False)
     """The people of some of the calls that rows change."""
-    _limited: set[str] = field(default_factory=set[str], init=False)
     _has_owners: bool = field(default=False, init=False)
     """Whether the keys of new rows belong to calls, in whose place they are."""
     _good: int = field(default=0, init=False)
@@ -164,8 +162,6 @@ class RowEnqueuer:
         done: list[RowEnd] = []
         if self.order.queue is None:
             return done
-        if staging is not None and (limit := self.order.options.stop_after_refused) is not None:
-            await self._set_limit(self.order.queue, rows, limit)
         left = [row for row in rows if row.call is not None]
         kept = () if ends is None or staging is None else (ends.of(row.raw.number) for row in left)
         pairs = {end.number: end.call for end in kept if end is not None and end.call is not None}
@@ -234,12 +230,6 @@ class RowEnqueuer:
         stand = over.get((row.call and row.call.unique_key) or "", ())
         is_moved = any(not each.state.is_final for each in stand)
         return RowEnd.of(row, End.SAME if not admission.is_new else End.CHANGED if is_moved else End.NEW)
-
-    async def _set_limit(self, queue: CallQueue, rows: Sequence[ReadRow], limit: int) -> None:
-        """Set the limit of each batch in these rows, once per file, before the batch's first call is enqueued."""
-        batches = {row.call.batch_id for row in rows if row.call is not None and row.call.batch_id is not None}
-        await refusal_limits(queue.store).within(queue.name).put(dict.fromkeys(batches - self._limited, limit))
-        self._limited |= batches
 
 
 def _is_late(found: Finding) -> bool:

@@ -6,7 +6,7 @@ was stored have left or gone back, which takes at most `SENT_WITHIN` seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -29,7 +29,7 @@ from voiceflow_worker.core.ports.controls import (
     orders_in,
 )
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Record, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Key, Record, Result, Same, Write
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
@@ -39,10 +39,8 @@ from voiceflow_worker.model.reports.verdict import QueueHold
 _log = structlog.get_logger("voiceflow.holds")
 
 
-def write_of_order(
-    standing: Record | None, ordered: Gate, *, token: str, drops: Sequence[Drop] = ()
-) -> tuple[Gate, Write]:
-    """An order to hold, to open or to cancel: the gate that results, and its write, with these `drops`.
+def write_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[Gate, Write]:
+    """An order to hold, to open or to cancel: the gate that results, and its write.
 
     `standing` is the record of the gate as the caller read it. If it has changed since, the write is NOT_FREE with the
     new one, and the order is made again from that. So the last order that is written counts, whatever any clock says.
@@ -64,7 +62,6 @@ def write_of_order(
     return gate, Write(
         conditions=tuple(conditions),
         puts=tuple(puts),
-        drops=tuple(drops),
         wakes=ordered.queue,
     )
 
@@ -84,13 +81,11 @@ async def standing_gate(store: Store, queue: str, batch_id: str | None) -> Gate 
     return gate_from(found[GATES][0]) if found[GATES] else None
 
 
-async def order_gate(
-    store: Store, ordered: Gate, *, check: CheckGate | None = None, drops: Sequence[Drop] = ()
-) -> Gate:
+async def order_gate(store: Store, ordered: Gate, *, check: CheckGate | None = None) -> Gate:
     """Store the gate that results from an order, and return it. Calls that are about to leave may still (`until_left`).
 
     The rules are those of `model.jobs.gate.merged`. `check` gets the gate that the order would change, as a condition
-    of the write, which makes these `drops` too. Raises its error, and StoreError; an order with a token may then be
+    of the write. Raises its error, and StoreError; an order with a token may then be
     given again.
     """
     now = ordered.since
@@ -100,7 +95,7 @@ async def order_gate(
     while True:
         if check is not None:
             check(None if standing is None else gate_from(standing))
-        gate, write = write_of_order(standing, ordered, token=token, drops=drops)
+        gate, write = write_of_order(standing, ordered, token=token)
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=now)
         if answer.result is Result.DONE:
             return gate

@@ -71,7 +71,6 @@ class CampaignOptions:
     window: CallWindow | CountryWindows | Literal["any"] | None = None
     data: Mapping[str, object] | None = None
     keys_in_batch: bool = False
-    stop_after_refused: int | None = None
     sheet: str | None = None
     encoding: str | None = None
     date_order: DateOrder | None = None

@@ -21,7 +21,7 @@ from voiceflow_worker.core.ports.outside import Entry
 from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.progress import CallProgress, LegState
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange, Sessions
-from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, AnswerCode, DoubtRuns, RefusalRuns
+from voiceflow_worker.core.settling.circuit_breakers import ANSWER_CODES, SUMMARY_CODES, Answer, CircuitBreakers
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.copying import replace
@@ -33,7 +33,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import is_e164
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.outcome import NOT_CONNECTED, Outcome
-from voiceflow_worker.model.reports.status import OPT_OUTS
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.settle")
@@ -138,16 +138,15 @@ class Settler:
         self._changes = changes or Changes(store, policy)
         self._sessions = Sessions(store)
         self._suppression = SuppressionList(store, policy=policy, by=Actor(on="8x8"))
-        self._refusals = RefusalRuns(store)
-        self._doubts = DoubtRuns(store)
+        self._breakers = CircuitBreakers(store)
         self._progress = CallProgress(store)
 
     async def verdicts(self, answers: Sequence[PostAnswer]) -> list[Job | BaseException]:
         """Settle POSTs by their answers in one commit; returns the job or the error of each."""
         changes = [JobChange(each.job.id, partial(each.apply, policy=self._policy), each.job) for each in answers]
         settled: list[Job | BaseException] = []
-        noted: list[AnswerCode] = []
-        doubts: dict[str, list[AnswerCode]] = {}
+        noted: list[Answer] = []
+        doubts: dict[str, list[Answer]] = {}
         clear: set[str] = set()
         for each, changed in zip(answers, await self._changes.change_each(changes), strict=True):
             if isinstance(changed, BaseException):
@@ -157,16 +156,16 @@ class Settler:
             verdict = each.verdict
             is_news = changed.new is not changed.old
             if verdict.kind is VerdictKind.CREATED:
-                noted.append(AnswerCode(changed.new))
+                noted.append(Answer(changed.new))
             elif is_news and verdict.kind is VerdictKind.REFUSED and verdict.code in ANSWER_CODES:
-                noted.append(AnswerCode(changed.new, verdict.code, verdict.message))
+                noted.append(Answer(changed.new, verdict.code, verdict.message))
             if verdict.is_clear:
                 clear.add(changed.new.queue)
             elif is_news and verdict.kind is VerdictKind.UNKNOWN and verdict.cause is None:
-                doubts.setdefault(changed.new.queue, []).append(AnswerCode(changed.new, message=verdict.message))
-        await self._refusals.note(noted)
+                doubts.setdefault(changed.new.queue, []).append(Answer(changed.new, message=verdict.message))
+        await self._breakers.note(noted)
         for queue in sorted(clear | doubts.keys()):
-            await self._doubts.note(queue, doubts.get(queue, ()), is_clear=queue in clear)
+            await self._breakers.note_doubts(queue, doubts.get(queue, ()), is_clear=queue in clear)
         return settled
 
     async def failure(self, state: LegState) -> None:
@@ -324,15 +323,22 @@ class Settler:
         if called is not None and outcome.status_of(called) in OPT_OUTS:
             # Of a repeated summary too: the first time may have been interrupted, or the number is off the list again.
             await self._suppression.end_waiting(await self._suppression.entries_of([called]))
-        if changed.new is not changed.old and outcome.code in SUMMARY_CODES:
-            told = AnswerCode(changed.new, outcome.code, outcome.message or "", is_summary=True)
-            await self._refusals.note([told])
+        if changed.new is not changed.old:
+            await self._note_summary(changed.new, outcome)
         # Read after the write: an event that is stored meanwhile is found here, or when the call would be sent.
         job = changed.new
         if changed.new is not changed.old and outcome.status in NOT_CONNECTED:
             legs = await self._progress.failures(outcome.session_id)
             job = (await self._changes.change(job.id, partial(failed_with, number=number, legs=legs), base=job)).new
         return await self.look_for_ringing(job)
+
+    async def _note_summary(self, job: Job, outcome: Outcome) -> None:
+        """Count a summary that refuses its call, or shows that the cause of refusals is gone."""
+        if outcome.code in SUMMARY_CODES:
+            await self._breakers.note([Answer(job, outcome.code, outcome.message or "", is_summary=True)])
+        elif outcome.status is not None and outcome.status not in _FAILED:
+            was_answered = outcome.status in REACHED | OPT_OUTS
+            await self._breakers.note([Answer(job, is_summary=True, was_answered=was_answered)])
 
     async def look_for_ringing(self, job: Job) -> Job:
         """The job after a look at what its sessions without a free line (-2010) did by their other events.
@@ -372,6 +378,7 @@ class Settler:
         return True
 
 
+_FAILED = frozenset({SessionStatus.FAILED, SessionStatus.ERROR})
 _COMPARED_DIGITS = 7
 """The last digits by which two numbers are compared, however they are spelled."""
 

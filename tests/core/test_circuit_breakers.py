@@ -18,7 +18,7 @@ from tests.support.workers import worker_for
 from voiceflow_worker import CallQueue, CallRequest, Job, JobState
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.settling.stops import LONGEST_WAIT, MOST_DOUBTS, AnswerCode, DoubtRuns
+from voiceflow_worker.core.settling.circuit_breakers import LONGEST_WAIT, MOST_DOUBTS, Answer, CircuitBreakers
 from voiceflow_worker.core.worker import MOST_UNANSWERED
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -121,25 +121,25 @@ async def test_while_nothing_is_answered_few_calls_are_on_their_way(store: Store
 
 
 class Row:
-    """The doubts of several workers, one after the other."""
+    """Doubts that one worker meets, one after the other."""
 
     def __init__(self, store: Store, clock: ManualClock) -> None:
         self._store, self._clock = store, clock
-        self._here, self._there = DoubtRuns(store), DoubtRuns(store)
+        self._breakers = CircuitBreakers(store)
         self._job: Job | None = None
 
-    async def doubt(self, *, began_ago: timedelta = timedelta(), there: bool = False) -> Gate | None:
+    async def doubt(self, *, began_ago: timedelta = timedelta()) -> Gate | None:
         """A call is in doubt; returns the hold that stands then."""
         queue = CallQueue(self._store)
         job = self._job = self._job or await queue.enqueue(flow())
         at = self._clock.now() - began_ago
         post = Post(number=1, client_request_id=job.request_id(1), began_at=at, valid_until=at)
-        runs = self._there if there else self._here
-        await runs.note("default", [AnswerCode(replace(job, posts=(post,)), message="HTTP 502")], is_clear=False)
+        doubt = Answer(replace(job, posts=(post,)), message="HTTP 502")
+        await self._breakers.note_doubts("default", [doubt], is_clear=False)
         return await self.hold()
 
     async def clear(self) -> None:
-        await self._here.note("default", (), is_clear=True)
+        await self._breakers.note_doubts("default", (), is_clear=True)
 
     async def hold(self) -> Gate | None:
         now = self._clock.now()
@@ -147,12 +147,12 @@ class Row:
 
 
 @pytest.mark.parametrize("store", EVERY, indirect=True)
-async def test_doubts_of_all_workers_count_together_and_the_wait_grows_with_each_call_that_is_tried(
+async def test_doubts_in_a_row_hold_the_queue_and_the_wait_grows_with_each_call_that_is_tried(
     store: Store, clock: ManualClock
 ) -> None:
     row = Row(store, clock)
-    for place in range(MOST_DOUBTS - 1):
-        assert await row.doubt(there=bool(place % 2)) is None
+    for _ in range(MOST_DOUBTS - 1):
+        assert await row.doubt() is None
     waits: list[timedelta] = []
     for _ in range(8):
         clock.advance(timedelta(milliseconds=1))
@@ -160,23 +160,13 @@ async def test_doubts_of_all_workers_count_together_and_the_wait_grows_with_each
         assert held is not None
         assert held.until is not None
         waits.append(held.until - clock.now())
-        assert (await row.doubt(began_ago=timedelta(seconds=1), there=True)) == held, "it was on its way before"
+        assert (await row.doubt(began_ago=timedelta(seconds=1))) == held, "it was on its way before"
         clock.advance(waits[-1])
     assert waits == [timedelta(seconds=each) for each in (10, 20, 40, 80, 160, 300, 300, 300)]
     assert waits[-1] == LONGEST_WAIT
     await row.clear()
     for _ in range(MOST_DOUBTS - 1):
         assert await row.doubt() is None, "after a clear answer, it begins anew"
-
-
-async def test_a_person_who_resumes_lets_it_begin_anew(store: Store, clock: ManualClock) -> None:
-    row = Row(store, clock)
-    held = [await row.doubt() for _ in range(MOST_DOUBTS)][-1]
-    assert held is not None
-    await CallQueue(store).resume()
-    clock.advance(timedelta(milliseconds=1))
-    for _ in range(MOST_DOUBTS - 1):
-        assert await row.doubt() is None
 
 
 async def test_doubts_far_apart_are_not_in_a_row(store: Store, clock: ManualClock) -> None:
