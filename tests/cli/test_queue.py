@@ -45,17 +45,6 @@ def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program)
     within(folder, lambda engine: Heartbeats(engine.store).receiver("one"))
     assert "no receiver" not in voiceflow("status", "--store", url_of(folder)).out
 
-    async def refuse(engine: Engine) -> None:
-        heartbeats = Heartbeats(engine.store)
-        heartbeats.summary_refused()
-        await heartbeats.receiver("one")
-
-    within(folder, refuse)
-    for command in ("status", "doctor"):
-        told = " ".join(voiceflow(command, "--store", url_of(folder)).out.split())
-        assert "up to 1 call ended without an outcome: events were refused, or nobody listened, until" in told
-        assert "`voiceflow reconcile --submitted`" in told
-
 
 def beats(rate: float, batches: dict[str, float]) -> Callable[[Engine], Awaitable[None]]:
     async def work(engine: Engine) -> None:

@@ -18,17 +18,15 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import SOURCE, number
 from tests.support.voices import ScriptedVoice, created, unknown
-from voiceflow_worker import CallPolicy, CallQueue, Job, JobState, Worker, WorkerOptions
+from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
-from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import BACKUP, MADE
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
-from voiceflow_worker.core.settling.reconcile import CALM, EVERY, TIMEOUT, LogRequest, Reconciled, Reconciler
+from voiceflow_worker.core.settling.reconcile import EVERY, TIMEOUT, LogRequest, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.core.silence import SILENCE
 from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
@@ -41,7 +39,6 @@ from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.service.whole_queue import read_queue
 
 pytestmark = pytest.mark.anyio
 
@@ -479,52 +476,6 @@ async def test_a_worker_finds_a_call_whose_summary_was_lost_as_soon_as_the_log_c
         desk.clock.advance(3 * MINUTE)
         await desk.looks().due()
     assert await desk.states(talking) == ["completed"]
-
-
-async def test_after_each_outage_one_worker_looks_at_once_for_what_was_placed_by_its_end(desk: Desk) -> None:
-    workers, heartbeats = [desk.looks() for _ in range(2)], Heartbeats(desk.store)
-    jobs = [await desk.sent(f"+658765432{place}", session=f"s{place}") for place in range(2)]
-    for place in range(2):
-        heartbeats.summary_refused()
-        desk.write(f"s{place}", destination=jobs[place].destination)
-        desk.clock.advance(SECOND)
-        jobs.append(await desk.sent(f"+658765439{place}", session=f"s9{place}"))
-        await heartbeats.receiver("r")
-        assert await workers[0].due() == NOTHING, "it may go on"
-        desk.clock.advance(CALM)
-        found = [await worker.due() for worker in workers]
-        assert found == [Reconciled(looked_at=2, placed=1, open=1), NOTHING], place
-        desk.clock.advance(10 * SECOND)
-        await heartbeats.receiver("r")
-        assert await workers[0].due() == NOTHING, "it has looked"
-    assert await desk.states(*jobs) == ["completed", "completed", "submitted", "submitted"]
-
-
-async def test_calls_that_should_have_had_an_event_are_told_while_none_arrives_and_are_looked_for_once_one_does(
-    desk: Desk,
-) -> None:
-    heartbeats, queue = Heartbeats(desk.store), CallQueue(desk.store)
-
-    async def told(after: timedelta) -> list[str]:
-        desk.clock.advance(after)
-        await heartbeats.receiver("r")
-        found = (await read_queue(queue)).conditions
-        return [each.message.partition(" since")[0] for each in found if each.check in {"outcomes", "unreported"}]
-
-    await heartbeats.receiver("r")
-    first = await desk.sent("+6587654310", session="s0")
-    heartbeats.event_arrived()
-    await told(SECOND)
-    jobs = [await desk.sent(f"+658765432{place}", session=f"s{place}") for place in range(1, 6)]
-    assert await told(SILENCE[-1][0] - SECOND) == []
-    assert await told(SECOND) == ["no event of 8x8 has arrived"]
-    heartbeats.event_arrived()
-    (line,) = await told(SECOND)
-    assert line.startswith("up to 6 calls ended without an outcome: no event of 8x8 arrived from ")
-    desk.write("s0", destination=first.destination)
-    desk.clock.advance(CALM)
-    assert await desk.looks().due() == Reconciled(looked_at=6, placed=1, open=5)
-    assert await desk.states(first, *jobs[:1]) == ["completed", "submitted"]
 
 
 async def test_calls_whose_summary_is_not_due_are_looked_for_when_asked_and_wait_on_if_the_log_has_no_end_of_them(

@@ -185,14 +185,6 @@ async def test_all_who_fell_silent_together_are_told_and_not_that_nobody_runs_un
     assert gone.startswith("no worker is running, but 2 calls are due")
     await beats.worker(worker)
     assert await told() == []
-    after = Heartbeats(store)
-    clock.advance(EVERY)
-    await after.receiver("r2")
-    assert await beats.missed_until() is None, "there may be two"
-    began = clock.now()
-    clock.advance(EVERY + timedelta(seconds=1))
-    await after.receiver("r2")
-    assert await beats.missed_until() == began, "the first was killed"
 
 
 def test_tasks_that_fail_for_one_cause_are_one_line() -> None:

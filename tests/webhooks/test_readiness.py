@@ -192,20 +192,14 @@ async def test_no_answer_names_the_host_or_the_user_of_the_database() -> None:
         assert "dbuser" not in answer.text, path
 
 
-async def test_a_served_receiver_is_present_until_it_stops_and_the_first_tells_that_nobody_listened(
-    store: Store,
-) -> None:
+async def test_a_served_receiver_is_present_until_it_stops(store: Store) -> None:
     there = Heartbeats(store)
     async with receiver_of(store).running():
         assert await there.has_receiver()
-        until = await there.missed_until()
-        assert until is not None
-        async with receiver_of(store).running():
-            assert await there.missed_until() == until
     assert not await there.has_receiver()
 
 
-async def test_a_store_that_is_away_does_not_end_the_receiver_which_tells_it_once_it_is_back(store: Store) -> None:
+async def test_a_store_that_is_away_does_not_end_the_receiver(store: Store) -> None:
     async def away(_: object) -> None:
         raise StoreUnavailableError("locked")
 
@@ -213,7 +207,6 @@ async def test_a_store_that_is_away_does_not_end_the_receiver_which_tells_it_onc
     async with present(Heartbeats(faulty), name="here", failing=dict, every=timedelta(milliseconds=10)):
         faulty.before = nothing
         await until(there.has_receiver)
-        assert await there.missed_until() is not None
         faulty.before = away
     assert await there.has_receiver(), "it could not take its leave"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from socket import gethostname
@@ -16,7 +16,6 @@ from voiceflow_worker.core.base.background import Task, failing_here, fault_in_w
 from voiceflow_worker.core.base.clock import CLOCKS_AGREE, clock_ahead, off_in_words
 from voiceflow_worker.core.base.record_set import RecordSet, json_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.silence import Silence, arrived, last_silence
 from voiceflow_worker.errors import VoiceflowError
 
 EVERY = timedelta(seconds=5)
@@ -69,13 +68,6 @@ class WorkerBeat(_Beat):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ReceiverBeat(_Beat):
     menus: tuple[str, ...] = ()
-    missed_until: datetime | None = None
-    """Until when summaries, which 8x8 sends once, may not have been stored: it refused them, or nobody listened."""
-    event_at: datetime | None = None
-    """When the last event arrived."""
-    silent_since: datetime | None = None
-    silent_until: datetime | None = None
-    """The last time in which none arrived, of those in which some could be missed."""
 
 
 _Kind = TypeVar("_Kind", bound=_Beat)
@@ -91,7 +83,6 @@ class Heartbeats:
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
         self._beat = _ReceiverBeat(menus=tuple(menus))
         self._clock = store.clock
-        self._began = self._clock.now()
         self._stored: tuple[datetime, datetime] | None = None
         self._clock_off_since: datetime | None = None
         kept: dict[str, Any] = {"keep_for": KEPT, "durable": False}
@@ -176,37 +167,6 @@ class Heartbeats:
         self._clock_off_since = self._clock_off_since or self._clock.now()
         off = off_in_words(-ahead, of="the store")
         return {Task.CLOCKS_DIFFER: fault_in_words(self._clock_off_since, f"that of {gethostname()} is {off}")}
-
-    def event_arrived(self) -> None:
-        """Note that an event of 8x8 has arrived. The next heartbeat says so."""
-        self._beat = replace(self._beat, **arrived(self._beat.event_at or self._began, self._clock.now()))
-
-    async def silence(self, placed: Callable[[datetime], Awaitable[int]], *, ended: bool = False) -> Silence | None:
-        """The last silence of 8x8 in which it should have sent events, of lately; if asked for, only one that `ended`.
-
-        `placed` counts the calls that were placed by a time, and have no outcome.
-        """
-        now, beats = self._clock.now(), await self._receivers.values()
-        alive = [beat for beat in beats if beat.at is not None and beat.at >= now - HEARD and not ended]
-        heard = [at for beat in alive if (at := beat.event_at or beat.since) is not None]
-        known = [(each.silent_since, each.silent_until) for each in beats if each.silent_since and each.silent_until]
-        return await last_silence([*known, *([(max(heard), now)] if heard else [])], placed, now=now)
-
-    def summary_refused(self) -> None:
-        """Note that a summary cannot be stored now, or could not until now. The next heartbeat says so."""
-        self._beat = replace(self._beat, missed_until=self._clock.now())
-
-    async def missed_until(self) -> datetime | None:
-        """Until when summaries may not have been stored; None if they all were.
-
-        Receivers know it, but for one that began while the heartbeat of one that was killed could still be its last.
-        """
-        beats, now = await self._receivers.values(), self._clock.now()
-        killed = [beat.at for beat in beats if beat.at is not None and beat.at < now - HEARD]
-        began = [beat.since for beat in beats if beat.since is not None]
-        until = [beat.missed_until for beat in beats if beat.missed_until is not None]
-        until += [since for since in began if any(timedelta() < since - at <= HEARD for at in killed)]
-        return max(until, default=None)
 
     async def receiver_left(self, name: str) -> None:
         """Delete the heartbeat of a receiver that has stopped."""

@@ -25,7 +25,6 @@ from voiceflow_worker.core.heartbeats import HEARD, RATE_WINDOW, Heartbeats
 from voiceflow_worker.core.imports import StagedImport, staged_imports
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reads import Due, Waiting
-from voiceflow_worker.core.silence import Silence
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
@@ -285,12 +284,6 @@ class QueueStatus:
     workers: int
     holds: tuple[Gate, ...]
     overdue_outcomes: int = 0
-    missed_until: datetime | None = None
-    """Until when summaries may not have been stored, which 8x8 sends once; None if they all were."""
-    unreported: int = 0
-    """The calls that were placed by then, and have no outcome; some may still go on."""
-    silence: Silence | None = None
-    """When no event of 8x8 arrived though calls had been placed."""
     ordered: tuple[AuditEntry, ...] = ()
     """The last acts of people on the queue and its batches, the newest first."""
     next_call: NextCall | None = None
@@ -365,7 +358,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
     first_due = min((job.first_due for job in queued if job.due_at <= now), default=now)
     heartbeats = Heartbeats(store)
     beats = await heartbeats.workers(queue)
-    limits, missed = await limits_of(store, queue), await heartbeats.missed_until()
+    limits = await limits_of(store, queue)
 
     async def unsettled(placed_by: datetime) -> int:  # a submitted call is due at its deadline
         return await store.count(Due(queue=queue, state=JobState.SUBMITTED, by=placed_by + summary_deadline))
@@ -383,9 +376,6 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         holds=holds,
         imports=tuple(await staged_imports(store, [gate for gate in holds if gate.start is not None])),
         overdue_outcomes=await unsettled(now - min(OVERDUE_AFTER, summary_deadline / 2)),
-        missed_until=missed,
-        unreported=0 if missed is None else await unsettled(missed),
-        silence=await heartbeats.silence(unsettled),
         ordered=tuple(await entries_on(store, queue)),
         next_call=_first_of(queued[:MOST_NEXT], at=now),
         waiting=await _waiting(

@@ -76,7 +76,6 @@ class WholeQueue:
             "imports": map(_of_import, found.imports),
             "faults": of_faults(faults),
             "outcomes": _of_outcomes(found, sees_all=sees_all),
-            "unreported": _of_unreported(found),
             "menus": _of_menus(self.unserved) if sees_all else (),
             "records": _of_records(found),
             "doubts": _of_doubts(found),
@@ -168,29 +167,11 @@ def _of_outcomes(found: QueueStatus, *, sees_all: bool) -> Iterator[Diagnosis]:
     if submitted and sees_all and not found.has_receiver:
         without = f"{NO_RECEIVER}: {count_of(submitted, 'call')} without a summary"
         yield warning(without, remedy="run `voiceflow serve`")
-    if found.silence is not None and found.silence.goes_on and REFUSED not in found.failing:
-        yield failure(
-            f"no event of 8x8 has arrived since {in_words(found.silence.since)}, and "
-            f"{count_of(found.silence.calls, 'call')} placed since then should have had one",
-            remedy="correct what the checks `webhook` and `webhook address` of `voiceflow doctor` name",
-        )
-    elif late:
+    if late:
         yield warning(
             f"outcomes overdue: {count_of(late, 'call')} accepted long ago, and no summary came",
             remedy="correct what the checks `webhook` and `webhook address` of `voiceflow doctor` name; `voiceflow "
             "reconcile` looks for them in the log of 8x8",
-        )
-
-
-def _of_unreported(found: QueueStatus) -> Iterator[Diagnosis]:
-    missed, silence = found.missed_until, found.silence
-    calls, why = found.unreported, "events were refused, or nobody listened,"
-    if silence is not None and not silence.goes_on and (missed is None or missed < silence.until):
-        missed, calls, why = silence.until, silence.calls, f"no event of 8x8 arrived from {in_words(silence.since)}"
-    if calls and missed is not None:
-        yield warning(
-            f"up to {count_of(calls, 'call')} ended without an outcome: {why} until {in_words(missed)}",
-            remedy="workers look for them in the log of 8x8; `voiceflow reconcile --submitted` does so now",
         )
 
 

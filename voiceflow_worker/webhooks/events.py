@@ -78,10 +78,6 @@ class EventEndpoint:
     on_event: AnswersEvents | None = None
     store_limit: timedelta = limits.EVENT
     event_limit: timedelta = limits.KEY_PRESS
-    on_arrived: Callable[[], None] = lambda: None
-    """Called when an event has arrived, whatever becomes of it."""
-    on_refused: Callable[[], None] = lambda: None
-    """Called when a summary was not stored: 8x8 sends it once."""
     first: Callable[[], AbstractContextManager[None]] = nullcontext
     """The context in which an event is handled, before which others have to wait."""
     _seldom: RateLimitedLog = field(default_factory=RateLimitedLog, init=False)
@@ -122,7 +118,6 @@ class EventEndpoint:
             given = event
             await answer(given)
         else:
-            self.on_arrived()
             self.metrics.events.labels(_KINDS[type(event)]).inc()
             given = await self._take(event, answer)
         if given.odd is not None:
@@ -199,8 +194,6 @@ class EventEndpoint:
 
     def _not_stored(self, event: WebhookEvent, why: str) -> WebhookAnswer:
         self.metrics.store_failures.inc()
-        if isinstance(event, SessionSummary):
-            self.on_refused()
         if (suppressed := self._of_store.admit(503)) is not None:
             # One line in ten seconds is logged; the metrics count all events.
             _log.warning(

@@ -13,7 +13,7 @@ from voiceflow_worker.core.base.background import BackgroundTasks, Task, beside
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.probe import Probe
 from voiceflow_worker.core.base.round_trips import RateLimitedLog
-from voiceflow_worker.core.heartbeats import EVERY, HEARD, Heartbeats
+from voiceflow_worker.core.heartbeats import EVERY, Heartbeats
 from voiceflow_worker.errors import StoreError
 
 _log = structlog.get_logger("voiceflow.webhooks")
@@ -72,11 +72,8 @@ async def present(
         await background.run_periodically(Task.HEARTBEAT, beat, every=every.total_seconds())
 
     try:
-        if not await heartbeats.has_receiver(within=HEARD):
-            heartbeats.summary_refused()
         await beat()
     except Exception as error:  # noqa: BLE001 - the next beat may be stored
-        heartbeats.summary_refused()
         background.failed(Task.HEARTBEAT, error)
     try:
         async with beside(keep_beating):

@@ -131,8 +131,6 @@ class Receiver:
             metrics=Metrics(self.registry),
             progress=CallProgress(store),
             on_event=answering,
-            on_arrived=self._heartbeats.event_arrived,
-            on_refused=self._heartbeats.summary_refused,
             first=nullcontext if self.http_api is None else self.http_api.context.events.handling,
         )
         routes = [

@@ -22,7 +22,6 @@ from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.base.round_trips import gather
-from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import CallLog, Store
 from voiceflow_worker.core.ports.reads import Due, OfNumber
 from voiceflow_worker.core.settling.changes import Changes, Sessions
@@ -45,7 +44,6 @@ from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.rollback import SEEN
 from voiceflow_worker.model.numbers.phone import aliases
-from voiceflow_worker.model.text.wording import rfc3339
 
 SPAN = timedelta(hours=2)
 """The approximate longest range of one export. With 50 calls a second, such an export has 360,000 rows."""
@@ -94,8 +92,6 @@ def range_of(group: Sequence[_HasWindow], *, longest_call: timedelta, latest: da
 
 EVERY = timedelta(minutes=3)
 """The interval at which the workers of a queue together request its log."""
-CALM = timedelta(seconds=8)
-"""The time for which summaries were stored again, after which those that were not are looked for."""
 TIMEOUT = timedelta(minutes=10)
 """The time that a call with an overdue summary waits for the log. About three requests may fail in this time."""
 MOST = 5000
@@ -151,21 +147,16 @@ class Reconciler:
         self._sessions = Sessions(store)
         self._queues = QueueNames(store)
         self._lease = log_lease(store, queue)
-        self._heartbeats = Heartbeats(store)
-        self._looked_after: datetime | None = None
         self._rounds = 0
 
     async def due(self) -> Reconciled:
         """Look for the due calls in one export of the log, and for those whose summary may have been lost.
 
-        Does nothing if a worker of the queue has done this within `EVERY`; but once summaries were not stored for a
-        time, and 8x8 sends one once, a worker looks at once for all calls that were placed by the end of it.
+        Does nothing if a worker of the queue has done this within `EVERY`.
 
         Raises `StoreError`, and `CallLogError`; a `CallLogError` means that nothing was changed.
         """
-        now, missed = self._store.clock.now(), await self._missed_until()
-        if missed is not None and missed != self._looked_after and missed < now - CALM:
-            return await self._due_after(missed)
+        now = self._store.clock.now()
         if not await self._lease.is_free():
             return Reconciled()
         groups = split_by_time(self._lookups(await self._overdue(now)))
@@ -176,24 +167,6 @@ class Reconciler:
         self._rounds += 1
         group = groups[self._rounds % len(groups)]
         return await self._request_log(group, self._range(group))
-
-    async def _missed_until(self) -> datetime | None:
-        async def placed(by: datetime) -> int:
-            by += self._policy.summary_deadline
-            return await self._store.count(Due(queue=self._queue, state=JobState.SUBMITTED, by=by))
-
-        silence, missed = await self._heartbeats.silence(placed, ended=True), await self._heartbeats.missed_until()
-        return max(filter(None, (missed, None if silence is None else silence.until)), default=None)
-
-    async def _due_after(self, missed: datetime) -> Reconciled:
-        by = missed + self._policy.summary_deadline
-        open_ = await find_jobs(self._store, Due(queue=self._queue, state=JobState.SUBMITTED, by=by, limit=MOST))
-        groups = split_by_time(self._lookups(await self._without_early_summary(open_)))
-        # One for each time: another outage soon after does not wait for the lease of the first.
-        lease = LeaderLease(self._store, f"{self._queue} {rfc3339(missed)}", namespace=LEASES, length=EVERY)
-        is_mine = bool(groups) and await lease.take()
-        self._looked_after = missed
-        return await self._request_log(groups[-1], self._range(groups[-1])) if is_mine else Reconciled()
 
     async def everything(
         self, *, submitted: bool = False, on_request: Callable[[LogRequest], None] = lambda _: None
