@@ -7,21 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from voiceflow_worker.finding import Remedy, message_of
-
 if TYPE_CHECKING:
     from voiceflow_worker.finding import Finding
 
 
 class VoiceflowError(Exception):
     """The root of all errors of this library."""
-
-    needs: tuple[Remedy, ...] = ()
-
-    def needing(self, *remedies: Remedy) -> Self:
-        """This error, whose message has these remedies."""
-        self.needs = remedies
-        return self
 
     def __reduce__(self) -> tuple[object, ...]:
         """What a copy is made of, in this process or another: the message and the attributes, without a constructor."""
@@ -57,10 +48,14 @@ class CallFlowError(InvalidInputError, ValueError):
 
 
 class PhoneNumberError(InvalidInputError, ValueError):
-    """Raised when a text is not a callable telephone number. `code` is -1011 if it has several numbers, else -1017."""
+    """Raised when a text is not a callable telephone number. `code` is -1011 if it has several numbers, else -1017.
 
-    def __init__(self, message: str, *, code: int = -1017) -> None:
+    `kind` is `no_country` if it does not say its country, and else None.
+    """
+
+    def __init__(self, message: str, *, code: int = -1017, kind: str | None = None) -> None:
         self.code = code
+        self.kind = kind
         super().__init__(message)
 
 
@@ -230,7 +225,6 @@ class IllegalMoveError(JobError):
         self.state = state
         self.move = move
         super().__init__(job_id, f"call {job_id} is {state}: it cannot {move}{'; ' + remedy if remedy else ''}")
-        self.needs: tuple[Remedy, ...] = message_of(remedy).needs
 
 
 class TooLateError(IllegalMoveError):
@@ -444,7 +438,6 @@ class RequestFailedError(VoiceError):
         self.status = status
         self.remedy = remedy
         super().__init__(f"{message}; {remedy}" if remedy else message)
-        self.needs: tuple[Remedy, ...] = message_of(remedy).needs
 
 
 class VoiceUnavailableError(RequestFailedError):

@@ -337,7 +337,7 @@ class VoiceCampaignOperator(CallTask):
         try:
             report = await campaign.start(queue, by=by)
         except RowsRefusedError as error:
-            if not any(found.told.kind == "import_cut" for found in error.findings):
+            if not any(found.kind == "import_cut" for found in error.findings):
                 raise
             # This list is a newer one, and nobody was called for what the earlier one has stored of its rows.
             await queue.discard_staged(campaign.batch_id, reason="a later try of its Airflow task has another list")

@@ -79,7 +79,7 @@ def orders(folder: Path, eight: EightByEight) -> None:
             assert again.stdout == ordered.stdout  # the same key is the same call
             problem = npm(folder, "node", EXAMPLE.name, "order-43", "12", **client)
         assert problem.returncode == 1
-        assert "  /to: '12' does not say its country" in problem.stderr
+        assert "  /to: '12' has no country code" in problem.stderr
 
 
 def types_hold(folder: Path) -> None:

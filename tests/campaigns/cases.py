@@ -38,7 +38,7 @@ from tests.campaigns.forms import FORMS, written
 from tests.campaigns.reading import NOW, Reading, Row, file_of, flow_of, read_all
 from tests.campaigns.workbooks import changed
 from voiceflow_worker import Campaign
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 

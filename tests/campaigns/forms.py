@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.campaigns.reading import NOW, Row, calls_of, file_of, read, text_of, told
 from tests.campaigns.workbooks import workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 
 FORMS = ("csv", "xlsx", "jsonl", "rows")

@@ -24,7 +24,6 @@ from voiceflow_worker.core.ports.store import Insert
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import IllegalMoveError, InvalidInputError
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -64,10 +63,10 @@ async def test_the_corrected_file_after_a_cancel_says_how_many_and_calls_them_by
     report = await report_of(campaign(**corrected).start(queue))
     assert (report.enqueued, report.duplicates, report.as_json()["ended"]) == (0, 3, {"cancelled": 3})
     waits, found = report.findings
-    assert Remedy.REPLACE in waits.message
+    assert waits.fields == ("replace", "batch")
     assert found.message.startswith("3 rows had a call, which has ended, and nobody is called for them: 3 cancelled")
-    assert f"If the batch was cancelled as a whole, {Remedy.OTHER_BATCH}; else" in found.message
-    assert (Remedy.CALL_ENDED in found.message, found.is_error, report.calls_nobody) == (True, False, False)
+    assert "If the batch was cancelled as a whole, take another `batch`" in found.message
+    assert ("again" in found.fields, found.is_error, report.calls_nobody) == (True, False, False)
     assert (report.refused, report.plan["cancelled_by_person"], report.plan["changed"]) == (True, 3, 1)
     corrected["replace"] = True
     assert (await campaign(**corrected, again="expired").start(queue)).enqueued == 0
@@ -91,7 +90,7 @@ async def test_rows_with_keys_of_their_own_are_called_in_another_batch_with_anot
     assert (same.enqueued, same.duplicates, same.ended, same.calls_nobody) == (0, 4, {JobState.CANCELLED: 4}, True)
     other = await report_of(campaign(keys=True, batch="april", say="Good day").start(queue))
     assert (other.ended, other.calls_nobody) == ({JobState.CANCELLED: 4}, True)
-    assert Remedy.CALL_ENDED in other.findings[0].message
+    assert "again" in other.findings[0].fields
     report = await report_of(campaign(keys=True, batch="april", say="Good day", again=["cancelled"]).start(queue))
     assert (report.enqueued, report.findings) == (4, ())
     for job in await all_of(queue):

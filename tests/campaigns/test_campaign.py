@@ -271,7 +271,7 @@ def test_settings_fill_what_is_not_said(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert of({}).options.redial is None
     assert of({"redial_on": "busy"}).options.redial == copied(redial, limit=1)
     national = load_settings(source="3123 4567")
-    wrong = "VOICEFLOW_SOURCE: '3123 4567' does not say its country"
+    wrong = "VOICEFLOW_SOURCE: '3123 4567' has no country code"
     assert wrong in refusal_of({}, settings=national)
     for given, source in (({"country": "SG"}, "3123 4567"), ({"source": SAY["source"]}, SAY["source"])):
         assert Campaign.of(given, settings=national).options.source == source
@@ -352,7 +352,7 @@ async def test_rows_are_people_too(queue: CallQueue) -> None:
     assert (await of({**given, "skip_bad": True}).start(queue)).enqueued == 1
     (job,) = await queue.find(batch_id="march")
     assert (job.data or {})["name"] == "Ana"
-    with pytest.raises(InvalidInputError, match="batch: it is missing"):
+    with pytest.raises(InvalidInputError, match="batch: rows have no file to name the batch"):
         of({"rows": rows})
     with pytest.raises(InvalidInputError, match="rows: they can be read only once"):
         of({"rows": iter(rows), "batch": "march"})

@@ -305,7 +305,7 @@ async def test_rows_of_a_program_have_the_findings_of_a_file_and_no_rows_call_no
         (None, 1, "destination", -1017), (None, 2, None, -1013), (None, 3, "name", -1009),
     ]  # fmt: skip
     assert numbers(await enqueue_rows(queue, [], options)) == (0, 0, 0)
-    with pytest.raises(InvalidInputError, match="batch_id"):
+    with pytest.raises(InvalidInputError, match="Name the `batch`"):
         await enqueue_rows(queue, [], OPTIONS)
 
 

@@ -35,7 +35,6 @@ from voiceflow_worker.campaigns.plan import LOCK_LENGTH
 from voiceflow_worker.core.admission import AdmissionResult, Admitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import IntakeError, InvalidInputError, StoreUnavailableError
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -106,7 +105,7 @@ async def test_a_row_that_differs_and_waits_is_an_error_that_names_what_differs_
     report = await give(rows, asked(what), columns=KEYED)
     assert (report.refused, report.changed, report.rejected, len(await queue.find(limit=None))) == (True, 2, 0, 2)
     assert (await give(rows, asked(what), columns=KEYED, skip_bad=True)).refused, "it skips bad rows alone"
-    assert all(what in found.message and Remedy.REPLACE in found.message for found in report.findings)
+    assert all(what in found.message and "replace" in found.fields for found in report.findings)
     report = await give(rows, asked(what), columns=KEYED, dry_run=True, replace=True)
     assert report.plan_in_words() == "0 the same, 1 new, 2 changed"
     report = await give(rows, asked(what), columns=KEYED, replace=True)
@@ -298,7 +297,7 @@ async def test_a_renamed_file_is_refused_with_its_count_for_a_week(
     report = await give(copy, name=name)
     assert (report.refused, report.again, len(await queue.find(limit=None))) == (True, people, people)
     (found,) = [found for found in report.findings if found.is_error]
-    assert (found.row, Remedy.CALL_AGAIN in found.message, "2 d ago" in found.message) == (2, True, True)
+    assert (found.row, "again" in found.fields, "2 d ago" in found.message) == (2, True, True)
     clock.advance(timedelta(days=6))
     assert (await give(copy, name=name)).enqueued == people + 1
 

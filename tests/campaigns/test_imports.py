@@ -25,7 +25,6 @@ from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import IntakeError, InvalidInputError, StoreUnavailableError
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -169,7 +168,7 @@ async def test_a_corrected_text_is_refused_until_the_old_one_is_discarded(store:
         for each in (corrected, replace(corrected, again=True)):
             report = await report_of(each.start(queue))
             assert (report.refused, report.enqueued) == (True, 0)
-            assert any(Remedy.CANCEL_BATCH in found.message for found in report.findings)
+            assert any(found.kind == "import_cut" for found in report.findings)
         await queue.hold()
         await queue.hold(batch_id=batch)
         await queue.resume(batch_id=batch)

@@ -14,7 +14,6 @@ from tests.campaigns.desk import NUMBERS, Deed, Desk, Row, nothing, row
 from voiceflow_worker import InvalidInputError, JobState, SuppressionList, open_store
 from voiceflow_worker.campaigns.enqueue_report import END_WORDS, End
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -127,8 +126,8 @@ async def test_each_row_ends_as_one_word_and_the_phones_obey(store: Store, case:
     assert (report.refused, report.removed, report.stays) == (case.refused, case.removed, case.stays)
     assert await desk.heard() == case.heard
     if case.refused:
-        order = Remedy.REPLACE if End.CHANGED in case.plan else Remedy.REMOVE_MISSING
-        assert all(order in found.message for found in report.findings if found.is_error)
+        order = "replace" if End.CHANGED in case.plan else "remove_missing"
+        assert all(order in found.fields for found in report.findings if found.is_error)
     words = report.plan_in_words()
     assert not words or all(f"{count} {END_WORDS[end]}" in words for end, count in case.plan.items())
     if case.stays:
@@ -221,7 +220,7 @@ async def test_nothing_is_missing_from_a_new_batch_and_a_list_without_a_row_remo
     assert "nothing can be missing from batch visits-tue, which is new; 1 of these people waits in visits-mon" in (
         found.message
     )
-    assert (report.refused, found.told.given) == (True, {Remedy.NAME_BATCH: "visits-mon"})
+    assert (report.refused, "`batch: visits-mon`" in found.message) == (True, True)
     report = await desk.give([row("Dan")], batch="visits-wed", **THIS_COUNTS)
     assert (report.refused, "which is new" in report.findings[0].message) == (True, True)
     report = await desk.give([], batch="visits-mon", **THIS_COUNTS)

@@ -156,7 +156,7 @@ def test_a_zip_that_unpacks_to_more_than_200_mb_is_refused(tmp_path: Path) -> No
 
 def test_one_of_several_sheets_is_named(tmp_path: Path) -> None:
     path = workbook(tmp_path, PEOPLE, Other=[HEADER, ("+6587654329", "Zoe")])
-    assert "has several sheets with rows: People, Other; name the sheet" in refused(path)
+    assert "has several sheets with rows: People, Other. Name one: `sheet: People`" in refused(path)
     assert read_all(path, replace(OPTIONS, sheet="other")).heard == ["Hello Zoe."]
     assert "has no sheet '*'" in refused(path, replace(OPTIONS, sheet="*"))
     book = load_workbook(path)

@@ -19,7 +19,6 @@ from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue
 from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, speech_of
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.actions import speech_seconds
 from voiceflow_worker.model.window import CallWindow
 
@@ -138,15 +137,15 @@ async def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     assert (report.is_valid, report.rows) == (False, 0)
     (found,) = report.findings
     assert (found.file, found.row, found.is_error) == (str(path), None, True)
-    assert found.message.startswith("has no column destination; rename 'phone' to destination")
-    assert Remedy.NAME_COLUMN in found.message
+    assert found.message.startswith("has no column destination. Name the column of the numbers")
+    assert found.fields == ("columns", "header_row")
 
 
 async def test_a_column_that_is_missing_is_told_beside_the_columns_as_the_file_has_them(tmp_path: Path) -> None:
     path = file_of(tmp_path, "Mobile,First Name\n+6587654321,Ana\n")
     options = replace(OPTIONS, template=FlowTemplate.speaking("Hello {{nmae}}."), columns={"destination": "mobile"})
     (found,) = (await check_file(path, options, now=NOW)).findings
-    assert (found.column, "columns found: Mobile, First Name" in found.message) == ("nmae", True)
+    assert (found.column, "Columns found: Mobile, First Name" in found.message) == ("nmae", True)
 
 
 async def test_a_call_flow_template_is_judged_by_what_is_fixed_in_it(tmp_path: Path) -> None:

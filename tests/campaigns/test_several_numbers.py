@@ -14,10 +14,8 @@ from tests.campaigns.reading import OPTIONS, Row, read_all
 from tests.support.started import report_of
 from voiceflow_worker import CallQueue, Campaign
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Remedy
 
 FIELDS = {
     "say": "Hello.",
@@ -106,20 +104,3 @@ async def test_a_person_with_a_listed_number_is_counted_as_suppressed(tmp_path: 
     assert (report.preview.calls, report.preview.suppressed) == (1, 1)
     assert (await campaign.start(queue)).enqueued == 1
     assert [job.destination for job in await queue.find()] == ["+6587654322"]
-
-
-@EACH_FORM
-def test_a_column_of_countries_beside_each_number_is_refused(tmp_path: Path, form: str) -> None:
-    row = {"name": "A", "Phone 1": "0202 123456", "Country 1": "DE", "Phone 2": "202 456 1111", "Country 2": "US"}
-    numbers = ["Phone 1", "Phone 2"]
-    alone = with_columns({"destination": numbers, "country": "Country 1"}, country=None)
-    try:
-        said = read_all(written(tmp_path, [row], form), alone).errors
-    except CampaignFileError as error:
-        said = [str(error)]
-    assert ["'Country 2' stands beside it. Write the numbers with +" in each for each in said] == [True]
-    for name in ("Country", "Phone Country"):
-        row |= {f"{name} {place}": row.pop(f"Country {place}", code) for place, code in ((1, "DE"), (2, "US"))}
-        (typed,) = read(tmp_path, form, row, columns={"destination": numbers}, country="DE")
-        assert wrong(typed) == [f"{name} 2"]
-        assert typed.findings[-1].told.given[Remedy.IGNORE_COLUMN] == f"ignore={name} 2"

@@ -26,7 +26,6 @@ from voiceflow_worker.campaigns.lists.forbidden import forbids_calls, sense_of
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Remedy, sentences
 
 pytestmark = pytest.mark.anyio
 
@@ -75,7 +74,7 @@ async def test_rows_that_are_not_called_are_among_the_rejects_with_their_reason(
         assert (report.suppressed, report.rejected) == (1, 1)
         assert [str(found.column).lower() for found in report.findings] == ["mobile", "mobile"]
         bad, suppressed = [line for line in rejects.read_text("utf-8-sig").splitlines() if "obile: " in line]
-        assert "'12' does not say its country" in bad
+        assert "'12' has no country code" in bad
         assert "obile: is not called: its number has been on the suppression list since" in suppressed
         assert "+6587654322" in suppressed
         again = await enqueue_file(queue, rejects, options, now=NOW)
@@ -191,17 +190,17 @@ class TestFilesOfNumbers:
         path = file_of(tmp_path, f"Phone,Land\n{LANDS}")
         found = read_number_file(path, roles=ColumnRoles(country="land"))
         assert list(found.numbers) == [ANA, "+60123456789", "+447911123456"]
-        assert [(each.row, Remedy.NAME_COUNTRIES in each.message) for each in found.findings] == [(5, True), (6, False)]
+        assert [(each.row, each.fields) for each in found.findings] == [(5, ("country",)), (6, ())]
         (refused,) = read_number_file(file_of(tmp_path, "202,4561111\n")).findings
-        assert Remedy.NAME_COUNTRY in refused.message, "for what it is"
+        assert refused.fields == ("country",)
 
     def test_a_file_with_several_columns_of_numbers_says_which(self, tmp_path: Path) -> None:
         for content, shown in SEVERAL.items():
             path = file_of(tmp_path, content)
-            sentence = f"several columns look like telephone numbers ({shown}); name the column of numbers, or each of"
+            sentence = f"several columns look like telephone numbers ({shown}). Name one"
             with pytest.raises(CampaignFileError, match=re.escape(sentence)) as raised:
                 read_number_file(path)
-            assert Remedy.NAME_COLUMNS in str(raised.value)
+            assert "`columns: destination=" in str(raised.value)
             named = read_number_file(path, roles=ColumnRoles(numbers=(*shown.split(", "),)))
             assert (len(named.numbers), named.findings) == (content.count("+65"), [])
             first = read_number_file(path, roles=ColumnRoles(numbers=(shown.partition(", ")[0],)))
@@ -289,11 +288,6 @@ def test_a_name_of_any_length_is_read_at_once() -> None:
 PACKAGE = Path(voiceflow_worker.__file__).parent
 FROZEN = {"campaigns/lists/forbidden.tsv": "1589e94ac6be4198"}
 """The words by which columns are known to say whom not to call."""
-
-
-def test_a_case_gets_no_kind_of_message_of_its_own() -> None:
-    """A case is closed by a kind that stands, by one that takes the place of two, or by what is shown with counts."""
-    assert len(sentences()) <= 96
 
 
 def test_no_word_is_added_to_a_list_of_words() -> None:

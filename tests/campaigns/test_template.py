@@ -25,10 +25,9 @@ from tests.campaigns.reading import (
 )
 from voiceflow_worker import Menu
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.ivr.caller import Caller, Position, Text
 from voiceflow_worker.ivr.caller import render_template as spoken_by_menu
 from voiceflow_worker.ivr.menu import End
@@ -100,9 +99,9 @@ def test_what_is_not_a_number_is_reported_with_its_place(tmp_path: Path) -> None
     ("text", "given", "columns", "sentence"),
     [
         ("{{name}} {{day}} {{hour}}", OPTIONS, {"day": -1009, "hour": -1009},
-         "day is needed by the call, but there is no such column; add a column day"),
+         "day is needed by the call, but there is no such column. Add it, or name"),
         ("Hello {{name}}.", CampaignOptions(), {"source": None, "voice_profile": None},
-         "give a source for all rows, or add a column source"),
+         "Give it for all rows .`source`., or add a column"),
     ],
 )  # fmt: skip
 def test_what_every_row_lacks_is_reported_once_for_the_file(
@@ -272,7 +271,7 @@ async def test_each_row_is_spoken_to_in_its_language(tmp_path: Path, column: str
 def test_a_menu_in_several_languages_asks_for_their_column(tmp_path: Path) -> None:
     def warned(menu: Menu, column: str, **columns: str) -> list[bool]:
         found = read_all(people(tmp_path, "id", column=column), replace(options(menu), columns=columns)).opening
-        return [Remedy.NAME_LANGUAGES in each.message for each in found]
+        return ["columns" in each.fields for each in found]
 
     named = replace(options(asking()), columns={"language": "Sprache"})
     assert warned(asking(), "Sprache") == [True]

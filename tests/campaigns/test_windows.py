@@ -32,7 +32,7 @@ def test_a_window_that_does_not_open_while_the_row_is_valid_is_a_bad_row(tmp_pat
     rows = read(file_of(tmp_path, lines(*ends)), DAYTIME, checks=checks)
     message = (
         "its calling window (09:00-20:00 mon-sun) opens in America/New_York at 2026-03-02 14:00:00 UTC, but its "
-        "validity ends at 2026-03-02 14:00:00 UTC; give a later end of validity, or a wider window"
+        "validity ends at 2026-03-02 14:00:00 UTC. Give a later end (`valid_for`), or a wider window."
     )
     assert told(rows) == [(2, None, -1015, message)]
     assert len(calls_of(rows)) == 1

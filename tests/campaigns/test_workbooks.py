@@ -78,7 +78,7 @@ def hide(path: Path, *sheets: str) -> Path:
 
 def test_a_workbook_needs_the_name_of_a_sheet_unless_the_others_are_empty_or_hidden(tmp_path: Path) -> None:
     path = workbook(tmp_path, [HEADER, (6587654321, "Ana")], Second=[HEADER, (6587654322, "Ben")], Empty=[()])
-    assert "has several sheets with rows: People, Second; name the sheet to read" in refused(path)
+    assert "has several sheets with rows: People, Second. Name one: `sheet: People`" in refused(path)
     assert spoken(path, "second") == [("+6587654322", "Hello Ben.")]
     assert "has no sheet 'Third'; its sheets: People, Second, Empty" in refused(path, CampaignOptions(sheet="Third"))
     assert spoken(hide(path, "Second")) == [("+6587654321", "Hello Ana.")]
@@ -196,6 +196,6 @@ def test_a_pipe_is_refused_before_a_row_of_it_is_read(tmp_path: Path, name: str)
 def test_standard_input_needs_a_batch(tmp_path: Path) -> None:
     with (
         standard_input(io.BytesIO(TABLE.encode())) as file,
-        pytest.raises(CampaignFileError, match="standard input has no name to use as a batch id; name the batch"),
+        pytest.raises(CampaignFileError, match="standard input has no name to use as a batch id"),
     ):
         open_campaign(file, OPTIONS, now=NOW)

@@ -66,7 +66,7 @@ def test_each_option_restricts_a_list(voiceflow: Program, ids: Listed) -> None:
 @pytest.mark.parametrize("command", [("calls", "list", "--number"), ("call", "--say", "Hello."), ("doctor", "--call")])
 def test_where_no_country_can_be_named_none_is_asked_for(voiceflow: Program, command: tuple[str, ...]) -> None:
     ended = voiceflow(*command, "8765 4321")
-    assert (ended.code, "does not say its country: write it with + and digits" in ended.err) == (2, True), ended.err
+    assert (ended.code, "has no country code. Write it as +" in ended.err) == (2, True), ended.err
     assert "--country" not in ended.err
 
 

@@ -250,7 +250,7 @@ def test_a_campaign_says_at_which_hours_phones_may_ring(
         stored, told = begun(voiceflow, entry, fields, people=f"{','.join(row)}\n{','.join(row.values())}\n")
         windows = [each["window"] or "" for each in stored]
     assert windows == ([] if expected is None else [expected])
-    assert ("campaign does not say when phones may ring: " in html.unescape(told)) is (expected is None), told
+    assert ("campaign does not say when phones may ring. " in html.unescape(told)) is (expected is None), told
 
 
 def windows_of(jobs: Sequence[Job]) -> list[str]:

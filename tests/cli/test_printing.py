@@ -7,7 +7,6 @@ import csv
 import gc
 import json
 import logging
-import pickle
 import re
 import sys
 import unicodedata
@@ -28,13 +27,12 @@ from tests.support.flows import flow
 from tests.support.plain_jobs import NOW, a_job
 from tests.support.redis_server import free_port
 from voiceflow_worker import CallRequest
+from voiceflow_worker.campaigns.fields import FIELDS
 from voiceflow_worker.cli.opening import log_to_stderr
 from voiceflow_worker.cli.output import Output, with_remedies
 from voiceflow_worker.cli.program import program
 from voiceflow_worker.core import logs
 from voiceflow_worker.core.logs import mask_logs
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Message, Remedy, message_of, names_in, sentences, tell
 from voiceflow_worker.model.jobs.job import JobState, Post
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -239,6 +237,7 @@ def test_a_command_that_would_send_the_key_unencrypted_ends_before_it(
 
 
 PACKAGE = Path(voiceflow_worker.__file__).parent
+MESSAGE_FIELD = re.compile(r"`([a-z_]+)(?:: |`)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 
@@ -281,31 +280,20 @@ def test_a_command_that_a_message_names_exists_with_its_options() -> None:
             assert set(OPTION.findall(command)) <= known | {"--help"}, command
 
 
-def test_what_to_type_for_a_remedy_is_told_once_behind_a_message_that_needs_it_and_never_by_its_words() -> None:
-    for remedy in Remedy:
-        typed = f" ({remedy.typed})" if remedy.typed else ""
-        assert (
-            with_remedies(Message(f"it is wrong. {remedy.sentence}", remedy))
-            == f"it is wrong. {remedy.sentence}{typed}"
-        )
-        assert with_remedies(InvalidInputError(f"or {remedy}").needing(remedy)) == f"or {remedy}{typed}"
-        assert with_remedies(f"somebody wrote: {remedy}") == f"somebody wrote: {remedy}"
-    both = Message("one or the other", Message("", Remedy.GIVE_VOICE), InvalidInputError().needing(Remedy.GIVE_SOURCE))
-    assert with_remedies(both) == "one or the other (--voice-profile; --source)", "of each part"
+def test_a_message_has_the_options_of_the_fields_that_it_tells_to_change() -> None:
+    assert with_remedies("Set `country` (such as SG).") == "Set `--country` (such as SG)."
+    assert with_remedies("or `columns: ignore=A B`") == "or `--columns 'ignore=A B'`"
+    assert with_remedies("`voiceflow doctor`, `nothing`") == "`voiceflow doctor`, `nothing`"
 
 
-def test_each_sentence_is_told_somewhere_and_keeps_its_data_on_its_way_through_another_process() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
-    for kind in sentences():
-        assert f'"{kind}"' in source, f"nothing tells {kind}"
-        values: dict[str, object] = {name: f"<{name}>" for name in names_in(kind) if name not in Remedy.__members__}
-        error = CampaignFileError(tell(kind, **values | ({"remedy": Remedy.CALL_AGAIN} if "remedy" in values else {})))
-        values.pop("remedy", None)
-        made, told = message_of(pickle.loads(pickle.dumps(error))), message_of(error)
-        assert (made, made.kind, made.values, made.needs) == (told, kind, values, told.needs)
-        assert all(need in made or need.sentence in made for need in made.needs), "words for each remedy"
-        assert all(str(value) in made for value in values.values()), made
-    assert set(re.findall(r"""\btell\(\s*"(\w+)\"""", source)) <= sentences().keys()
+def test_the_fields_that_messages_name_are_fields() -> None:
+    fields, others = {each.name for each in FIELDS}, {"holidays", "main"}
+    for path in (each for name in ("campaigns", "core", "ivr", "model") for each in (PACKAGE / name).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docs = {id(each.value) for each in ast.walk(tree) if isinstance(each, ast.Expr)}
+        texts = (each for each in ast.walk(tree) if isinstance(each, ast.Constant) and id(each) not in docs)
+        named = {name for each in texts if isinstance(each.value, str) for name in MESSAGE_FIELD.findall(each.value)}
+        assert named <= fields | others, path
 
 
 # -- what the logs of a service tell of one call, of a store that is away, and of requests -----------------------------

@@ -466,7 +466,7 @@ async def test_a_file_of_numbers_is_shown_imported_and_taken_back(memory: Store)
             return answer.text if answer.status_code == 409 else await told_after(client, answer)
 
         bad = b"Name,Phone\nAna,8765 4321\nBen,none\n"
-        assert "does not say its country" in await sent("import-numbers", bad)
+        assert "has no country code" in await sent("import-numbers", bad)
         assert "no column &#39;Land&#39;" in await sent("import-numbers", bad, columns="country=Land")
         assert "Choose a file" in (await confirmed(client, "/ui/act/import-numbers")).text
         shown = await sent("import-numbers", country="DE", show="yes")

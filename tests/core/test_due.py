@@ -75,7 +75,7 @@ async def test_a_call_is_due_when_its_window_is_open(
     [
         (
             {"destination": "+18005551234"},
-            r"several time zones .* give the person a time zone, or",
+            r"several time zones .* Give the person a column",
             None,
         ),
         ({"time_zone": "Middle/Earth"}, "not a time zone", None),

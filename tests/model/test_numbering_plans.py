@@ -121,7 +121,7 @@ def test_a_number_is_in_the_zone_of_its_town_and_no_zone_is_certain_where_a_code
     for number in IN_SEVERAL:
         assert found[number].zone is None, number
         assert len(found[number].among) > 1, number
-        with pytest.raises(InvalidInputError, match=r"may be in several time zones .*give the person a time zone"):
+        with pytest.raises(InvalidInputError, match=r"may be in several time zones .*Give the person a column"):
             certain_zone([number])
 
 

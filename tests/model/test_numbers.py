@@ -163,7 +163,7 @@ def test_a_country_without_a_number_is_told_with_the_remedy() -> None:
         ("SG=+6531234567,sg=+6531234568", "SG has two numbers"),
         ("GB=+442071838750,UK=+442071838751", "GB has two numbers"), ("XX=+6531234567", "'XX' is not a country"),
         ("international=+6531234567", r"international is no country; write \*"),
-        ("SG=31234567", "does not say its country"),
+        ("SG=31234567", "has no country code"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused(text: str, why: str) -> None:

@@ -61,7 +61,7 @@ def test_all_other_texts_are_refused_with_the_reason() -> None:
             "is not one phone number",
         ),
         ("+49 89 123456\n7|+65 6123 4567+8", None, -1017, "is not one phone number"),
-        ("81234567|6587654321|0065 8765 4321|(02) 1234 5678", None, -1017, "not say its country"),
+        ("81234567|6587654321|0065 8765 4321|(02) 1234 5678", None, -1017, "has no country code"),
         ("12|12345|1234 5678|66 2 234 5678|011 65 8765 4321", "SG", -1017, "is no number of SG"),
         ("(310) 555-0123 12|416 555 0123|011 65 8765 4321|0065 8765 4321", "US", -1017, "is no number of US"),
         ("+65 1234 5678 9012|+999 123 4567|+658765432|+48 (0)602 420 556", None, -1017, "any numbering plan"),

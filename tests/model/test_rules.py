@@ -390,10 +390,10 @@ class TestNumbersAndBridges:
         for flow in (called.replace(client_batch_id="march"), bridged):
             (found,) = [each for each in flow.problems() if each.is_error]
             assert (found.code, found.path) == (code, f"$.callflow[0].params.{name}")
-            assert "rite it with +" in found.message
+            assert "rite it as +" in found.message
             assert getattr(flow, name) is None
             for use in (flow.validated, flow.to_body, flow.to_json):
-                with pytest.raises(CallFlowError, match=r"rite it with \+"):
+                with pytest.raises(CallFlowError, match=r"rite it as \+"):
                     use()
 
     def test_bodies_stay_as_the_guides_print_them(self) -> None:

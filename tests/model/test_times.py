@@ -16,7 +16,6 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.times import DateOrder, read_since, read_time
 from voiceflow_worker.model.zones import read_zone
@@ -140,7 +139,7 @@ def test_a_validity_of_a_column_that_has_passed_is_never_replaced(
     for row in (first, fourth):
         assert row.call is None, (form, given)
         assert [(each.code, each.is_error) for each in row.findings] == [(-1015, True)]
-        assert row.findings[0].message.endswith("correct it, or leave the row out")
+        assert row.findings[0].message.endswith("Correct it, or leave the row out.")
     assert third.call is not None
     assert form == "template" or second.call is not None
 
@@ -157,7 +156,7 @@ def test_the_validity_of_a_body_that_has_passed_is_replaced_with_a_warning(
     said = [(each.row, each.path, each.code, each.is_error) for row in rows for each in row.findings if each.code]
     assert said == [(1, "$.validUntil", -1015, False), (4, "$.validUntil", -1015, False)]
     (name,) = given
-    assert f"the campaign's {name} replaces it: this phone may ring" in rows[0].findings[0].message
+    assert f"`{name}` of the campaign replaces it: this phone may ring" in rows[0].findings[0].message
     made = [row.call for row in rows if row.call is not None]
     assert {call.valid_until for call in made} == {NOW + timedelta(hours=2)}
 
@@ -218,7 +217,7 @@ def test_dates_in_the_order_of_the_option_are_read_in_time_columns_and_texts(
     assert (reading.heard, call.data) == (["On 31 December 2026."], {"day": "2026-12-31"})
     assert [(row, column) for row, column, *_ in told(reading.rows)] == [(3, "day")]
     unordered = read_all(path, replace(options, date_order=None)).errors
-    assert all(Remedy.NAME_DATE_ORDER in each for each in unordered)
+    assert all("`date_order: dmy`" in each for each in unordered)
 
 
 def test_an_option_may_say_today_or_tomorrow_in_its_zone() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, OperatorAction, Question, changed_since
 from voiceflow_worker.errors import ChangedSinceError, JobError
-from voiceflow_worker.finding import message_of
 
 _LEFT_OUT = "-"
 """In place of the token of what was left out when the question was asked."""
@@ -66,7 +65,7 @@ class Many:
             try:
                 result = await act.do(seen)
             except (ActionRefusedError, ChangedSinceError, JobError) as error:
-                refused.append(message_of(error))
+                refused.append(str(error))
                 continue
             if result.not_done:
                 refused.append(result.message)

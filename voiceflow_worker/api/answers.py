@@ -29,7 +29,7 @@ from voiceflow_worker.errors import (
     UnreadFilesError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Finding, Message, message_of
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.text.wording import count_of
 
 PROBLEM = "application/problem+json"
@@ -105,8 +105,7 @@ class ProblemError(Exception):
 
     def answer(self) -> Answer:
         """The problem as an answer. One of a request has a finding at least."""
-        message = message_of(self.detail)
-        whole = Fault(detail=self.detail, code=str(self.code), kind=message.kind, fields=message.fields)
+        whole = Fault(detail=self.detail, code=str(self.code), fields=Finding(message=self.detail).fields)
         faults = self.faults or ((whole,) if self.status < 500 else ())
         document = {
             "type": f"urn:voiceflow:problem:{self.code}",
@@ -168,16 +167,9 @@ def problem_of(error: Exception, faults: Sequence[Fault] = ()) -> ProblemError:
         return ProblemError(500, "the server failed; its log has the reason")
     _, status, code = found
     said = error.headline if isinstance(error, CallFlowError) else str(error)
-    detail = _with_fields(Message(said[:LONGEST_TEXT], error) if faults else message_of(error))
+    detail = said[:LONGEST_TEXT] if faults else said
     headers = RETRY if status == 503 else {"Retry-After": "1"} if code == KEY_IN_USE else None
     return ProblemError(status, detail, faults=faults, headers=headers, code=code)
-
-
-def _with_fields(message: str) -> str:
-    """The message, with the names of the fields by which its remedies are carried out."""
-    return message_of(message).named(
-        lambda remedy, value: ", ".join(f"`{name}`" for name in remedy.fields) + (value and f": {value}")
-    )
 
 
 def refused(faults: Sequence[Fault]) -> ProblemError:
@@ -217,7 +209,7 @@ def fault_of(
     """
     row, column, names = found.row, found.column, schema.get("properties", {})
     told: dict[str, Any] = {
-        "detail": _with_fields(found.message), "severity": found.severity.value, "voice_code": found.code,
+        "detail": found.message, "severity": found.severity.value, "voice_code": found.code,
         "kind": found.kind, "fields": found.fields,
     }  # fmt: skip
     if row is not None and not isinstance(body.get("rows"), list):

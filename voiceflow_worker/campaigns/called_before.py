@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from voiceflow_worker.campaigns.calls.options import is_of_pattern
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow
 from voiceflow_worker.core.base.reading import find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.finding import Finding, Severity, tell
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.callflow import digests_to
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words
@@ -42,7 +42,11 @@ class RepeatedCalls:
         """The finding about these rows. It names their `file`, and the `column` of the numbers to call."""
         rows, job = count_of(self.count, "row"), self.job
         example = f"such as {job.destination} in batch {job.batch_id} ({job.id}, {job.state.value})"
-        message = tell("called_elsewhere", rows=rows, example=example, ago=duration_in_words(self.age))
+        message = (
+            f"{rows} would say the same text to a number as another batch, {example}, enqueued "
+            f"{duration_in_words(self.age)} ago. If this is no mistake, call these people again (`again`), or give "
+            "each row a unique_key. To try a campaign out, use another store (VOICEFLOW_STORE)."
+        )
         return Finding(file=file, row=self.row, column=column, severity=severity, message=message)
 
 

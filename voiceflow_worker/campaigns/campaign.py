@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Self, Unpack, cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain, CampaignOptions, dated
-from voiceflow_worker.campaigns.calls.request import texts_of
+from voiceflow_worker.campaigns.calls.row_reader import texts_of
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, OnProgress, StartOptions
@@ -25,7 +25,6 @@ from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, text_of, unknown
 from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import message_of, tell
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import redial_policy
@@ -100,14 +99,14 @@ class Campaign:
             account=settings,
         )
         if campaign.rows is not None and options.batch_id is None:
-            reading.problem("batch", tell("no_batch"))
+            reading.problem("batch", "rows have no file to name the batch: give it")
         if options.roles.country is not None and reading.has("country"):
             both = f"{reading.shown('country')} and the column of the countries"
             reading.problem("country", f"{both} exclude each other: give one of them")
         try:
             options = dated(options, reading.now, zone=zone)
         except InvalidInputError as error:
-            reading.problem("batch", message_of(error))
+            reading.problem("batch", str(error))
         reading.refuse(*EXCLUDING)
         return replace(campaign, options=options)
 

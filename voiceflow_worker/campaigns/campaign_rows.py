@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import chain, starmap
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, zone_of
-from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker, texts_of
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow, RowReader
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.values import Draft, SeenKeys, key_in, write_dates_out
+from voiceflow_worker.campaigns.calls.values import RowValues, SeenKeys
 from voiceflow_worker.campaigns.columns import CampaignColumns
-from voiceflow_worker.campaigns.lists.columns import DESTINATION, ColumnReader, row_name
+from voiceflow_worker.campaigns.lists.columns import ColumnReader, row_name
 from voiceflow_worker.campaigns.lists.filters import RowFilter
 from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row
@@ -23,26 +23,23 @@ from voiceflow_worker.campaigns.lists.values import ColumnValues, MixedDates
 from voiceflow_worker.campaigns.person_index import PersonIndex
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, Severity, tell
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
+from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import in_words
-from voiceflow_worker.model.times import (
-    DATE_LIKE,
-    PersonZone,
-)
+from voiceflow_worker.model.times import PersonZone
 from voiceflow_worker.model.window import unknown_holidays
 
 _LOOKED_AHEAD = timedelta(days=7)
 """How long after the times from which calls may ring unknown holidays matter."""
 _TIMES = ("not_before", "valid_until")
-_AT_ONCE = 100
-"""The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's
-caches. When each row passed all steps before the next row, reading took a third longer."""
+_AT_ONCE = 1000
+"""The number of rows that are read together."""
 
 
 class CampaignRows:
@@ -50,10 +47,9 @@ class CampaignRows:
 
     The rows are `given` as a file, or as an iterable of mappings from columns to values, numbered from 1. Only digests
     of their keys and numbers stay in memory. Validities are compared with `now`; if the file is only read for `checks`,
-    one of a single body that has passed is a warning, and a table needs no template. The columns of a table are named
-    by the `reader`. The constructor and the iteration raise CampaignFileError for a file that cannot be read as a
-    campaign (encoding, header, template). The constructor raises InvalidInputError for a wrong option. Errors of single
-    rows are in their findings.
+    one of a single body that has passed is a warning, and a table needs no template. The constructor and the iteration
+    raise CampaignFileError for a file that cannot be read as a campaign (encoding, header, template). The constructor
+    raises InvalidInputError for a wrong option. Errors of single rows are in their findings.
     """
 
     def __init__(
@@ -63,7 +59,6 @@ class CampaignRows:
         *,
         now: datetime,
         checks: bool = False,
-        reader: ColumnReader | None = None,
     ) -> None:
         options = _judged(options or CampaignOptions(), now)
         self.input: InputFile | None = (
@@ -71,7 +66,7 @@ class CampaignRows:
         )
         """The file of the rows; None for rows that are given as mappings."""
         self.file: str | None = str(self.input) if self.input is not None else None
-        only_numbers, reader = reader is not None, reader or ColumnReader(options.roles)
+        reader = ColumnReader(options.roles)
         self.source: OpenList = (
             GivenRows(cast("Iterable[Mapping[str, object]]", given), reader=reader)
             if self.input is None
@@ -83,7 +78,6 @@ class CampaignRows:
                 encoding=options.encoding,
             )
         )
-        named = (options.template and options.template.variables, (menu := texts_of(options)) and menu.names)
         self.batch_id: str = options.batch_id or batch_of(self.input, checks=checks)
         """The batch of rows that do not name a batch."""
         # Without a template, only the numbers and reserved columns of a table can be checked.
@@ -92,14 +86,12 @@ class CampaignRows:
             options = replace(options, template=FlowTemplate.without_text(), source=options.source or PLACEHOLDER)
         self._options, self._now = options, now
         # The bodies that the guides print have a validity that has passed. A campaign is judged as it is enqueued.
-        allows_past = checks and (only_numbers or self.source.kind is FileKind.JSON)
-        self._maker = RequestMaker(
-            options, file=self.file, default_batch=self.batch_id, now=now, allows_past=allows_past
-        )
+        allows_past = checks and self.source.kind is FileKind.JSON
+        self._reader = RowReader(options, default_batch=self.batch_id, now=now, allows_past=allows_past)
         self._is_table = self.source.kind.is_table
         self.left_out: RowFilter = RowFilter(options.leave_out, options.roles.names, only=options.only)
         self._columns = CampaignColumns(
-            self.source, options, file=self.file, left_out=self.left_out, menu_texts=self._maker.menu_texts
+            self.source, options, file=self.file, left_out=self.left_out, menu_texts=self._reader.menu_texts
         )
         self.keys: SeenKeys = SeenKeys()
         """The unique keys of the rows that were read."""
@@ -108,14 +100,16 @@ class CampaignRows:
         """Warnings about the whole file: its columns, and the constant parts of its template."""
         self.values: ColumnValues = ColumnValues(self._columns, self.source.header)
         """The values of the columns that nothing reads, or filters alone."""
-        dated = {*_TIMES, *map(row_name, options.counted), *map(row_name, chain(*(names for names in named if names)))}
+        menu, template = self._reader.menu_texts, options.template
+        spoken = chain(template.variables if template else (), menu.names if menu else ())
+        dated = {*_TIMES, *map(row_name, (*options.counted, *spoken))}
         self._mixed = MixedDates(dated, self.source.header, options.date_order)
         self.is_empty: bool = True
         """Whether no row has been read so far."""
 
     def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:
         """What the row's person hears after the first question of a menu, each text with its menu and key."""
-        if row.call is None or (texts := self._maker.texts(row.call.data or {})) is None:
+        if row.call is None or (texts := self._reader.texts(row.call.data or {})) is None:
             return ()
         person = PersonZone(row.call.time_zone, row.call.numbers, self._options.time_zone)
         return tuple(texts.later({**(row.call.data or {}), ZONE: person}))
@@ -146,21 +140,19 @@ class CampaignRows:
         if failed is not None:
             raise failed
 
-    def read(self, raws: Sequence[Row]) -> list[ReadRow]:
+    def read(self, rows: Sequence[Row]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
-        rows: list[ReadRow] = []
-        read_one = self._read if self.left_out or self.source.kind is FileKind.EXCEL else self._maker.read
-        for first in range(0, len(raws), _AT_ONCE):
-            drafts = list(map(self.drafted, raws[first : first + _AT_ONCE]))
-            for read in map(self._finished, list(starmap(read_one, drafts))):
-                if read.call is None and read.duplicate_of is None:
-                    self.persons.silence(read, self.batch_in(read.raw), is_left_out=read.is_left_out)
-                rows.append(read)
-        return rows
+        found: list[ReadRow] = []
+        for read in map(self._read, rows):
+            if read.call is None and read.duplicate_of is None:
+                self.persons.silence(read, self.batch_in(read.raw), is_left_out=read.is_left_out)
+            found.append(read)
+        return found
 
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
-        unseen = (self._warning(tell("no_row_has_column"), column=each) for each in self._columns.unseen.values())
+        no_row = "no row has this column; check its name"
+        unseen = (self._warning(no_row, column=each) for each in self._columns.unseen.values())
         alike = [*self._errors()]
         if (found := self.persons.left_out_and_called()) is not None:
             alike.append(self._warning(found[1], row=found[0], column=self.number_column))
@@ -190,129 +182,103 @@ class CampaignRows:
 
     def _holidays(self) -> Iterator[Finding]:
         """Warnings about holidays that are not known."""
-        for calendar, (first, last) in self._maker.times.calendars.items():
+        for calendar, (first, last) in self._reader.times.calendars.items():
             ends = last + _LOOKED_AHEAD
             if unknown := unknown_holidays([calendar], years=range(first.year, ends.year + 1)):
-                yield self._warning(tell("no_holidays", calendars=unknown, country=calendar[:2]))
+                yield self._warning(
+                    f"no holidays known for {unknown}. Install a newer version of the library holidays, or look the "
+                    f"days up, and give `holidays: {calendar[:2]}=none`."
+                )
 
     def _warning(self, message: str, *, row: int | None = None, column: str | None = None) -> Finding:
         return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)
 
-    def _read(self, raw: Row, draft: Draft | None) -> ReadRow:
-        """The row, read, unless it is left out; nothing else is told of it then."""
-        if raw.left_out is not None:
-            column, why = None, f"this row is {raw.left_out}"
-        elif draft is not None and (found := self.left_out.reason(raw)) is not None:
-            column, why = found
-        else:
-            return self._maker.read(raw, draft)
-        self.persons.refused.add(raw.number)
-        told = Message(f"{why}: nobody is called for it", values={"ordered": True})
-        warning = self._warning(told, row=raw.number, column=column)
-        key, numbers = (None, ()) if draft is None else (key_in(draft), (*self._maker.numbers(draft),))
-        return ReadRow(raw, own_key=key, findings=(warning,), is_left_out=True, numbers=numbers)
-
-    def _finished(self, read: ReadRow) -> ReadRow:
-        """The row with its findings as the file spells columns, compared with the rows before it."""
-        raw = read.raw
-        # The cells of the first were not read, and those of the second do not matter.
-        if read.is_left_out or (raw.problems and any(column is None for column, _ in raw.problems)):
-            return read._replace(findings=self._columns.in_file(raw, read.findings))
-        self.values.add(raw)
-        read = self._without_own_number(read)
-        if read.findings or not self._is_table:
-            findings = self._columns.in_file(raw, read.findings)
-            read = read._replace(findings=findings)
-        # Without a template, two calls to one number look alike.
-        call = read.call
-        if call is not None and call.unique_key is not None and not self.has_numbers_only:
-            earlier = self.keys.first(call.unique_key, row=raw.number, digest=read.digest)
-            if earlier is not None:
+    def _read(self, row: Row) -> ReadRow:
+        """The row, read and compared with the rows before it, unless it is left out."""
+        if any(column is None for column, _ in row.problems):  # its cells cannot be told apart
+            findings = (Finding(column=column, code=row.code, message=message) for column, message in row.problems)
+            return self._placed(ReadRow(row, findings=tuple(findings)))
+        values = self._columns.values_of(row)
+        if values.has_dates:
+            self._mixed.add(row)
+        if (left_out := self._left_out(row, values)) is not None:
+            return self._placed(left_out)
+        read = self._reader.read(row, values)
+        if read.is_left_out:
+            return self._placed(read)
+        self.values.add(row)
+        # Without a template, two calls to one number look alike, and the number that calls come from is not known.
+        if (call := read.call) is not None and call.unique_key is not None and not self.has_numbers_only:
+            if phone_identity(call.source) in map(phone_identity, call.numbers):
+                message = f"is {call.source!r}, the number that the call comes from: leave the own number out"
+                read = read.without_call(Finding(column=self.number_column, message=message))
+            elif (earlier := self.keys.first(call.unique_key, row=row.number, digest=read.digest)) is not None:
                 read = self._as_known(read, call.unique_key, *earlier)
             else:
                 read = self._among_people(read, call)
-        return read
+        return self._placed(read) if read.findings else read
 
-    def _without_own_number(self, read: ReadRow) -> ReadRow:
-        """The row, bad if one of its numbers is the one that its call comes from."""
-        call = read.call
-        # Without a template, the number that calls come from is not known.
-        if (
-            call is None
-            or self.has_numbers_only
-            or phone_identity(call.source) not in map(phone_identity, call.numbers)
-        ):
-            return read
-        message = tell("own_number", number=call.source)
-        return read.without_call(Finding(file=self.file, row=read.raw.number, column=DESTINATION, message=message))
+    def _left_out(self, row: Row, values: RowValues) -> ReadRow | None:
+        """The row as one that the list or a filter leaves out; None for other rows."""
+        if row.left_out is not None:
+            column, why = None, f"this row is {row.left_out}"
+        elif self.left_out and (found := self.left_out.reason(row)) is not None:
+            column, why = found
+        else:
+            return None
+        self.persons.refused.add(row.number)
+        message = f"{why}: nobody is called for it"
+        told = Finding(kind="left_out", column=column, severity=Severity.WARNING, message=message)
+        key, numbers = values.unique_key, self._reader.numbers(values)
+        return ReadRow(row, own_key=key, findings=(told,), is_left_out=True, numbers=numbers)
+
+    def _placed(self, read: ReadRow) -> ReadRow:
+        """The row, whose findings have its place and its person."""
+        row = read.raw
+        person = person_in(dict(zip(row.names or self.source.header, row.cells, strict=False)))
+        placed = (replace(each, file=self.file, row=row.number, person=person) for each in read.findings)
+        return read._replace(findings=tuple(placed))
 
     def _as_known(self, read: ReadRow, key: str, row: int, is_same: bool) -> ReadRow:  # noqa: FBT001 - as `first` says
         """The row, whose key an earlier row has."""
-        number = read.raw.number
         if is_same:
-            same = self._warning(tell("same_call", row=number, earlier=row), row=number)
+            message = f"row {read.raw.number} requests the same call as row {row}; the call is made once"
+            same = Finding(severity=Severity.WARNING, message=message)
             return read.without_call(same)._replace(duplicate_of=row)
-        message = tell("key_of_row", key=key, row=row)
-        finding = Finding(file=self.file, row=number, column="unique_key", message=message)
-        return read.without_call(finding)
+        message = f"{key!r} is also the key of row {row}, which is a different call; give each call its own key"
+        return read.without_call(Finding(column="unique_key", message=message))
 
     def _among_people(self, read: ReadRow, call: CheckedCall) -> ReadRow:
         """The row, bad if an earlier row has its person with other further numbers. A repeated number is noted."""
-        number = read.raw.number
+        number, column = read.raw.number, self.number_column
         if self._columns.further and read.has_made_key:
             before = self.persons.bodies.first(f"{call.batch_id}\0{call.body}", row=number, digest=read.digest)
             if before is not None:
-                message = tell("person_in_two_rows", earlier=before[0])
-                finding = Finding(file=self.file, row=number, column=self.number_column, message=message)
-                return read.without_call(finding)
+                message = f"is called in row {before[0]} too, with other further numbers; give a person one row"
+                return read.without_call(Finding(column=column, message=message))
         if (repeated := self.persons.call(number, call)) and read.has_made_key:
-            said = tell("repeated_number", row=number, earlier=min(repeated))
-            read = read._replace(findings=(*read.findings, self._warning(said, row=number, column=self.number_column)))
+            message = (
+                f"row {number} has the number of row {min(repeated)}, with another call. Remove it if it is not meant."
+            )
+            told = Finding(kind="repeated_number", column=column, severity=Severity.WARNING, message=message)
+            read = read._replace(findings=(*read.findings, told))
         return read
 
     def _errors(self) -> Iterator[Finding]:
         """Yield the errors of the whole list: mixed dates, and columns that forbid calls and are not decided."""
+        names = self._columns.names
         for row, name, message in self._mixed.errors():
-            yield Finding(file=self.file, row=row, column=self._columns.names.get(name, name), message=message)
-        for column, message in self.values.undecided():
-            yield Finding(file=self.file, column=column, message=message)
-        for column, message in self.left_out.missed():
-            yield Finding(file=self.file, column=column, message=message)
-
-    def drafted(self, raw: Row) -> tuple[Row, Draft | None]:
-        """The row, and the values of its cells; None if they cannot be told apart."""
-        columns = self._columns
-        row = "\0".join(each for each in raw.cells if isinstance(each, str))
-        draft = Draft(may_have_dates=columns.are_bodies or DATE_LIKE.search(row) is not None)
-        if raw.problems:
-            kept = tuple(each for each in raw.problems if row_name(each[0] or "") not in columns.ignored)
-            raw = raw._replace(problems=kept)
-            if any(column is None for column, _ in kept):
-                return raw, None
-            for column, message in kept:
-                draft.error(message, column=columns.key_of(column), code=raw.code)
-        columns.fill(raw, draft)
-        if self._options.batch_id is not None:
-            self._note_batch(draft)
-        if draft.may_have_dates:
-            self._mixed.add(raw)
-        if self._options.date_order is not None:
-            write_dates_out(draft, self._options.date_order)
-        return raw, draft
-
-    def _note_batch(self, draft: Draft) -> None:
-        """Warn of a row that names another batch than was given."""
-        given = self._options.batch_id
-        if (own := draft.reserved.get("batch_id")) not in {None, given}:
-            message = tell("other_batch", value=own, batch=given)
-            draft.findings.append(Finding(column="batch_id", severity=Severity.WARNING, message=message))
+            yield Finding(file=self.file, row=row, column=names.get(name, name), message=message)
+        for column, message in (*self.values.undecided(), *self.left_out.missed()):
+            yield Finding(file=self.file, column=column, kind="undecided", message=message)
 
     def _file_findings(self) -> tuple[Finding, ...]:
         if not self._is_table:
             template = self._options.template
             return template.findings if template is not None else ()
         if self.has_numbers_only:
-            return (self._warning(tell("numbers_only"), row=self.source.header_row),)
+            message = "only numbers and reserved columns are checked. To check the calls too, give a text (`say`)."
+            return (self._warning(message, row=self.source.header_row),)
         return tuple(self._columns.findings())
 
 
@@ -326,14 +292,17 @@ def batch_of(file: InputFile | None, *, checks: bool = False) -> str:
     Raises CampaignFileError, and InvalidInputError for rows that come from no file.
     """
     if file is None:
-        raise InvalidInputError("rows have no name to use as a batch id: give the options a batch_id")
+        raise InvalidInputError("rows have no name to use as a batch id. Name the `batch`.")
     stem = file.stem
     if stem is None and checks:
         return "-"
     if stem is None:
-        raise CampaignFileError(tell("no_batch_name", file=str(file)))
+        raise CampaignFileError(f"{file} has no name to use as a batch id. Name the `batch`.")
     if len(stem) > MAX_ID_CHARACTERS:
-        raise CampaignFileError(tell("long_batch_name", file=str(file), count=len(stem), most=MAX_ID_CHARACTERS))
+        raise CampaignFileError(
+            f"{file}: its name has {len(stem)} characters, but a batch id has at most "
+            f"{MAX_ID_CHARACTERS}. Name the `batch`."
+        )
     return stem
 
 

@@ -1,14 +1,14 @@
-"""The columns of a campaign, resolved: what each is, by its name and by the options, and what is told of the names."""
+"""The columns of a campaign's rows: what each is, by its name and by the options, and the values of a row by them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from voiceflow_worker.campaigns.calls.body import missing_from
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.calls.values import Draft, is_used, missing_from, part_of
+from voiceflow_worker.campaigns.calls.values import RowValues, part_of
 from voiceflow_worker.campaigns.lists.columns import (
     DESTINATION,
     IGNORE,
@@ -26,16 +26,17 @@ from voiceflow_worker.campaigns.lists.columns import (
 from voiceflow_worker.campaigns.lists.filters import RowFilter
 from voiceflow_worker.campaigns.lists.rows import OpenList, Row
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, columns_text, message_of, tell
+from voiceflow_worker.finding import Finding, Severity, columns_text
 from voiceflow_worker.ivr.speech_filters import SpecimenText
-from voiceflow_worker.model.jobs.job import person_in
+from voiceflow_worker.model.text.wording import folded
+from voiceflow_worker.model.times import DATE_LIKE
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
 
 
 class Shape(NamedTuple):
-    """The columns of a row, in the order of its cells; their names as written, by their keys; what is wrong with them.
+    """The columns of a row, in the order of its cells; their names in findings, by their keys; what is wrong with them.
 
     `wrong` are pairs of a column and a message.
     """
@@ -48,7 +49,7 @@ class Shape(NamedTuple):
 class CampaignColumns:
     """The columns of a campaign's rows: those of a table resolved once, those of objects once for each set of names.
 
-    What `left_out` was typed is read with them. Raises CampaignFileError for a column that options name and that is not
+    The filters `left_out` are read with them. Raises CampaignFileError for a column that options name and that is not
     there, or cannot be what they make of it.
     """
 
@@ -71,9 +72,11 @@ class CampaignColumns:
         self._given = named[0] if roles.numbers else None
         self._numbers, *further = map(row_name, named)
         self.further: list[str] = further
-        if self.further and self.are_bodies:
-            raise InvalidInputError(tell("one_number_in_body", columns=", ".join(named)))
-        self.numbers: frozenset[str] = frozenset({DESTINATION, self._numbers, *self.further})
+        if further and self.are_bodies:
+            raise InvalidInputError(
+                f"a request body calls one number, so columns of several ({', '.join(named)}) need a text (`say`)"
+            )
+        self.numbers: frozenset[str] = frozenset({DESTINATION, self._numbers, *further})
         """The keys of all columns of numbers to call."""
         self._parts = [] if self._is_table else [each for each in named if "." in each]
         """The columns of numbers that may be parts of objects, such as contact.phone."""
@@ -82,17 +85,16 @@ class CampaignColumns:
             {} if self._is_table else {**{row_name(each): each for each in named[1:]}, **self.ignored}
         )
         """The named columns that no object has had so far, by their keys."""
-        self.names: Mapping[str, str] = {**_own_names(source.header), **roles.names}
-        """The names of columns as they are written, by their keys."""
         self._left_out = left_out
+        self._language: str | None = None if row_name(roles.language or "language") == "language" else roles.language
+        """The column of the languages, if it has another name than `language`."""
         self._renamed = self._rename()
         if self._is_table:
             left_out.read(source.header, key=(), place=self._place)
-        self._language: str | None = None if row_name(roles.language or "language") == "language" else roles.language
-        """The column of the languages, if it has another name than `language`."""
-        self._asks = bool(self.asked)
+        self.asked: Sequence[str] = (*roles.named, *left_out.columns, *options.counted)
+        """The columns that each row must have."""
         table = [self._of_table(*each) for each in zip(source.header, source.columns, strict=True)]
-        self._shapes: dict[tuple[str, ...], Shape] = {(): Shape(table, self.names)}
+        self._shapes: dict[tuple[str, ...], Shape] = {(): Shape(table, self._names(source.header))}
         """The shapes of rows by their own names; rows of a table have none."""
         read = [each for each in table if each.role is not Role.IGNORED]
         self.variables: frozenset[str] = frozenset(name for each in read for name in (each.key, each.alias) if name)
@@ -100,84 +102,66 @@ class CampaignColumns:
         self._refuse()
 
     @property
-    def menu_names(self) -> frozenset[str]:
-        """The names that the texts of the menu speak."""
-        return frozenset() if self._menu is None else self._menu.names
-
-    @property
     def number_column(self) -> str:
         """The column of the numbers to call, as the header of a table spells it."""
         return self.names.get(self._numbers, self._given or DESTINATION)
 
     @property
-    def asked(self) -> Sequence[str]:
-        """The columns that each row must have."""
-        return (*self._options.roles.named, *self._left_out.columns, *self._options.counted)
+    def names(self) -> Mapping[str, str]:
+        """The names of columns in findings, by their keys."""
+        return self._shapes[()].names
 
-    def fill(self, raw: Row, draft: Draft) -> None:
-        """Take the cells of a row that can be read."""
-        names, cells = raw.names, raw.cells
+    def values_of(self, row: Row) -> RowValues:
+        """Read the values of a row. What is wrong with its cells is among the findings."""
+        names, cells = row.names, row.cells
         for each in self._parts:
-            if each not in names and (part := part_of(raw.data, each)) is not None:
+            if each not in names and (part := part_of(row.data, each)) is not None:
                 names, cells = (*names, each), (*cells, part)
         if (shape := self._shapes.get(names)) is None:
-            shape = self._shapes[names] = self._of_objects(names, raw.names)
-        draft.names = shape.names
-        wrong = {row_name(found.column or "") for found in draft.findings} if draft.findings else ()
+            shape = self._shapes[names] = self._of_objects(names, row.names)
+        text = "\0".join(each for each in cells if isinstance(each, str))
+        values = RowValues(shape.names, has_dates=self.are_bodies or DATE_LIKE.search(text) is not None)
+        for name, message in row.problems:
+            if name is not None and row_name(name) not in self.ignored:
+                is_number = row_name(name) == self._numbers
+                values.error(message, column=DESTINATION if is_number else name, code=row.code)
         for name, message in shape.wrong:
-            draft.error(message, column=name)
+            values.error(message, column=name)
         for column, cell in zip(shape.columns, cells, strict=False):
-            if column.role is not Role.IGNORED and column.key not in wrong:
-                draft.take(column, cell)
+            if column.role is not Role.IGNORED and column.key not in values.wrong:
+                values.take(column, cell)
         if self.further:
-            draft.take_further_numbers(self.further)
-        if self._asks:
-            self._take_asked(draft)
+            values.take_further_numbers(self.further)
+        if self.asked:
+            self._take_asked(values)
+        if values.has_dates and self._options.date_order is not None:
+            values.write_dates_out(self._options.date_order)
+        return values
 
-    def _take_asked(self, draft: Draft) -> None:
+    def _take_asked(self, values: RowValues) -> None:
         """Take the language of a row from its column. An object must have each column that was named."""
-        found = {*draft.variables, *(row_name(each.column or "") for each in draft.findings)}
         for name in self.asked:
-            if row_name(name) not in found:
-                draft.error("is not in this row: give it, or null", column=name)
+            if row_name(name) not in values.variables and not values.is_reported(name):
+                values.error("is not in this row: give it, or null", column=name)
         if self._language is not None:
-            if "language" in draft.variables:
-                draft.error(f"is in this row beside {self._language!r}; rename one", column="language")
-            for texts in (draft.variables, draft.data):
-                texts["language"] = draft.variables.get(row_name(self._language))
-
-    def names_in(self, raw: Row) -> Mapping[str, str]:
-        """The names of a row's columns as they are written, by their keys."""
-        known = self._shapes.get(raw.names)
-        return _own_names(raw.names) if known is None else known.names
-
-    def in_file(self, raw: Row, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-        """These findings, with the names of columns as the file spells them, and that of the row's person.
-
-        Reserved names stay as they are.
-        """
-        names = self.names_in(raw)
-        told: list[Finding] = []
-        for found in findings:
-            name = found.column or ""
-            if name == DESTINATION and self._given is not None:
-                own = names.get(self._numbers, self._given)
-            elif name == "language" and self._language is not None:
-                own = names.get(row_name(self._language), self._language)
-            else:
-                own = name if name in {DESTINATION, *RESERVED} else names.get(row_name(name), name)
-            cells = dict(zip(raw.names or self._source.header, raw.cells, strict=False))
-            column = found.column if own == name else own
-            told.append(replace(found, column=column, person=person_in(cells)))
-        return tuple(told)
+            if "language" in values.variables:
+                values.error(f"is in this row beside {self._language!r}; rename one", column="language")
+            for texts in (values.variables, values.data):
+                texts["language"] = values.variables.get(row_name(self._language))
 
     def reserved(self, name: str) -> str:
         """The reserved name that a column has, or gets from the options; its own name for others."""
         return self._renamed.get(row_name(name), canonical_name(name))
 
-    def key_of(self, column: str | None) -> str:
-        """The name in findings of a column that a source names: that of the numbers to call is the destination."""
-        return DESTINATION if row_name(column or "") == self._numbers else column or ""
+    def _names(self, written: Iterable[str]) -> Mapping[str, str]:
+        """The names of columns in findings, by their keys: as they are written."""
+        own = {row_name(name): name.strip() for name in written if name.strip()}
+        names = {**self._options.roles.names, **own}
+        if self._given is not None:
+            names[DESTINATION] = names[self._numbers] = own.get(self._numbers, self._given)
+        if self._language is not None:
+            names["language"] = own.get(row_name(self._language), self._language)
+        return names
 
     def _of_table(self, written: str, name: str) -> Column:
         if not name or name == NOT_READ or row_name(name) in self.ignored:
@@ -188,13 +172,14 @@ class CampaignColumns:
         if not self.are_bodies:
             self._left_out.read(tuple(own), key=tuple(own), place=self._place)
         columns: list[Column] = []
-        keys, wrong = {row_name(name) for name in own} - self.ignored.keys(), list[tuple[str, str]]()
-        doubled = set[str]()
-        for name, column in self._options.roles.names.items():
-            if name in keys - self._renamed.keys() and row_name(column) in keys:
-                wrong.append((column, tell("two_in_row", name=name)))
-                doubled.add(name)
-        wrong += [*self._misspelt(own), *self._twins_in(own)]
+        keys = {row_name(name) for name in own} - self.ignored.keys()
+        doubled = {
+            name: column
+            for name, column in self._options.roles.names.items()
+            if name in keys - self._renamed.keys() and row_name(column) in keys
+        }
+        wrong = [(column, _beside(name, name)) for name, column in doubled.items()]
+        wrong += self._misspelt(own)
         is_first = True
         for name in names:
             key = row_name(name)
@@ -214,7 +199,7 @@ class CampaignColumns:
                 columns.append(column_of(name, canonical_name(read)))
         seen = {*map(row_name, own), *(each.key for each in columns if each.role is not Role.IGNORED)}
         self.unseen = {name: each for name, each in self.unseen.items() if name not in seen}
-        return Shape(columns, _own_names(own), wrong)
+        return Shape(columns, self._names(own), wrong)
 
     def _rename(self) -> Mapping[str, str]:
         """Give columns the names that options have for them: these, by their keys. Raises CampaignFileError."""
@@ -224,16 +209,16 @@ class CampaignColumns:
             column = roles[renamed[both]]
             raise CampaignFileError(f"{place}: {column!r} has numbers to call, and cannot be {renamed[both]} too")
         if renamed and not self._is_table and options.template is None:
-            raise CampaignFileError(f"{place}: request bodies have no columns; leave out columns, or give a text")
+            raise CampaignFileError(f"{place}: request bodies have no columns; leave out `columns`, or give a text")
         if not self._is_table:
             self.unseen |= {row_name(column): column for column in roles.values()}
             return renamed
-        own = _own_names(self._source.columns)
+        own = {row_name(name): name.strip() for name in self._source.columns if name.strip()}
         for name, column in roles.items():
             if row_name(column) not in own:
                 raise self._lacks(column)
             if name in own.keys() - renamed.keys() - self.ignored.keys():
-                raise CampaignFileError(tell("two_columns", file=place, own=own[name], column=column, name=name))
+                raise CampaignFileError(f"{place}: {column!r} {_beside(name, own[name])}")
         ignored = {name: f"{name} of the file" for name in roles if name in self.ignored.keys() - renamed.keys()}
         self.ignored |= {row_name(name): self.ignored.pop(each) for each, name in ignored.items()}
         renamed |= ignored
@@ -252,62 +237,58 @@ class CampaignColumns:
         place, roles = self._place, self._options.roles
         ignored = self.ignored.keys() - roles.names.keys()
         if both := next((each for each in (*self.asked, *roles.names.values()) if row_name(each) in ignored), None):
-            raise CampaignFileError(
-                f"{place}: the column {both!r} cannot be ignored, because another field, such as leave_out, reads it; "
-                f"if it has a reserved name by chance, columns give it another, such as own={both}"
-            )
+            raise CampaignFileError(f"{place}: the column {both!r} cannot be ignored, because another field reads it")
         if self.asked and self.are_bodies:
-            hint = "leave out the lines themselves" if self._left_out.columns else "write + before numbers"
-            hint = "give each its own not_before and valid_until" if self._options.counted else hint
-            raise CampaignFileError(f"{place}: request bodies have no column {self.asked[0]!r}; {hint}")
+            raise CampaignFileError(f"{place}: request bodies have no column {self.asked[0]!r}; change the bodies")
         if not self._is_table:
             return
         if self.ignored.keys() & self.numbers:
             raise CampaignFileError(f"{place}: the column of the numbers to call cannot be ignored")
-        ignorable = self.ignored.keys() & set(map(row_name, self._source.header))
-        named = (*self.asked, *self.ignored.values())
-        if lacking := [each for each in named if row_name(each) not in self.variables | ignorable]:
+        present = self.variables | (self.ignored.keys() & set(map(row_name, self._source.header)))
+        if lacking := [each for each in (*self.asked, *self.ignored.values()) if row_name(each) not in present]:
             raise self._lacks(lacking[0])
         if self._language is not None and "language" in self.variables:
             raise CampaignFileError(f"{place} has a column language beside {self._language!r}; rename one")
-        for name, message in (*self._misspelt(self._source.header), *self._twins_in(self._source.header)):
+        for name, message in self._misspelt(self._source.header):
             found = Finding(file=self._file, row=self._source.header_row, column=name, message=message)
-            raise CampaignFileError(_of_file(f"{place}: {name!r}", message), [found])
+            raise CampaignFileError(f"{place}: {name!r} {message}", [found])
 
     def _misspelt(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Yield each column whose name is that of a limit in another spelling, with the error about it.
 
         Whoever gives an end or a beginning wants nobody to ring beyond it.
         """
-        decided = {*self.ignored, *self._renamed, *map(row_name, (*self.asked, *self._options.roles.named))}
+        decided = {*self.ignored, *self._renamed, *map(row_name, self.asked)}
         for name in names:
             key = row_name(name)
             if key in LIMITS and name.strip() != key and key not in decided:
-                pairs = {Remedy.TAKE_COLUMN: key, Remedy.IGNORE_COLUMN: IGNORE}
-                given = {remedy: columns_text([f"{role}={name.strip()}"]) for remedy, role in pairs.items()}
-                yield name.strip(), tell("other_spelling", name=key).giving(given)
+                take, ignore = (columns_text([f"{role}={name.strip()}"]) for role in (key, IGNORE))
+                yield (
+                    name.strip(),
+                    f"is not read. Take it for {key} (`columns: {take}`), or ignore it (`columns: {ignore}`).",
+                )
 
-    def _twins_in(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Yield the column of the country of one of several numbers, with the error that another is not read."""
-        country = self._options.roles.country
-        for name in names if country is not None and self.further else ():
-            key = row_name(name)
-            is_twin = key.rstrip("_0123456789") == row_name(country or "").rstrip("_0123456789")
-            if is_twin and key not in {row_name(country or ""), *self.ignored}:
-                told = f"would say the country of all numbers of a person, and {name.strip()!r} stands beside it."
-                yield country or "", f"{told} Write the numbers with +, or ignore {name.strip()!r}."
-
-    # -- what is told of names -----------------------------------------------------------------------------------------
+    # -- the header against the texts ---------------------------------------------------------------------------------
 
     def findings(self) -> Iterator[Finding]:
-        """What is told of the header of a table whose calls have a text. Raises CampaignFileError if one is lacking."""
+        """The warnings about the header of a table whose calls have a text. Raises CampaignFileError if it has none."""
         template = self._options.template
         if template is None:
-            raise CampaignFileError(tell("no_text", file=self._file))
+            raise CampaignFileError(
+                f"{self._file} is a table, so its calls need a text. Give one (`say`), or `template`."
+            )
         variables = self.variables | ({"language"} if self._language else set[str]())
         self._refuse_lacking(template, variables)
         yield from template.findings
-        yield from self._no_language(variables)
+        texts = self._menu
+        if texts is None or len(texts.languages) < 2 or "language" in {*variables, *(self._options.data or {})}:
+            return
+        message = (
+            f"the menu {texts.name} speaks {', '.join(texts.languages)}, and no column says which: everybody hears "
+            "it in its first language. If people speak others, name the column of the languages "
+            "(`columns: language=NAME`)."
+        )
+        yield Finding(file=self._file, row=self._source.header_row, severity=Severity.WARNING, message=message)
 
     def _refuse_lacking(self, template: FlowTemplate, present: Collection[str]) -> None:
         """Raise CampaignFileError for values that each row of a table lacks, or that no text fills in.
@@ -330,47 +311,39 @@ class CampaignColumns:
             missing |= lacking
         if not missing:
             return
-        told = [(name, self._why_lacking(name)) for name in sorted(missing)]
-        columns = f"; columns found: {', '.join(filter(None, source.header or source.columns))}"
+        columns = f" Columns found: {', '.join(filter(None, source.header or source.columns))}."
         found = [
-            Finding(file=self._file, row=source.header_row, column=name, code=-1009, message=message.plus(end))
-            for (name, message), end in zip(told, ("",) * (len(told) - 1) + (columns,), strict=True)
-        ]
-        lines = "; ".join(f"{each.column} {each.message}" for each in found)
-        raise CampaignFileError(Message(f"{self._file}: {lines}", *(each.message for each in found)), found)
+            Finding(
+                file=self._file, row=source.header_row, column=name, code=-1009,
+                message=self._why_lacking(name) + columns,
+                kind="lacks_column_or_option" if name in given else "lacks_column",
+            )
+            for name in sorted(missing)
+        ]  # fmt: skip
+        lines = " ".join(f"{each.column} {each.message.removesuffix(columns)}" for each in found)
+        raise CampaignFileError(f"{self._file}: {lines}{columns}", found)
 
-    def _why_lacking(self, name: str) -> Message:
+    def _why_lacking(self, name: str) -> str:
         renamed = self._options.roles.names.items()
         if now := next((each for each, column in renamed if row_name(column) == row_name(name)), None):
-            return tell("name_read_as", name=now)
-        option, hint = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}.get(name), ""
+            return f"is read as {now}, as `columns` say: write {{{{{now}}}}} in the text."
+        if name in {"source", "voice_profile"}:
+            return (
+                f"is needed by the call, but there is no such column. Give it for all rows (`{name}`), or add a column."
+            )
         if isinstance(column := self._options.roles.as_table().get(name), str):
-            hint = f"; or write {{{{{row_name(column)}}}}}: {name} is a role of that column, and no name for texts"
-        if option is not None:
-            return tell("lacks_column_or_option", remedy=option, name=name, hint=hint)
-        return tell("lacks_column", name=name, hint=hint)
-
-    def _no_language(self, variables: Collection[str]) -> Iterator[Finding]:
-        """A warning if nothing says which language of the menu a person speaks."""
-        texts = self._menu
-        if texts is None or len(texts.languages) < 2 or "language" in {*variables, *(self._options.data or {})}:
-            return
-        message = tell("no_language", menu=texts.name, languages=", ".join(texts.languages))
-        yield self._warning(message, self._source.header_row, None)
+            return f"is a role of a column, and no name for texts: write {{{{{row_name(column)}}}}}."
+        return "is needed by the call, but there is no such column. Add it, or name the one (`columns`)."
 
     def is_unread(self, name: str) -> bool:
         """Whether nobody reads a column: no text or menu that is known, no option, and it is not reserved."""
         key = row_name(name)
-        known = {*self.ignored, *self.numbers, *self._renamed, *map(row_name, self.asked)}
-        if (
-            not name.strip()
-            or name in {*RESERVED, NOT_READ, REASON}
-            or key in known
-            or key in map(row_name, self._parts)
-        ):
+        known = {*self.ignored, *self.numbers, *self._renamed, *map(row_name, (*self.asked, *self._parts))}
+        if not name.strip() or name in {*RESERVED, NOT_READ, REASON} or key in known:
             return False
         template, menu = self._options.template, self._menu
-        return not any(is_used(name, each) for each in (template and template.variables, menu and menu.names) if each)
+        texts = (each for each in (template and template.variables, menu and menu.names) if each)
+        return not any(key in map(folded, each) for each in texts)
 
     def is_filter(self, name: str) -> bool:
         """Whether rows are left out by a column."""
@@ -380,16 +353,7 @@ class CampaignColumns:
         """Whether it is said what a column means for who is called: it filters rows, is not read, or has numbers."""
         return row_name(name) in {*self.ignored, *self.numbers, *map(row_name, self._left_out.columns)}
 
-    def _warning(self, message: str, row: int | None, column: str | None) -> Finding:
-        return Finding(file=self._file, row=row, column=column, severity=Severity.WARNING, message=message)
 
-
-def _of_file(place: str, message: str) -> Message:
-    """Return the message of a column as that of a whole file."""
-    told = message_of(message)
-    return Message(f"{place} {told}", told, kind=told.kind, values=told.values)
-
-
-def _own_names(names: Iterable[str]) -> Mapping[str, str]:
-    """The names of columns as they are written, by their keys."""
-    return {row_name(name): name.strip() for name in names if name.strip()}
+def _beside(name: str, own: str) -> str:
+    """Why a column cannot be read under a name that another column has."""
+    return f"is to be {name}, and {own!r} is there too. Ignore it (`columns: {columns_text([f'{IGNORE}={own}'])}`)."

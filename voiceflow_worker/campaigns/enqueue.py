@@ -16,13 +16,14 @@ from typing import Protocol, TypedDict, Unpack
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.calls.options import (
+    NO_WINDOW,
     BadRowLimit,
     CallAgain,
     CampaignOptions,
     dated,
     may_leave_out,
 )
-from voiceflow_worker.campaigns.calls.request import menu_puts
+from voiceflow_worker.campaigns.calls.row_reader import menu_puts
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.enqueue_report import End, EnqueueReport, RowsRefusedError
@@ -45,7 +46,7 @@ from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
-from voiceflow_worker.finding import Finding, tell
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.text.wording import count_of
@@ -225,7 +226,7 @@ class Enqueueing:
         self.options: CampaignOptions = options
         self.campaign: CampaignRows = CampaignRows(given, options, now=self.now, checks=checks)
         if not options.has_hours and not checks and self.campaign.source.kind is not FileKind.JSON:
-            raise InvalidInputError(why := tell("no_window")).found(Finding(column="window", message=why))
+            raise InvalidInputError(NO_WINDOW).found(Finding(column="window", kind="no_window", message=NO_WINDOW))
         self._checks = checks
         self._actor = Actor.of(how.get("by"))
         self._dry_run, self._version = how.get("dry_run", False), how.get("expected_version")

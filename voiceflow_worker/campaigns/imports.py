@@ -19,7 +19,7 @@ from voiceflow_worker.core.imports import Staging, ending, record_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Put, Result, Same, Write
-from voiceflow_worker.finding import Finding, tell
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.text.wording import count_of
@@ -56,8 +56,12 @@ async def cut_imports(
                 count += len(page)
                 missing += sum(job.unique_key is None or job.unique_key not in seen for job in page)
         if missing and not (changes and cut.is_half_applied):
-            message = tell("import_cut", batch=cut.name, calls=count_of(count, "call"), others=missing)
-            others.append(Finding(message=message))
+            message = (
+                f"an import of batch {cut.name} has not ended: {count_of(count, 'call')} are held, of which these rows "
+                f"lack {missing}, and nobody is called for them. Start its own file again, which completes it; or "
+                f"cancel the batch (`voiceflow calls cancel --batch {cut.name}`)."
+            )
+            others.append(Finding(kind="import_cut", message=message))
         elif count or cut.since < store.clock.now() - LOCK_LENGTH:
             completed.append(cut)
         else:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow
 from voiceflow_worker.campaigns.enqueue_report import End
 from voiceflow_worker.campaigns.list_order import ListOrder, differing_end
 from voiceflow_worker.campaigns.row_ends import MOST_NAMED, RowEnd, RowEnds
@@ -15,7 +15,7 @@ from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.imports import Staging
-from voiceflow_worker.finding import Finding, Severity, tell
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.differences import is_cancelled_for_good
@@ -23,6 +23,7 @@ from voiceflow_worker.model.jobs.job import ENDED_UNSENT, ON_THE_WAY, Job, JobSt
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
 
+_KEY_IN_USE = "another program changes the call of this row again and again: enqueue the same rows again"
 _ROUNDS = 20
 """How often rows are stored anew whose calls somebody else changes at the same time."""
 
@@ -120,9 +121,12 @@ class RowEnqueuer:
         batch = row.call and row.call.batch_id
         if owner.batch_id == batch:
             return row
-        told = tell("of_other_batch", call=owner.id, other=owner.batch_id or "-", done=done, batch=batch)
+        told = f"call {owner.id} of batch {owner.batch_id or '-'} is the one of this row: {done} batch {batch}"
         return row._replace(
-            findings=(*row.findings, self.order.placed(row, Finding(severity=Severity.WARNING, message=told)))
+            findings=(
+                *row.findings,
+                self.order.placed(row, Finding(kind="of_other_batch", severity=Severity.WARNING, message=told)),
+            )
         )
 
     async def _beyond(self, limit: int, ends: Sequence[RowEnd]) -> Mapping[int, RowEnd]:
@@ -141,7 +145,7 @@ class RowEnqueuer:
         is_new = {row.raw.number for row in new}
         for row in sorted((*new, *known), key=lambda each: each.raw.number):
             if row.raw.number in is_new and self._good >= limit:
-                message = tell("beyond_limit", limit=count_of(limit, "good row"))
+                message = f"waits: the limit is {count_of(limit, 'good row')} of the file"
                 waits = self.order.silenced(row, Finding(severity=Severity.WARNING, message=message))
                 late[row.raw.number] = RowEnd.of(waits._replace(is_left_out=True), End.LATE)
             else:
@@ -180,7 +184,7 @@ class RowEnqueuer:
                     done.append(end)
             if not (left := others):
                 break
-        done += (RowEnd.of(self.order.silenced(row, Finding(message=tell("key_in_use"))), End.BAD) for row in left)
+        done += (RowEnd.of(self.order.silenced(row, Finding(message=_KEY_IN_USE)), End.BAD) for row in left)
         return done
 
     async def _looked_up(
@@ -214,8 +218,11 @@ class RowEnqueuer:
         if admission.suppressed is not None:
             return RowEnd.of(self.order.suppressed(row, admission.suppressed), End.SUPPRESSED)
         if (job := admission.changed) is not None and job.state in ON_THE_WAY:
-            told = tell("on_its_way", call=job.id, state=job.state.value)
-            return RowEnd.of(self.order.silenced(row, Finding(severity=Severity.WARNING, message=told)), End.ON_THE_WAY)
+            told = f"call {job.id} is {job.state.value}, and may ring with the old text; its next attempt has the new"
+            return RowEnd.of(
+                self.order.silenced(row, Finding(kind="on_its_way", severity=Severity.WARNING, message=told)),
+                End.ON_THE_WAY,
+            )
         if job is not None:
             self.changed_in.update(job.notes[-1].text.split(" and "))
             return RowEnd.of(row, End.CHANGED)

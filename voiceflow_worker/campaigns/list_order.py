@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from voiceflow_worker.campaigns.calls.options import CallAgain, CampaignOptions, states_of
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow
 from voiceflow_worker.campaigns.calls.values import is_own_key
 from voiceflow_worker.campaigns.enqueue_report import End
 from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.errors import OvertakenError, SuppressedNumber
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.copying import replace as changed_to
 from voiceflow_worker.model.jobs.differences import is_changeable, may_become
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, ReasonKind, person_in
@@ -83,9 +83,9 @@ class ListOrder:
         told = self.differs(row, owner)
         if told is None:
             return None
-        return self.silenced(row, Finding(column="unique_key", severity=told[1], message=told[0]))
+        return self.silenced(row, Finding(kind="differs", column="unique_key", severity=told[1], message=told[0]))
 
-    def differs(self, row: ReadRow, stands: Job) -> tuple[Message, Severity] | None:
+    def differs(self, row: ReadRow, stands: Job) -> tuple[str, Severity] | None:
         """What is told of a row whose stored call differs from it, with the names of the fields; None if it is changed.
 
         It is an error while that call waits, unless it `keeps` that, and also if no time is left for the change.
@@ -94,16 +94,16 @@ class ListOrder:
             return None
         if self.replace and may_become(stands, row.call):
             problems = self.queue.admitter.problems_of_change(row.call, stands)
-            return (Message(problems[0].message), Severity.ERROR) if problems else None
+            return (problems[0].message, Severity.ERROR) if problems else None
         has_keys = is_own_key(stands.unique_key) and not row.has_made_key
-        said = {
-            "call": stands.id, "batch": stands.batch_id or "-",
-            "differs": " and ".join(self.queue.admitter.differences(row.call, stands)),
-            "remedy": "give it another unique_key" if has_keys else Remedy.OTHER_BATCH,
-        }  # fmt: skip
+        call, batch = stands.id, stands.batch_id or "-"
+        differs = " and ".join(self.queue.admitter.differences(row.call, stands))
+        remedy = "give it another unique_key" if has_keys else "take another `batch`"
         if differing_end(stands, row) is End.CHANGED:
-            return tell("differs_waiting", **said), Severity.WARNING if self.keeps else Severity.ERROR
-        return tell("differs_over", state=stands.state.value, **said), Severity.WARNING
+            waits = f"call {call} of batch {batch} waits for this row with another {differs}. Change it: `replace`; or"
+            return f"{waits} for a call of its own {remedy}.", Severity.WARNING if self.keeps else Severity.ERROR
+        over = f"call {call} of batch {batch} is {stands.state.value}, with another {differs}: nothing is done for this"
+        return f"{over} row. For a call of its own, {remedy}.", Severity.WARNING
 
     def _changes(self, owner: Job, row: ReadRow) -> bool:
         return self.replace and differing_end(owner, row) is End.CHANGED
@@ -114,7 +114,7 @@ class ListOrder:
 
     def suppressed(self, row: ReadRow, number: SuppressedNumber) -> ReadRow:
         """The row without its call, because one of its numbers is on the suppression list."""
-        message = tell("suppressed", reason=number.reason)
+        message = f"is not called: {number.reason}"
         return self.silenced(row, Finding(column=self.column, severity=Severity.WARNING, message=message))
 
     def placed(self, row: ReadRow, found: Finding) -> Finding:

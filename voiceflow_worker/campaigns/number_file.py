@@ -8,12 +8,8 @@ import re
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.lists.columns import (
     DESTINATION,
     NO_ROLES,
@@ -21,15 +17,17 @@ from voiceflow_worker.campaigns.lists.columns import (
     ColumnRoles,
     canonical_name,
     is_number_column,
+    lacks_column,
     refuse_numbers_in,
     row_name,
 )
-from voiceflow_worker.campaigns.lists.filters import Part
+from voiceflow_worker.campaigns.lists.filters import Part, RowFilter
 from voiceflow_worker.campaigns.lists.input_file import InputFile, encoding_of
-from voiceflow_worker.campaigns.lists.rows import FileKind
+from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList
 from voiceflow_worker.campaigns.lists.source import kind_of, open_list
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Finding, Remedy, Severity, message_of, tell
+from voiceflow_worker.finding import Finding, Severity, columns_text
+from voiceflow_worker.model.flows.values import written
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
 from voiceflow_worker.model.numbers.reading import possible_numbers, read_country, read_number
 from voiceflow_worker.model.text.printable import as_stored, printable_line
@@ -111,10 +109,7 @@ class NumberFile:
         except InvalidInputError as error:
             self._save(row, line)
             code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
-            why = message_of(error)
-            if why.kind == "no_country" and not self.is_list:
-                why = tell("no_country", remedy=Remedy.NAME_COUNTRIES, **why.values)
-            self.findings.append(Finding(file=str(self.file), row=row, message=why, code=code))
+            self.findings.append(Finding(file=str(self.file), row=row, message=str(error), code=code))
             return
         if len(found) > 1 or not is_certain:
             self.warn(row, f"{text[:40]!r} is not certain; on the list: {', '.join(found)}")
@@ -159,7 +154,9 @@ class ListColumns(ColumnReader):
         if not numbers:
             refuse_numbers_in(read, place=place)
             raise CampaignFileError(
-                tell("no_number_column", file=str(place), columns=", ".join(read) or "nothing"), columns=read
+                f"{place} has no column whose name suggests phone numbers. Name it (`columns: destination=NAME`). "
+                f"Columns found: {', '.join(read) or 'nothing'}.",
+                columns=read,
             )
         if len(numbers) > 1 and not roles.numbers:
             raise several_numbers(place, numbers)
@@ -170,7 +167,11 @@ class ListColumns(ColumnReader):
 def several_numbers(place: object, names: Iterable[str]) -> CampaignFileError:
     """The error for a list that may have its numbers in any of these columns."""
     found = list(names)
-    return CampaignFileError(tell("several_number_columns", file=str(place), columns=", ".join(found)), columns=found)
+    return CampaignFileError(
+        f"{place}: several columns look like telephone numbers ({', '.join(found)}). Name one, or each of them "
+        f"(`columns: {columns_text([f'{DESTINATION}={found[0]}'])}`).",
+        columns=found,
+    )
 
 
 def read_number_file(
@@ -214,17 +215,17 @@ def read_number_file(
         source = open_list(file, kind=kind, sheet=sheet, columns=columns, header_row=header_row, encoding=encoding)
         header = source.header or next((raw.names for raw in source if raw.names), ())
         found = columns.found(header, place=path)
-        options = CampaignOptions(
-            template=FlowTemplate.without_text(), source=PLACEHOLDER, batch_id="-", columns=found.as_table(),
-            leave_out=leave_out, only=only, sheet=sheet, header_row=header_row, encoding=encoding,
-        )  # fmt: skip
-        rows = CampaignRows(file, options, now=datetime.now(UTC), checks=True, reader=ListColumns(found))
+        if found.country is not None and row_name(found.country) not in map(row_name, header):
+            raise lacks_column(found.country, header, place=path)
+        columns = ListColumns(found)
+        source = open_list(file, kind=kind, sheet=sheet, columns=columns, header_row=header_row, encoding=encoding)
+        filters = RowFilter(leave_out, {}, only=only)
         try:
-            _take_rows(rows, found, taken, is_named=bool(roles.numbers))
+            _take_rows(source, filters, found, taken, is_named=bool(roles.numbers))
         except CampaignFileError as error:
             if kind is not FileKind.CSV or error.columns:
                 raise
-            taken.save_lines(_lines(file, encoding), message_of(error))
+            taken.save_lines(_lines(file, encoding), str(error))
     return taken
 
 
@@ -258,33 +259,35 @@ def _json_text(path: object) -> CampaignFileError:
     )
 
 
-def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: NumberFile, *, is_named: bool) -> None:
+def _take_rows(source: OpenList, filters: RowFilter, roles: ColumnRoles, taken: NumberFile, *, is_named: bool) -> None:
     """Take the numbers of all rows; `is_named` says that somebody named their columns. Raises CampaignFileError."""
-    home = row_name(roles.country or "")
-    numbers = set(map(row_name, roles.numbers))
-    known = {*numbers, home, *map(row_name, roles.ignored)}
-    matters = {DESTINATION, *known, *map(row_name, rows.left_out.columns)}
-    for raw, draft in map(rows.drafted, rows.source):
-        text = raw.text or ", ".join(map(str, raw.cells))
-        if draft is None:
-            taken.read(raw.number, line=text, problem=next(why for name, why in raw.problems if name is None))
-            continue
-        if rows.left_out.reason(raw) is not None:
+    home, numbers = row_name(roles.country or ""), [*map(row_name, roles.numbers)]
+    known, seen = {*numbers, home, *map(row_name, roles.ignored)}, set[tuple[str, ...]]()
+    for row in source:
+        names = [name.strip() for name in row.names or source.header]
+        cells = {
+            row_name(name): written(cell) for name, cell in zip(names, row.cells, strict=False) if cell is not None
+        }
+        line = row.text or ", ".join(map(str, row.cells))
+        wrong = {DESTINATION if name is None else row_name(name): why for name, why in row.problems}
+        wrong |= {numbers[0]: wrong.pop(DESTINATION)} if DESTINATION in wrong else {}
+        if row.names not in seen:
+            filters.read(row.names or source.header, key=row.names, place=str(taken.file))
+            seen.add(row.names)
+        if filters.reason(row) is not None:
             taken.left_out += 1
             continue
-        wrong = [found for found in draft.findings if row_name(found.column or "") in matters]
-        for problem in wrong:
-            taken.read(raw.number, line=text, problem=problem.message)
-        names = [name.strip() for name in raw.names or rows.source.header]
-        others = ((name, cell) for name, cell in zip(names, raw.cells, strict=False) if row_name(name) not in known)
         # A number that somebody wrote with + is one, whatever the name of its column.
-        certain = {name for name, cell in others if _CERTAIN.fullmatch(str(cell).strip())}
+        certain = {
+            name for name in names if row_name(name) not in known and _CERTAIN.fullmatch(cells.get(row_name(name), ""))
+        }
         if certain and not is_named:
             both = [name for name in names if name in certain or row_name(name) in numbers]
-            raise several_numbers(f"{rows.file}, line {raw.number}", both)
-        found = [*filter(None, [draft.reserved.get(DESTINATION)]), *(number for _, number in draft.further)]
-        country = "" if (cell := draft.variables.get(home)) is None else str(cell)
-        for each in found or ([] if wrong else [""]):
-            taken.read(raw.number, each, home=country, line=text)
-    for told in rows.left_out.unused():
-        taken.warn(None, told)
+            raise several_numbers(f"{taken.file}, line {row.number}", both)
+        for problem in (why for name, why in wrong.items() if name in numbers):
+            taken.read(row.number, line=line, problem=problem)
+        found = [cells[name] for name in numbers if cells.get(name) and name not in wrong]
+        for each in found or ([] if wrong.keys() & {*numbers} else [""]):
+            taken.read(row.number, each, home=cells.get(home, ""), line=line)
+    for message in filters.unused():
+        taken.warn(None, message)

@@ -12,7 +12,6 @@ from voiceflow_worker.campaigns.fields import EXCLUDING, fields_of
 from voiceflow_worker.campaigns.lists.input_file import LARGEST_DOCUMENT, InputFile, read_text
 from voiceflow_worker.campaigns.reading import Given, Of, refuse, unknown
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Message
 from voiceflow_worker.model.text.json_text import read_toml
 
 _REPLACING: Final = (frozenset({"template", "say", "ivr"}), *map(frozenset, EXCLUDING))
@@ -59,7 +58,7 @@ def _with_columns(typed: Given, kept: Given | None) -> Given:
         try:
             tables.append({} if each is None else values.columns(each.value))
         except (ValueError, InvalidInputError) as error:
-            raise InvalidInputError(Message(f"{'' if each is None else each.name}: {error}", error)) from None
+            raise InvalidInputError(f"{'' if each is None else each.name}: {error}") from None
     return replace(typed, value={**tables[0], **tables[1]})
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys, is_own_key
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.finding import tell
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.text.wording import count_of
@@ -98,7 +97,11 @@ class PersonIndex:
         if not both:
             return None
         row, other = min(both.values())
-        return row, tell("left_out_and_called", numbers=count_of(len(both), "number"), row=row, other=other)
+        return row, (
+            f"{count_of(len(both), 'number')} would be called although another row with the number is left out, such "
+            f"as that of row {row}, which row {other} leaves out. If they are the same people, take these rows out of "
+            "the list."
+        )
 
     def silent_row(self, call: Job) -> SilentRow | None:
         """The row of a call's person that calls nobody; None if none has its key or one of its numbers."""

@@ -30,7 +30,7 @@ from voiceflow_worker.campaigns.called_before import (
     calls_of,
     may_call,
 )
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys, is_own_key
 from voiceflow_worker.campaigns.enqueue_report import End
 from voiceflow_worker.campaigns.list_order import ListOrder, differing_end
@@ -40,7 +40,7 @@ from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.reading import count_states, get_jobs
 from voiceflow_worker.errors import IntakeError, SuppressedNumber
-from voiceflow_worker.finding import Finding, Severity, tell
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.jobs.differences import (
     can_still_ring,
     is_cancelled_for_good,
@@ -290,9 +290,13 @@ class Planner:
                     continue
                 kind = End.BAD if self.order.replace and kind is End.CHANGED else kind
             else:
-                said = {"number": job.destination, "batch": job.batch_id, "call": job.id}
-                told, key, kind = (tell("ambiguous", **said), Severity.ERROR), None, End.BAD
-            finding = Finding(column=self.order.column, severity=told[1], message=told[0])
+                why = (
+                    f"several rows or calls of batch {job.batch_id} have the number {job.destination}, such as call "
+                    f"{job.id}, and nothing says which is which: nothing is done for them. Cancel the calls that are "
+                    "wrong and give the list again, or call these people again (`again`)."
+                )
+                told, key, kind = (why, Severity.ERROR), None, End.BAD
+            finding = Finding(kind="differs", column=self.order.column, severity=told[1], message=told[0])
             ends.name(person_in((row.call and row.call.data) or {}))
             ends.move(RowEnd.of(self.order.silenced(row, finding), kind, key=key))
 

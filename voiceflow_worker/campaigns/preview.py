@@ -18,7 +18,7 @@ from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.model.zones import require_zone
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.calls.request import ReadRow
+    from voiceflow_worker.campaigns.calls.row_reader import ReadRow
     from voiceflow_worker.core.admission import CheckedCall
 
 _ASKED = {"successMessage", "failureMessage"}

@@ -17,7 +17,7 @@ from voiceflow_worker.campaigns.calls.options import NO, YES, BadRowLimit
 from voiceflow_worker.campaigns.lists.columns import ColumnRoles
 from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, message_of
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import describe
@@ -119,7 +119,7 @@ def refused(problems: Iterable[tuple[str, str]]) -> InvalidInputError:
     told = list(problems)
     said = "; ".join(why if not name or f"{name} " in why else f"{name}: {why}" for name, why in told)
     found = [Finding(column=name or None, message=why) for name, why in told]
-    return InvalidInputError(Message(said, *(why for _, why in told))).found(*found)
+    return InvalidInputError(said).found(*found)
 
 
 def refuse(problems: Iterable[tuple[str, str]]) -> None:
@@ -167,11 +167,11 @@ class Reading:
         except CampaignFileError as error:
             if not self.foreign:
                 raise  # it names its file, and has findings
-            found = error.findings or (Finding(message=message_of(error)),)
+            found = error.findings or (Finding(message=str(error)),)
             error.found(*(replace(each, column=self.shown(name)) if each.row is None else each for each in found))
             raise
         except (ValueError, InvalidInputError) as error:
-            self.problem(name, message_of(error))
+            self.problem(name, str(error))
             return None
 
     def problem(self, name: str, why: str) -> None:

@@ -16,7 +16,7 @@ from voiceflow_worker.core.base.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.settling.changes import ROUNDS, Changes
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.jobs.differences import can_still_ring
 from voiceflow_worker.model.jobs.edits import removed
 from voiceflow_worker.model.jobs.job import ON_THE_WAY, Job
@@ -38,7 +38,8 @@ class Removal:
             return await self._missing_from_new(order.file, batch_id=batch_id) if self.plan.is_new else []
         return [
             Finding(
-                message=tell("left_out_waiting", at=in_words(call.created_at), call=call.id),
+                message=f"is left out, and its call of {in_words(call.created_at)} waits ({call.id}). "
+                "Cancel it: `remove_missing`; or do not leave the row out.",
                 severity=Severity.WARNING if order.keeps else Severity.ERROR,
                 file=order.file,
                 row=row,
@@ -56,8 +57,7 @@ class Removal:
         where = (
             f"{count} of these people wait{'s' * (count == 1)} in {name}" for name, count in elsewhere[:MOST_NAMED]
         )
-        remedy = Remedy.NAME_BATCH
-        message = Message(f"{told}; {', '.join(where)}: {remedy}", remedy).giving({remedy: elsewhere[0][0]})
+        message = f"{told}; {', '.join(where)}: name the batch, such as `batch: {elsewhere[0][0]}`"
         return [Finding(file=file, message=message)]
 
     async def run(self, store: Store, ends: RowEnds, *, on_the_way: bool = False) -> None:

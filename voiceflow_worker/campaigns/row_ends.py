@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 from voiceflow_worker.campaigns.called_before import RepeatedCalls
 from voiceflow_worker.campaigns.calls.options import ended_finding
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow
 from voiceflow_worker.campaigns.enqueue_report import End, EnqueueReport
 from voiceflow_worker.campaigns.list_order import ListOrder
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker
 from voiceflow_worker.campaigns.rejects import Reject, reason_of
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, Message, Severity, message_of
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of
 
@@ -24,15 +24,8 @@ MOST_NAMED = 5
 """How many people or calls are named."""
 MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
 """The largest number of listed findings of each severity. At about 500 bytes each, they take 55 MB at most."""
-_ONCE = {
-    "differs_over": ("state", "differs"),
-    "on_its_way": ("state",),
-    "of_other_batch": ("other", "done"),
-    "other_batch": (),
-    "repeated_number": (),
-    "unknown_range": ("country",),
-}
-"""The kinds of findings that many rows have alike, with the values by which they are told apart."""
+_ONCE = frozenset({"differs", "on_its_way", "of_other_batch", "other_batch", "repeated_number", "unknown_range"})
+"""The kinds of findings that many rows have alike."""
 
 
 class Findings:
@@ -44,14 +37,13 @@ class Findings:
     def __init__(self) -> None:
         self._listed: list[Finding] = []
         self._counts: Counter[Severity] = Counter()
-        self._alike: dict[tuple[object, ...], tuple[int, int]] = {}
+        self._alike: dict[tuple[str | None, str], tuple[int, int]] = {}
         """The places in the list of findings that many rows have, with their counts."""
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Add findings. They are listed in the order in which they are added."""
         for found in findings:
-            told = found.told
-            alike = (told.kind, *map(told.values.get, _ONCE[told.kind])) if told.kind in _ONCE else None
+            alike = found.cause if found.kind in _ONCE else None
             if alike in self._alike:
                 place, count = self._alike[alike]
                 self._alike[alike] = place, count + 1
@@ -67,7 +59,7 @@ class Findings:
             if count > 1:
                 found = self._listed[place]
                 more = f". {count_of(count - 1, 'more row')} like it."
-                self._listed[place] = replace(found, message=found.told.plus(more))
+                self._listed[place] = replace(found, message=f"{found.message.rstrip('.')}{more}")
         self._alike.clear()
         left_out = self._counts.total() - len(self._listed)
         if not left_out:
@@ -246,9 +238,7 @@ class RowEnds:
     def unreadable(self, error: CampaignFileError) -> None:
         """Report a file that cannot be read as findings."""
         # The file has a field of its own in the finding, so its name is left out of the message.
-        told = message_of(error)
-        short = told.removeprefix(self.file or "").lstrip(" :,")
-        message = Message(short, told, kind=told.kind, values=told.values)
+        message = str(error).removeprefix(self.file or "").lstrip(" :,")
         self.found.add(error.findings or (Finding(file=self.file, message=message),))
 
     def shown(self) -> str:

@@ -26,7 +26,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.enqueue_report import End
 from voiceflow_worker.campaigns.lists.rows import Row

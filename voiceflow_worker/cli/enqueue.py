@@ -30,7 +30,7 @@ from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_fr
 from voiceflow_worker.cli.options import AsOption, Flag, JsonOption, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Meter, Output, counted, meter, tell_findings, typed
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, message_of
+from voiceflow_worker.finding import Finding
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
@@ -196,7 +196,7 @@ def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, d
 
     return EnqueueReport(
         batch_id=batch_id or InputFile(file).stem or "",
-        findings=tuple(typed(error.findings or (Finding(file=str(file), message=message_of(error)),))),
+        findings=tuple(typed(error.findings or (Finding(file=str(file), message=str(error)),))),
         dry_run=dry_run,
         refused=True,
     )

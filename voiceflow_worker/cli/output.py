@@ -28,7 +28,7 @@ from voiceflow_worker.errors import (
     VoiceflowError,
     VoiceUnavailableError,
 )
-from voiceflow_worker.finding import Finding, Remedy, Severity, message_of, respelled
+from voiceflow_worker.finding import Finding, Severity, respelled
 from voiceflow_worker.model.text.printable import (
     masked_event,
     printable,
@@ -343,8 +343,8 @@ def explained(error: BaseException) -> tuple[ExitCode, str] | None:
 
 
 def with_remedies(said: str | BaseException) -> str:
-    """A message, or that of an error, followed by what to type for the remedies that it needs."""
-    return respelled(message_of(said).named(_with_value), _option)
+    """Return a message, or that of an error, with the options for the fields that it tells to change."""
+    return respelled(str(said), _option)
 
 
 def _option(name: str, value: str) -> str | None:
@@ -355,11 +355,6 @@ def _option(name: str, value: str) -> str | None:
     if not any(each.name == name and each.metavar for each in FIELDS):
         return None
     return f"`{option(name)}{value and f' {shlex.quote(value)}'}`"
-
-
-def _with_value(remedy: Remedy, value: str) -> str:
-    """What to type for a remedy: its option, with the value that it has here."""
-    return remedy.typed if not (value and remedy.fields) else f"{remedy.typed.partition(' ')[0]} {shlex.quote(value)}"
 
 
 def tell_error(message: str) -> None:
@@ -378,7 +373,7 @@ MOST_WARNINGS = 20
 
 def typed(findings: Iterable[Finding]) -> list[Finding]:
     """The findings, each with what to type for its remedy in its message."""
-    return [replace(each, message=with_remedies(each.told)) for each in findings]
+    return [replace(each, message=with_remedies(each.message)) for each in findings]
 
 
 def tell_findings(output: Output, findings: Sequence[Finding], *, title: str | None = None) -> None:

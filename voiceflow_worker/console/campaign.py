@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from operator import itemgetter
@@ -27,7 +26,7 @@ from starlette.responses import Response
 
 from voiceflow_worker.actions import ActionRefusedError, Operator, active_holds
 from voiceflow_worker.campaigns.called_before import TRIAL
-from voiceflow_worker.campaigns.calls.request import menu_puts
+from voiceflow_worker.campaigns.calls.row_reader import menu_puts
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
@@ -45,7 +44,7 @@ from voiceflow_worker.console.sign_in import PageForm, Person, read_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import ChangedSinceError, IntakeError, InvalidInputError, VoiceflowError
-from voiceflow_worker.finding import message_of
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -137,7 +136,7 @@ class CampaignPages:
             name, content = self._list_in(form)
             fields = await self._first_fields(name, content, like=form.one("like"))
         except InvalidInputError as error:
-            return await self._upload(form, said=message_of(error))
+            return await self._upload(form, said=str(error))
         draft = await self._drafts.create(content, name=name, fields=fields)
         _log.info("somebody uploaded a list", name=person.name, draft=draft.id)
         return _to(asked, draft)
@@ -158,7 +157,7 @@ class CampaignPages:
         try:
             return await self._changed(draft, form, asked, person)
         except (InvalidInputError, ActionRefusedError, ChangedSinceError, IntakeError) as error:
-            return await self._page(await self._drafts.find(draft.id) or draft, said=message_of(error))
+            return await self._page(await self._drafts.find(draft.id) or draft, said=str(error))
 
     async def _changed(self, draft: Draft, form: PageForm, asked: PageRequest, person: Person) -> Answer | ActionDone:
         do, _, more = form.one("do").partition(" ")
@@ -429,9 +428,8 @@ def _faults_of(error: InvalidInputError) -> dict[str, str]:
     for each in error.findings:
         if (name := _FIELD_OF.get(each.column or "")) is not None:
             found[name] = each.message
-    with suppress(AttributeError):
-        found |= {name: message_of(error) for name in message_of(error).fields[:1] if not found}
-    return found or {"": message_of(error)}
+    named = Finding(message=str(error)).fields
+    return found or {named[0] if named else "": str(error)}
 
 
 def _orders(report: EnqueueReport, fields: Mapping[str, str]) -> str:

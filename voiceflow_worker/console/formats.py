@@ -11,7 +11,7 @@ from babel import Locale
 
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
-from voiceflow_worker.finding import Remedy, message_of
+from voiceflow_worker.finding import respelled
 from voiceflow_worker.model.jobs.call_json import is_result
 from voiceflow_worker.model.text.wording import duration_in_words
 
@@ -59,13 +59,12 @@ def moment(at: datetime, form: str = "full") -> str:
 
 
 def with_labels(text: str) -> str:
-    """A sentence of ours, with the labels of the fields by which its remedies are carried out, if the page has them."""
+    """Return a message with the page's labels of the fields that it tells to change."""
 
-    def called(remedy: Remedy, value: str) -> str:
-        labels = ", ".join(f"“{label_of(name)}”" for name in remedy.fields if name in _LABELS)
-        return labels and labels + (value and f": {value}")
+    def spelling(name: str, value: str) -> str | None:
+        return f"“{_LABELS[name]}”{value and f': {value}'}" if name in _LABELS else None
 
-    return message_of(text).named(called)
+    return respelled(text, spelling)
 
 
 _LABELS = {name: each.label for name, each in fields_of(Of.CAMPAIGN).items() if each.label}

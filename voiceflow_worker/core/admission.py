@@ -39,7 +39,7 @@ from voiceflow_worker.errors import (
     SuppressedNumber,
     SuppressedNumberError,
 )
-from voiceflow_worker.finding import Finding, message_of
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening, read_holidays, read_weekdays
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -120,7 +120,7 @@ def _read(options: CallOptions, *, at: datetime) -> dict[str, Any]:
             try:
                 found[name] = read(text)
             except (ValueError, InvalidInputError) as error:
-                wrong.append(Finding(column=name, message=f"{name} {text[:40]!r}: {message_of(error)}"))
+                wrong.append(Finding(column=name, message=f"{name} {text[:40]!r}: {error}"))
     if wrong:
         raise CallFlowError(wrong)
     days, holidays = found.pop("days", None), found.pop("holidays", None)
@@ -744,6 +744,6 @@ def _joined(errors: Mapping[int, InvalidInputError], count: int) -> InvalidInput
         return errors[0]
     findings: list[Finding] = []
     for index, error in sorted(errors.items()):
-        found = error.findings if isinstance(error, CallFlowError) else [Finding(message=message_of(error))]
+        found = error.findings if isinstance(error, CallFlowError) else [Finding(message=str(error))]
         findings += [replace(each, message=f"requests[{index}]: {each.message}") for each in found]
     return CallFlowError(findings)

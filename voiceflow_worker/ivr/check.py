@@ -215,6 +215,8 @@ class MenuTexts:
                 raise InvalidInputError(f"{place}: {text}")
         templates = [value for _, value, _ in self._texts.values() if not isinstance(value, str)]
         self.names: frozenset[str] = frozenset(name for value in templates for name in value.variables)
+        self.plain: frozenset[str] = frozenset(name for value in templates for name in value.plain)
+        """The names of the values that texts speak as they are."""
 
     @property
     def has_languages(self) -> bool:

@@ -16,7 +16,6 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from voiceflow_worker.finding import message_of, tell
 from voiceflow_worker.model.flows.values import DECIMAL, WHOLE, value_text
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import PersonZone, UnknownZoneError, year_problem
@@ -62,7 +61,7 @@ class FilterError(ValueError):
         self.name = name
         self.value = value
         # No text can write a name with a space: it is that of a filter which the text does not show.
-        super().__init__(message_of(reason).plus("" if " " in name else f" (filter {name})"))
+        super().__init__(reason if " " in name else f"{reason} (filter {name})")
 
 
 def speech_filters() -> dict[str, Callable[..., object]]:
@@ -98,7 +97,7 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
             taken = ", ".join(map(repr, arguments)) or "no argument"
             raise FilterError(name, text, f"the filter does not take {taken}") from None
         except ValueError as error:
-            raise FilterError(name, text, message_of(error)) from None
+            raise FilterError(name, text, str(error)) from None
 
     return filtered
 
@@ -129,7 +128,10 @@ def local_text(text: str, person: object, *, is_day: bool) -> str:
         zone = person if isinstance(person, PersonZone) else PersonZone(None, ())
         local = zone.to_local(moment, text)
     except UnknownZoneError as error:
-        raise ValueError(tell("no_person_zone", time=text[:40], why=str(error))) from None
+        raise ValueError(
+            f"{text[:40]!r} has a time zone of its own, and that of the person is not known: {error}. Set `time_zone`, "
+            "or give the row a column time_zone."
+        ) from None
     except OverflowError:
         raise ValueError(f"{text[:40]!r} is not between the years 1 and 9999; correct the year") from None
     in_utc = moment.astimezone(UTC)

@@ -12,7 +12,6 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from voiceflow_worker.finding import message_of, tell
 from voiceflow_worker.ivr.speech_filters import (
     VOICE,
     ZONE,
@@ -117,6 +116,8 @@ class TemplateText:
                 *map(_names, tree.find_all((nodes.Filter, nodes.Compare)))
             )
             """The variables that filters and comparisons read."""
+            self.plain: frozenset[str] = _plain_names(tree)
+            """The variables that are spoken as they are."""
             _read_alike(tree)
             self._template = _environment().from_string(tree)
         except ValueError as error:
@@ -170,12 +171,15 @@ class TemplateText:
 
         match error:
             case FilterError():
-                return TemplateValueError(self.path, self._column_of(error, values), message_of(error))
+                return TemplateValueError(self.path, self._column_of(error, values), str(error))
             case UnspeakableError():
-                return TemplateValueError(self.path, name, message_of(error))
+                return TemplateValueError(self.path, name, str(error))
             case UndefinedError() if undefined := _UNDEFINED.search(str(error.message)):
-                kind = "value_empty" if name_among(values, undefined[1]) in values else "value_missing"
-                return TemplateValueError(self.path, undefined[1], tell(kind, name=undefined[1]), is_missing=True)
+                why = f"has no value, but the text needs it; give {undefined[1]} a value"
+                if name_among(values, undefined[1]) in values:
+                    or_else = f"{{{{ {undefined[1]} or 'something' }}}}"
+                    why = f"is empty, but the text needs it; fill it in, or write {or_else}"
+                return TemplateValueError(self.path, undefined[1], why, is_missing=True)
             case UndefinedError():
                 why = "a value has no such part; correct its name, or write the name of the column alone"
             case _:
@@ -212,6 +216,19 @@ def _names(node: Node) -> frozenset[str]:
     from jinja2 import nodes
 
     return frozenset(each.name for each in node.find_all(nodes.Name))
+
+
+def _plain_names(tree: Template) -> frozenset[str]:
+    from jinja2 import nodes
+
+    found, left = set[str](), list[Any](tree.find_all(nodes.Output))
+    while left:
+        node = left.pop()
+        if isinstance(node, nodes.Name):
+            found.add(node.name)
+        elif not isinstance(node, nodes.Filter | nodes.Compare):
+            left += node.iter_child_nodes()
+    return frozenset(found)
 
 
 def _require_comparisons(tree: Template) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal, TypeVar
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Finding, message_of, tell
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import ALL, INTERNATIONAL, in_table, read_country
@@ -263,7 +263,10 @@ def certain_zone(numbers: Sequence[str], *, at: datetime = FIRST_LOOK) -> str:
     """The zone of a person with these numbers, for the hours of a window. Raises InvalidInputError if it is unknown."""
     zone, why = zone_of_person(numbers, at=at)
     if zone is None:
-        raise InvalidInputError(tell("no_window_zone", why=why))
+        raise InvalidInputError(
+            f"{why}, so the local time for its calling window is not known. Give the person a column time_zone, or all "
+            "hours one zone: `window_time_zone`."
+        )
     return zone
 
 
@@ -288,7 +291,7 @@ def first_opening(
         try:
             time_zone = certain_zone(numbers, at=at)
         except InvalidInputError as error:
-            problem = Finding(column="time_zone", message=message_of(error))
+            problem = Finding(column="time_zone", message=str(error))
             return Opening(at=at, time_zone=None, problem=problem)
     name = window.time_zone or time_zone or ""
     zone = zone_named(name)
@@ -298,15 +301,16 @@ def first_opening(
     try:
         opens = window.opens(at, zone)
     except InvalidInputError as error:
-        return Opening(at=at, time_zone=time_zone, problem=Finding(message=message_of(error)))
+        return Opening(at=at, time_zone=time_zone, problem=Finding(message=str(error)))
     if opens is None:
         message = f"its calling window ({window}) does not open within a year; give other hours or days"
         if unknown := unknown_holidays(window.holidays, years=(at.year, at.year + 1)):
-            message += f". No holidays known for {unknown}: install a newer `holidays` library"
+            message += f". No holidays known for {unknown}: install a newer version of the library holidays"
         return Opening(at=at, time_zone=time_zone, problem=Finding(message=message))
     if valid_until is not None and opens >= valid_until:
-        message = tell(
-            "window_too_late", window=str(window), zone=name, opens=in_words(opens), ends=in_words(valid_until)
+        message = (
+            f"its calling window ({window}) opens in {name} at {in_words(opens)}, but its validity ends at "
+            f"{in_words(valid_until)}. Give a later end (`valid_for`), or a wider window."
         )
         expired = Finding(message=message, code=VALIDITY_EXPIRED)
         return Opening(at=opens, time_zone=time_zone, problem=expired)

@@ -11,7 +11,6 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.finding import tell
 from voiceflow_worker.model.numbers.phone import canonical_number, planned
 from voiceflow_worker.model.numbers.zones import listed_prefixes, listed_zones
 from voiceflow_worker.model.text.arguments import offset_problem
@@ -288,8 +287,10 @@ class PersonZone:
         """
         local = moment.astimezone(self.zone())
         if moment.utcoffset() and local.utcoffset() != moment.utcoffset():
-            clocks = {"own": f"{moment:%H:%M}", "local": f"{local:%H:%M}", "zone": self.zone().key}
-            raise ValueError(tell("two_clocks", time=written[:40], **clocks))
+            raise ValueError(
+                f"{written[:40]!r} is {moment:%H:%M} by its own clock, and {local:%H:%M} in {self.zone().key}, where "
+                "the person is: write the local time that is meant, without an offset"
+            )
         return local.replace(tzinfo=None)
 
     def zone(self) -> ZoneInfo:

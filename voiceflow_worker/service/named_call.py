@@ -20,7 +20,7 @@ from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent
 from voiceflow_worker.errors import CallFlowError, OtherRequestError, PhoneNumberError
-from voiceflow_worker.finding import Finding, Remedy, message_of, tell
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import canonical_json, is_object
 from voiceflow_worker.model.jobs.job import Job, usual_key
 from voiceflow_worker.model.numbers.reading import read_number
@@ -129,7 +129,7 @@ def read_call(
         try:
             read_number(str(reading.value("to")), reading.value("country"))
         except PhoneNumberError as error:
-            reading.problem("to", message_of(error))
+            reading.problem("to", str(error))
     reading.refuse(*pairwise(words), ("flow", "further_numbers"))
     row: dict[str, object] = dict(reading.value("flow") or {})
     row |= {column: reading.value(name) for column, name in _COLUMNS.items() if reading.has(name)}
@@ -148,11 +148,8 @@ def read_call(
 
 def _renamed(found: Finding, named: Callable[[str], str] = str) -> Finding:
     """A finding about a row, as one about the fields of a call."""
-    message = found.told
-    if message.kind == "no_country":  # a call has no columns
-        message = tell("no_country", remedy=Remedy.NAME_COUNTRY, **message.values)
     name = found.column
     if name is not None and name.startswith(_FURTHER):
         name = _FURTHER.rstrip("_")
     column = None if name is None else named(_NAMES.get(name, name))
-    return replace(found, file=None, row=None, column=column, message=message)
+    return replace(found, file=None, row=None, column=column)

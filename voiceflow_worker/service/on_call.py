@@ -40,7 +40,7 @@ from voiceflow_worker.errors import (
     OtherRequestError,
     SuppressedNumberError,
 )
-from voiceflow_worker.finding import Finding, message_of
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.menu_data import acknowledgement
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, certain_zone, first_opening
@@ -136,7 +136,7 @@ class Escalation:
                 try:
                     step.append(self._callable(given))
                 except InvalidInputError as error:
-                    why = "; ".join(found.message for found in error.findings) or message_of(error)
+                    why = "; ".join(found.message for found in error.findings) or str(error)
                     misfits.append((place, why))
             steps += [tuple(step)] if step else []
         twice = [number for number, count in Counter(number for step in steps for number in step).items() if count > 1]
@@ -476,7 +476,7 @@ def read_policies(path: Path, *, settings: Settings | None) -> Policies:
             misfits = Escalation.of({"say": _ANY_TEXT, **fields}, settings=settings).misfits
             wrong = [Finding(column="numbers", message=f"number {place}: {why}") for place, why in misfits]
         except InvalidInputError as error:
-            wrong = list(error.findings) or [Finding(message=message_of(error))]
+            wrong = list(error.findings) or [Finding(message=str(error))]
         findings += [
             Finding(file=str(path), column=".".join(filter(None, (name, each.column))), message=each.message)
             for each in wrong

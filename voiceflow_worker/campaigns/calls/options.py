@@ -14,7 +14,7 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_temp
 from voiceflow_worker.campaigns.lists.columns import ColumnRoles
 from voiceflow_worker.campaigns.lists.filters import Part, renamed
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Finding, Severity, tell
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.values import describe
@@ -105,6 +105,7 @@ class CampaignOptions:
         return self.window is not None and bool(CountryWindows.of(self.window).hours)
 
 
+NO_WINDOW = "the campaign does not say when phones may ring. Set `window: 09:00-20:00`, or `window: any`."
 _DATE = "{date}"
 
 
@@ -126,7 +127,9 @@ def dated(options: CampaignOptions, at: datetime, *, zone: ZoneInfo | None = Non
         return options
     zone = zone_of(options) or zone
     if zone is None:
-        raise InvalidInputError(tell("date_without_zone"))
+        raise InvalidInputError(
+            "{date} is the day in a time zone, and none is named. Set `time_zone` (such as Asia/Singapore)."
+        )
     day = at.astimezone(zone).date().isoformat()
     return replace(options, batch_id=pattern.replace(_DATE, day), batch_pattern=pattern)
 
@@ -226,5 +229,8 @@ def ended_finding(ended: Mapping[JobState, int], *, file: str | None) -> Finding
         return None
     rows = count_of(sum(ended[state] for state in ENDED_UNSENT if state in ended), "row")
     # A cancelled batch takes no calls, not even these.
-    kind = "ended_or_cancelled" if ended.get(JobState.CANCELLED) else "ended"
-    return Finding(file=file, severity=Severity.WARNING, message=tell(kind, rows=rows, counts=", ".join(counts)))
+    remedy = "To call these people, `again: cancelled,expired,failed`."
+    if ended.get(JobState.CANCELLED):
+        remedy = f"If the batch was cancelled as a whole, take another `batch`. {remedy}"
+    message = f"{rows} had a call, which has ended, and nobody is called for them: {', '.join(counts)}. {remedy}"
+    return Finding(file=file, kind="ended", severity=Severity.WARNING, message=message)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from voiceflow_worker.campaigns.calls.values import FIRST_CALL, complete
+from voiceflow_worker.campaigns.calls.body import FIRST_CALL, complete
 from voiceflow_worker.campaigns.lists.input_file import LARGEST_DOCUMENT, InputFile, read_json, read_text
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, message_of
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.template_text import (
     LEFT_OUT,
     TemplateSyntaxError,
@@ -68,8 +68,6 @@ class FlowTemplate:
         """The names of all variables that the template uses."""
         self.is_computed: bool = any(text.computed for text in self._texts)
         """Whether filters or comparisons read values in its texts."""
-        self.speaks: Sequence[bool] = [text.is_spoken for text in self._texts]
-        """Of each text with variables, whether it is spoken."""
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -87,7 +85,7 @@ class FlowTemplate:
         try:
             body = read_json(text)
         except ValueError as error:
-            raise CampaignFileError(Message(f"{path} {error}", error)) from None
+            raise CampaignFileError(f"{path} {error}") from None
         return cls.parse(body, name=str(path))
 
     @classmethod
@@ -113,7 +111,7 @@ class FlowTemplate:
         try:
             template = cls(body, name=name)
         except TemplateSyntaxError as error:
-            found = Finding(message=message_of(error), path=error.path, file=name)
+            found = Finding(message=str(error), path=error.path, file=name)
             raise CampaignFileError(f"{name}: {error.path} {error}", [found]) from None
         fixed = template.constant_problems(body)
         errors = [found for found in fixed if found.is_error]
@@ -133,6 +131,11 @@ class FlowTemplate:
     def texts(self) -> Collection[TemplateText]:
         """The texts with variables, in the order of the body."""
         return self._texts
+
+    @property
+    def plain(self) -> frozenset[str]:
+        """The names of the variables that a text speaks as they are."""
+        return frozenset(name for text in self._texts if text.is_spoken for name in text.plain)
 
     def column_of(self, path: str | None) -> str | None:
         """The only variable at a path of the body; None if there is none, or more than one."""

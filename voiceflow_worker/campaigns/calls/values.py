@@ -1,19 +1,16 @@
-"""The values of a row: reserved columns, template variables, the request body completed with them, and its key."""
+"""The values of a row as they are read from its cells, and its key."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from voiceflow_worker.campaigns.lists.columns import DESTINATION, RESERVED, Column, Role, row_name
 from voiceflow_worker.campaigns.lists.rows import error_in
-from voiceflow_worker.errors import PhoneNumberError
-from voiceflow_worker.finding import Finding, message_of
-from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import (
     UnspeakableError,
     describe,
@@ -23,10 +20,8 @@ from voiceflow_worker.model.flows.values import (
     is_object,
 )
 from voiceflow_worker.model.jobs.job import usual_key
-from voiceflow_worker.model.numbers.phone import is_e164, phone_identity
-from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.wording import folded
-from voiceflow_worker.model.times import DateOrder, PersonZone, with_iso_date
+from voiceflow_worker.model.numbers.phone import phone_identity
+from voiceflow_worker.model.times import DateOrder, with_iso_date
 
 
 def row_key(batch_id: str, canonical: str, further: Sequence[str] = ()) -> str:
@@ -88,74 +83,88 @@ def _mark(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 
-_TIMES = frozenset({"not_before", "valid_until"})
-_OWN = frozenset({DESTINATION, *RESERVED})
+_OWN = frozenset({DESTINATION, *RESERVED}) - {"not_before", "valid_until"}
+"""The columns in which nothing is a date."""
+_SIGNS = frozenset("#=E")
+"""The first characters of errors and formulas of a spreadsheet."""
 
 
 @dataclass(slots=True)
-class Draft:
-    """What has become of a row so far: its values, what is wrong with them, and then the parts of its call.
+class RowValues:
+    """The values of a row, and what is wrong with it so far.
 
-    Texts are trimmed; empty and null values are not in `reserved`. `variables` is the dictionary of the row: every
-    column that is read, under its key.
+    Texts are trimmed. Empty and null values are not `reserved`. `variables` are what texts may speak: every column that
+    is read, under its key. `names` are the names of columns in findings, by their keys.
     """
 
+    names: Mapping[str, str]
     reserved: dict[str, str] = field(default_factory=dict[str, str])
     variables: dict[str, object] = field(default_factory=dict[str, object])
-    names: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The names of columns as they are written, by their keys."""
     data: dict[str, object] = field(default_factory=dict[str, object])
-    """The part of the dictionary that is stored with the call: the columns that the job does not have itself."""
+    """The variables that are stored with the call: the columns that the job does not have itself."""
     body: dict[str, object] = field(default_factory=dict[str, object])
-    findings: list[Finding] = field(default_factory=list[Finding])
-    nested: Collection[str] = ()
+    nested: list[str] = field(default_factory=list[str])
     """The columns in `data` whose values are arrays or objects, written as JSON. No text can be made of them."""
     further: Sequence[tuple[str, str]] = ()
     """The further numbers of the person that have a value, each with its column, in their order."""
-    may_have_dates: bool = True
-    country: str | None = None
-    """The country of the row's national numbers."""
-    source: str | None = None
-    no_source: str | None = None
-    """Why there is no number to call this person from; empty if the number to call says it, being missing or wrong."""
-    person: PersonZone | None = None
-    """The zone in which the person hears times that have a zone of their own; None if no text asks for it."""
-    texts: Sequence[object] = ()
-    """What the texts of the template have become."""
+    has_dates: bool = True
+    findings: list[Finding] = field(default_factory=list[Finding])
+    wrong: set[str] = field(default_factory=set[str])
+    """The keys of the columns that have an error."""
+
+    def error(
+        self,
+        message: str,
+        *,
+        column: str | None,
+        path: str | None = None,
+        code: int | None = None,
+        kind: str | None = None,
+    ) -> None:
+        """Add an error."""
+        self.add(Finding(message=message, kind=kind, column=column, path=path, code=code))
+
+    def add(self, found: Finding) -> None:
+        """Add a finding, about a column by its key or its name."""
+        if found.column is not None:
+            key = row_name(found.column)
+            if found.is_error:
+                self.wrong.add(key)
+            found = replace(found, column=self.names.get(key, found.column))
+        self.findings.append(found)
+
+    def is_reported(self, column: str | None) -> bool:
+        """True if the row has an error about the cell in this column, in any spelling of the name."""
+        return bool(self.wrong) and column is not None and row_name(column) in self.wrong
 
     @property
     def is_bad(self) -> bool:
         """Whether the row has an error."""
         return bool(self.findings) and any(found.is_error for found in self.findings)
 
-    def error(self, message: str, *, column: str | None, path: str | None = None, code: int | None = None) -> None:
-        """Add an error."""
-        self.findings.append(Finding(message=message, column=column, path=path, code=code))
+    @property
+    def unique_key(self) -> str | None:
+        """The unique key that the row names; None without one."""
+        return _id_text(key) if (key := self.reserved.get("unique_key")) else None
 
-    def is_reported(self, column: str | None) -> bool:
-        """True if the row has an error about the cell in this column, in any spelling of the name."""
-        if column is None or not self.findings:
-            return False
-        names = (found.column for found in self.findings if found.is_error)
-        return row_name(column) in {row_name(name) for name in names if name}
-
-    def take(self, column: Column, given: object) -> None:
+    def take(self, column: Column, cell: object) -> None:
         """Take the cell of a column."""
         key, role = column.key, column.role
         if role is Role.BODY:
-            self.body[column.written] = given
+            self.body[column.written] = cell
             return
-        if isinstance(given, str):
-            value: object = given.strip()
+        if isinstance(cell, str):
+            value: object = cell.strip()
         else:
             try:
-                value = _exact(given)
+                value = _exact(cell)
             except UnspeakableError as error:
-                self.error(message_of(error), column=column.written)
+                self.error(str(error), column=column.written)
                 return
-        if key and isinstance(value, str) and value[:1] in _SIGNS and (problem := error_in(value)) is not None:
-            self.error(problem, column=key)  # it does not count as missing
-        elif role is not Role.DATA and (text := self.checked_text(column.name, value, is_number=role is Role.NUMBER)):
+        if isinstance(value, str) and value[:1] in _SIGNS and (problem := error_in(value)) is not None:
+            self.error(problem, column=key or column.name)
+            return
+        if role is not Role.DATA and (text := self.checked_text(column.name, value, is_number=role is Role.NUMBER)):
             self.reserved[column.name] = text
         if not key:
             return
@@ -166,11 +175,11 @@ class Draft:
             self.variables[column.alias] = value
         if column.is_kept:
             # The job's data is flat: a nested value becomes a JSON text.
-            if value is None or isinstance(value, str | int | float):
-                self.data[column.alias or key] = value
-            else:
-                self.data[column.alias or key] = json.dumps(value, ensure_ascii=False)
-                self.nested = {*self.nested, column.alias or key}
+            name = column.alias or key
+            if value is not None and not isinstance(value, str | int | float):
+                value = json.dumps(value, ensure_ascii=False)
+                self.nested.append(name)
+            self.data[name] = value
 
     def checked_text(self, name: str, value: object, *, is_number: bool) -> str:
         """The text of a reserved value, or of a number to call; empty if it has none, or if that is now an error."""
@@ -180,10 +189,11 @@ class Draft:
             case str():
                 if not value or not is_missing(value):
                     return value
-                code, problem = (
-                    None,
-                    f"holds {value!r}, which programs write for a missing value; leave it empty, or write the value",
+                problem = (
+                    f"holds {value!r}, which programs write for a missing value; leave it empty, or write the value"
                 )
+                self.error(problem, column=name)
+                return ""
             case float() if (is_number or name == "source") and not value.is_integer():
                 code = -1017 if is_number else -1009
                 problem = f"holds {value}, which is not a phone number; write the number as a text"
@@ -197,25 +207,32 @@ class Draft:
         return ""
 
     def take_further_numbers(self, columns: Iterable[str]) -> None:
-        """Take the further numbers from these columns. They stay in the dictionary too."""
-        wrong = {row_name(found.column or "") for found in self.findings}
+        """Take the further numbers from these columns. They stay in the variables too."""
         texts = (
             (key, self.checked_text(key, self.variables.get(key), is_number=True))
             for key in columns
-            if key not in wrong
+            if key not in self.wrong
         )
         self.further = [(key, text) for key, text in texts if text]
 
+    def write_dates_out(self, order: DateOrder) -> None:
+        """Write the dates in the times and in the own columns of the row as 2030-01-31."""
+        wrong: dict[str, str] = {}
+        for texts in (self.reserved, self.variables, self.data):
+            for name, value in texts.items():
+                if isinstance(value, str) and name not in _OWN:
+                    try:
+                        texts[name] = with_iso_date(value, order)
+                    except ValueError as error:
+                        wrong[name] = str(error)
+        for name, message in wrong.items():
+            self.error(message, column=name)
+
     def drop_wrong(self) -> None:
-        """Leave out the values of cells with a finding: they count as missing from here on."""
-        for column in {row_name(found.column or "") for found in self.findings}:
+        """Leave out the values of columns with an error: they count as missing from here on."""
+        for column in self.wrong:
             for texts in (self.reserved, self.variables, self.data):
                 texts.pop(column, None)
-
-
-def key_in(draft: Draft) -> str | None:
-    """The unique key that a row names; None without one."""
-    return _id_text(key) if (key := draft.reserved.get("unique_key")) else None
 
 
 def part_of(data: Mapping[str, object], path: str) -> object:
@@ -224,9 +241,6 @@ def part_of(data: Mapping[str, object], path: str) -> object:
     for name in map(row_name, path.split(".")):
         found = next((each for key, each in found.items() if row_name(key) == name), None) if is_object(found) else None
     return found
-
-
-_SIGNS = frozenset("#=E")
 
 
 def _exact(value: object) -> object:
@@ -238,118 +252,3 @@ def _exact(value: object) -> object:
     if is_object(value):
         return {key: _exact(item) for key, item in value.items()}
     return [_exact(item) for item in value] if is_list(value) else value
-
-
-def write_dates_out(draft: Draft, order: DateOrder) -> None:
-    """Write the dates in the times and in the own columns of a row as 2030-01-31, in place."""
-    wrong: dict[str, str] = {}
-    for texts in (draft.reserved, draft.variables, draft.data):
-        for name, value in texts.items():
-            if isinstance(value, str) and (name not in _OWN or name in _TIMES):
-                try:
-                    texts[name] = with_iso_date(value, order)
-                except ValueError as error:
-                    wrong[name] = str(error)
-    for name, message in wrong.items():
-        draft.error(message, column=name)
-
-
-def is_used(name: str, variables: Mapping[str, object] | frozenset[str]) -> bool:
-    """True if a template with these variables uses a column of this name."""
-    return row_name(name) in set(map(folded, variables))
-
-
-FIRST_CALL = "$.callflow[0].params"
-
-_CALLING = frozenset({Action.MAKE_CALL.value})
-_SPEAKING = frozenset({Action.SAY.value, Action.SAY_AND_CAPTURE.value})
-
-
-def complete(
-    body: dict[str, Any],
-    *,
-    destination: str | None,
-    source: str | None,
-    voice_profile: str | None,
-    source_wins: bool = False,
-) -> None:
-    """Fill in a body in place. An argument of None changes nothing. Malformed parts of the body stay as they are.
-
-    The first call always goes to `destination`: if it went to a number in the template, every row would call that
-    number. `source` is used if that call has none; with `source_wins`, it also replaces the call's own source.
-    `voice_profile` is used for each text without a voice.
-    """
-    entries = _own_entries(body)
-    if entries and (call := _params(entries[0], _CALLING)) is not None:
-        made = dict(call)
-        if destination is not None:
-            made["destination"] = destination
-        if source is not None and (source_wins or _is_empty(made.get("source"))):
-            made["source"] = source
-        entries[0] = {**entries[0], "params": made}
-    if voice_profile is not None:
-        for index, spoken in _without_voice(entries):
-            entries[index] = {**entries[index], "params": {**spoken, "voiceProfile": voice_profile}}
-
-
-def write_numbers_out(body: dict[str, Any], *, country: str) -> None:
-    """Write the national numbers of a body in E.164 form, in place.
-
-    Malformed numbers stay unchanged, because the later check of the body reports them.
-    """
-    entries = _own_entries(body)
-    for index, entry in enumerate(entries):
-        call = _params(entry, _CALLING)
-        if call is not None:
-            params = {key: _written_out(key, value, country) for key, value in call.items()}
-            entries[index] = {**entry, "params": params}
-
-
-def _own_entries(body: dict[str, Any]) -> list[Any]:
-    """The entries of a body's flow, in a new list that replaces the flow; empty for a malformed flow."""
-    flow = body.get("callflow")
-    if not is_list(flow):
-        return []
-    entries: list[Any] = list(flow)
-    body["callflow"] = entries
-    return entries
-
-
-def _written_out(key: str, value: object, country: str) -> object:
-    if key not in {"source", "destination"} or not isinstance(value, str) or is_e164(value):
-        return value
-    try:
-        return read_number(value, country)
-    except PhoneNumberError:
-        return value
-
-
-def missing_from(body: Mapping[str, object]) -> set[str]:
-    """The names of the values that a body needs but lacks: `source`, `voice_profile`, both or none."""
-    flow = body.get("callflow")
-    if not is_list(flow) or not flow:
-        return set()
-    call = _params(flow[0], _CALLING)
-    missing = {"source"} if call is not None and _is_empty(call.get("source")) else set[str]()
-    return missing | {"voice_profile" for _ in _without_voice(list(flow))}
-
-
-def _without_voice(entries: list[Any]) -> Iterator[tuple[int, Mapping[str, object]]]:
-    for index, entry in enumerate(entries):
-        spoken = _params(entry, _SPEAKING)
-        if spoken is not None and _is_empty(spoken.get("voiceProfile")):
-            yield index, spoken
-
-
-def _params(entry: object, actions: frozenset[str]) -> Mapping[str, object] | None:
-    """The params of an entry whose action is in `actions`; None for other entries and malformed params."""
-    if not is_object(entry) or entry.get("action") not in actions:
-        return None
-    params = entry.get("params")
-    if params is None:
-        return {}
-    return params if is_object(params) else None
-
-
-def _is_empty(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple, Self, cast
 
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Remedy, columns_text, tell
+from voiceflow_worker.finding import columns_text
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.text.wording import folded, quoted
 
@@ -226,10 +226,12 @@ CALLS = ColumnReader()
 
 def no_destination(place: object, near: str | None, present: Sequence[str]) -> CampaignFileError:
     """Return the error for a table without the column of numbers to call, which is perhaps the one that is `near`."""
-    rename = f"rename {near!r} to destination" if near else "rename the column of phone numbers to destination"
-    told = tell("no_destination", file=str(place), rename=rename, columns=", ".join(present) or "nothing")
-    given = {Remedy.NAME_COLUMN: columns_text([f"{DESTINATION}={near}"])} if near else {}
-    return CampaignFileError(told.giving(given), columns=present)
+    value = f": {columns_text([f'{DESTINATION}={near}'])}" if near else ""
+    return CampaignFileError(
+        f"{place} has no column destination. Name the column of the numbers to call (`columns{value}`), or the row of "
+        f"the header if titles stand above it (`header_row`). Columns found: {', '.join(present) or 'nothing'}.",
+        columns=present,
+    )
 
 
 def lacks_column(name: str, header: Iterable[str], *, place: object) -> CampaignFileError:

@@ -14,7 +14,7 @@ from voiceflow_worker.campaigns.lists.columns import lacks_column, row_name
 from voiceflow_worker.campaigns.lists.forbidden import forbids_calls
 from voiceflow_worker.campaigns.lists.rows import Row
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, tell
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import describe, is_list, is_object, written
 from voiceflow_worker.model.text.json_text import distinct
 from voiceflow_worker.model.text.wording import folded, quoted
@@ -299,18 +299,18 @@ class RowFilter:
             used.other = used.other or cell
         return found
 
-    def missed(self) -> Iterator[tuple[str, Message]]:
+    def missed(self) -> Iterator[tuple[str, str]]:
         """Yield each column that says whom not to call and by which a filter leaves nobody out, with the error.
 
         Whether `TRUE` means the `yes` of a filter is not guessed: a person decides. All rows have been read.
         """
         for each in self._used:
             if each.misses:
-                column = renamed(each.filter.column, self._renames)
-                yield (
-                    column,
-                    tell("leaves_out_none", leave_out=str(each.filter), cell=str(each.other)[:40], column=column),
+                message = (
+                    f"{each.filter} leaves out nobody, and cells hold other values, such as {str(each.other)[:40]!r}. "
+                    "Leave out a value that the column has (`leave_out`), or say whom to call (`only`)."
                 )
+                yield renamed(each.filter.column, self._renames), message
 
     def unused(self) -> Iterator[str]:
         """Yield a warning for each filter whose value no cell has. All rows have been read."""
@@ -320,10 +320,10 @@ class RowFilter:
                 continue
             if not used.is_only:
                 whom = "each row, since no cell is so" if each.is_not else "no row of this list"
-                yield tell("leaves_out_nobody", leave_out=str(each), whom=whom)
+                yield f"{each} leaves out {whom}. Compare it with the list."
             elif not each.is_not:
                 why = f"no cell of {each.column} {f'holds {each.value!r}' if each.value else 'is empty'}"
-                yield tell("only_calls_nobody", only=str(each), why=why)
+                yield f"only {each} leaves no row: {why}. Compare it with the list."
 
 
 def _likely(given: Part) -> Filter:

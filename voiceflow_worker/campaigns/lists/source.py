@@ -30,7 +30,7 @@ from voiceflow_worker.campaigns.lists.input_file import (
 from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row, cell_text, refuse_quantity
 from voiceflow_worker.campaigns.lists.workbook import WorkbookList
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, message_of
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object
 from voiceflow_worker.model.text.json_text import read_strict_json
 from voiceflow_worker.model.text.wording import count_of, quoted
@@ -225,7 +225,7 @@ class GivenRows(OpenList):
                         refuse_quantity(value)
                     data[str(name)] = _plain(value)
                 except ValueError as error:
-                    problems.append((str(name), message_of(error)))
+                    problems.append((str(name), str(error)))
             cells = with_parts(data)
             yield Row(number, tuple(cells.values()), tuple(cells), tuple(problems))
 

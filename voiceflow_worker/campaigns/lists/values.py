@@ -11,7 +11,7 @@ from voiceflow_worker.campaigns.lists.columns import IGNORE, row_name
 from voiceflow_worker.campaigns.lists.filters import Filter, are_alike, cell_of
 from voiceflow_worker.campaigns.lists.forbidden import forbids_calls, is_consent
 from voiceflow_worker.campaigns.lists.rows import Row
-from voiceflow_worker.finding import Message, Remedy, columns_text, tell
+from voiceflow_worker.finding import columns_text
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.times import DateOrder, begins_with_ordered_date, may_be_swapped
 
@@ -100,14 +100,16 @@ class _Counts:
             return None
         return PartlyFilled(self.column, self.rows - empty, empty)
 
-    def undecided(self) -> Message:
+    def undecided(self) -> str:
         """Return why it must be decided whom the column forbids to call, with the number of rows of each value."""
         several = f"{EMPTY} {self.values['']:,}, more than {MOST_VALUES} values"
         counts = several if self.is_full else UnreadColumn(self.column, dict(self.values.most_common())).in_words()
-        given: dict[Remedy, str | Sequence[Filter]] = {Remedy.IGNORE_COLUMN: columns_text([f"{IGNORE}={self.column}"])}
-        if not is_consent(self.column) and self.partly() is not None:
-            given[Remedy.LEAVE_OUT] = (Filter(self.column, "", is_not=True),)
-        return tell("undecided", counts=counts).giving(given)
+        value = "" if is_consent(self.column) or self.partly() is None else f": {Filter(self.column, '', is_not=True)}"
+        return (
+            f"says by its name who may be called, and its cells are not decided ({counts}). Leave rows out "
+            f"(`leave_out{value}`), or if everybody is to be called, ignore it "
+            f"(`columns: {columns_text([f'{IGNORE}={self.column}'])}`)."
+        )
 
 
 class Columns(Protocol):
@@ -163,7 +165,7 @@ class ColumnValues:
         found = (each.partly() for each in self._counts.values() if each.column not in shown)
         return tuple(each for each in found if each is not None)[:MOST_PARTLY_FILLED]
 
-    def undecided(self) -> Iterator[tuple[str, Message]]:
+    def undecided(self) -> Iterator[tuple[str, str]]:
         """Yield each column that by its name says whom not to call and that nothing decides, and the error about it."""
         for each in self._counts.values():
             if each.is_undecided and each.rows:
@@ -189,11 +191,15 @@ class MixedDates:
             if isinstance(value, str) and ((is_text := begins_with_ordered_date(value)) or may_be_swapped(value)):
                 self._seen.setdefault(name, {}).setdefault(is_text, (raw, value))
 
-    def errors(self) -> Iterator[tuple[int, str, Message]]:
+    def errors(self) -> Iterator[tuple[int, str, str]]:
         """Yield the row, the column and the error of each such column."""
         for name, seen in self._seen.items():
             if len(seen) == 2:
                 (row, date), (other, text) = seen[False], seen[True]
                 meant = f"{date[:5]}{date[8:10]}-{date[5:7]}"
-                values = {"date": date, "row": row.number, "text": text, "other": other.number, "day": date[:10]}
-                yield max(row.number, other.number), name, tell("mixed_dates", meant=meant, **values)
+                message = (
+                    f"has {date!r} in row {row.number} and {text!r} in row {other.number}: a program has perhaps taken "
+                    f"days for months where it could, and {date[:10]} is {meant}. Export it again with the column as "
+                    "text (Excel: Data, From Text/CSV), or write all its dates alike."
+                )
+                yield max(row.number, other.number), name, message

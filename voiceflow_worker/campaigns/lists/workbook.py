@@ -17,7 +17,6 @@ from voiceflow_worker.campaigns.lists.columns import CALLS, ColumnReader, row_na
 from voiceflow_worker.campaigns.lists.input_file import LONGEST_ROW, InputFile
 from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row, cell_text, error_in, refuse_quantity
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import message_of, tell
 from voiceflow_worker.model.flows.values import EXACT
 from voiceflow_worker.model.text.printable import storing_problem
 
@@ -105,7 +104,7 @@ class WorkbookList(OpenList):
                 texts.append(self._text(cell, is_number=bool(name) and self._numbers[place]))
             except ValueError as error:
                 texts.append("" if cell.value is None else str(cell.value))
-                problems.append((name or None, message_of(error)))
+                problems.append((name or None, str(error)))
         return self._row(number, [*texts, *[""] * (len(self.columns) - len(texts))], problems)
 
     def _text(self, cell: Any, *, is_number: bool) -> str:
@@ -183,7 +182,7 @@ class WorkbookList(OpenList):
                 raise CampaignFileError(told, sheets=self.sheets)
             return str(found[0])
         if len(filled) > 1:
-            told = tell("several_sheets", file=str(self._file), sheets=", ".join(filled))
+            told = f"{self._file} has several sheets with rows: {', '.join(filled)}. Name one: `sheet: {filled[0]}`."
             raise CampaignFileError(told, sheets=self.sheets)
         if not filled:
             raise CampaignFileError(f"{self._file} is empty: its visible sheets have no rows")

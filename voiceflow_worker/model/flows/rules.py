@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import cast
 
 from voiceflow_worker.errors import CallFlowError, PhoneNumberError
-from voiceflow_worker.finding import Finding, Severity, tell
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import (
     MAX_CALLS,
     MAX_DIGITS,
@@ -66,6 +66,7 @@ def write_valid_until(moment: datetime) -> str:
 
 
 _ACTION_NAMES = ",".join(Action)
+_MISSING = "is missing but it is required; add {}"
 _BY_FOLDED_NAME = {action.value.casefold(): action for action in Action}
 _BODY_KEYS = frozenset({"callflow", "validUntil", "clientRequestId", "clientBatchId"})
 _REPLY_KEYS = frozenset({"callflow", "clientActionId"})
@@ -94,7 +95,7 @@ def _body(body: Mapping[str, object], *, now: datetime | None, reply: bool) -> I
     elif not reply:
         yield _error("$.callflow", -1013, "first action should be makeCall; add the actions of the call")
     elif flow is None:
-        yield _error("$.callflow", -1009, tell("missing", what="the next actions of the call"))
+        yield _error("$.callflow", -1009, _MISSING.format("the next actions of the call"))
     else:
         yield _warning("$.callflow", "is empty: the answer has no actions; add the next actions of the call")
     if reply:
@@ -154,7 +155,7 @@ def _call_count(calls: int, path: str, *, reply: bool) -> Iterator[Finding]:
 def _unknown_action(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterator[Finding]:
     name = entry.get("action")
     if name is None:
-        yield _error(f"{path}.action", -1009, tell("no_action", names=_ACTION_NAMES))
+        yield _error(f"{path}.action", -1009, f"is missing but it is required; use one of: {_ACTION_NAMES}")
     elif name == _SCENARIO:
         yield from _scenario(entry, path, alone=alone)
     else:
@@ -201,7 +202,7 @@ def _params(action: Action, params: object, path: str, *, reply: bool) -> Iterat
         if value is not None:
             yield from _value(param, value, f"{path}.{name}", is_destination=name == "destination")
         elif param.required:
-            yield _error(f"{path}.{name}", -1009, tell("missing", what=param.purpose))
+            yield _error(f"{path}.{name}", -1009, _MISSING.format(param.purpose))
     if action is Action.SAY_AND_CAPTURE:
         yield from _capture(given, path)
     if action is Action.MAKE_CALL and not reply and given.get("callRecording") is not None:
@@ -248,13 +249,17 @@ def _number(param: Param, value: object, path: str, *, is_destination: bool) -> 
             path, -1009, f"should be a string, not {describe(value)}; write it in quotes, with its country code"
         )
     elif not value.strip():
-        yield _error(path, -1009, tell("missing", what=param.purpose))
+        yield _error(path, -1009, _MISSING.format(param.purpose))
     elif not phone.is_e164(value):
         code, reason = phone.form_problem(value)
         yield _no_number(path, code, reason, is_destination=is_destination)
     elif not phone.is_valid(phone.canonical_number(value)):
         plan = phone.country_of(value) or "any country"
-        yield _warning(path, f"{value} is in a range that the numbering plan of {plan} does not have. Check it")
+        yield _warning(
+            path,
+            f"{value} is in a range that the numbering plan of {plan} does not have. Check it.",
+            kind="unknown_range",
+        )
 
 
 def uncertain_number(path: str, error: PhoneNumberError, *, is_destination: bool) -> Finding:
@@ -372,8 +377,8 @@ def _error(path: str, code: int, message: str) -> Finding:
     return Finding(path=path, code=code, message=message)
 
 
-def _warning(path: str, message: str, *, code: int | None = None) -> Finding:
-    return Finding(path=path, code=code, message=message, severity=Severity.WARNING)
+def _warning(path: str, message: str, *, code: int | None = None, kind: str | None = None) -> Finding:
+    return Finding(path=path, code=code, message=message, severity=Severity.WARNING, kind=kind)
 
 
 _CALLS = f'"{Action.MAKE_CALL.value}"'

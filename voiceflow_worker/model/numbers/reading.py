@@ -12,7 +12,6 @@ from itertools import accumulate
 from typing import Final, TypeVar, cast
 
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Remedy, message_of, tell
 from voiceflow_worker.model.numbers.phone import (
     FEWEST_DIGITS,
     INVALID_NUMBER,
@@ -30,6 +29,7 @@ from voiceflow_worker.model.numbers.phone import (
 INTERNATIONAL: Final = "international"
 """The `country` of digits that begin with their country code, without a +."""
 
+_NO_COUNTRY = "Set `country` (such as SG), or write it as +6587654321."
 _NUMBER = re.compile(r"\(?\+?[0-9(][0-9 ().\-/]*")
 _NO_NUMBER = re.compile(
     r"\d{4}([-/.])\d\d?\1\d\d?|\d\d?([-/.])\d\d?\2\d{4}"  # a date: 31.12.2030
@@ -66,14 +66,14 @@ def read_number(text: str, country: str | None = None) -> str:
     shown = repr(text.strip()[:40])
     if not _NUMBER.fullmatch(written) or _NO_NUMBER.fullmatch(written):
         code = MANY_NUMBERS if holds_several(written) else INVALID_NUMBER
-        raise PhoneNumberError(tell("no_phone_number", number=shown), code=code)
+        raise PhoneNumberError(f"{shown} is not one phone number. Write it as +6587654321.", code=code)
     digits = _NO_DIGIT.sub("", written)
     is_whole = written.startswith(("+", "(+"))
     if is_whole:
         # A 0 in brackets is dialled within most countries only, and within some it belongs to the number.
         found = _valid(digits) if "(0)" in written.replace(" ", "") else _possible(digits)
     elif home is None:
-        raise PhoneNumberError(tell("no_country", number=shown, remedy=Remedy.NAME_COUNTRY))
+        raise PhoneNumberError(f"{shown} has no country code. {_NO_COUNTRY}", kind="no_country")
     elif home == INTERNATIONAL:
         found = _valid(digits)
     elif digits.startswith("00"):
@@ -83,9 +83,10 @@ def read_number(text: str, country: str | None = None) -> str:
         found = _national(digits, home)
     if not found:
         where = "any numbering plan" if home is None or home == INTERNATIONAL or is_whole else home
-        raise PhoneNumberError(tell("no_number_of_country", number=shown, country=where))
+        raise PhoneNumberError(f"{shown} is no number of {where}. Correct it, or write it as +6587654321.")
     if len(found) > 1:
-        raise PhoneNumberError(tell("several_readings", number=shown, readings=" or ".join(sorted(found))))
+        readings = " or ".join(sorted(found))
+        raise PhoneNumberError(f"{shown} could be {readings}. Write the one that is meant.")
     return found.pop()
 
 
@@ -270,10 +271,7 @@ def read_whole_number(text: str) -> str:
     try:
         return read_number(text)
     except PhoneNumberError as error:
-        message = message_of(error)
-        if message.kind == "no_country":
-            message = tell("no_country_alone", **message.values)
-        raise PhoneNumberError(message, code=error.code) from None
+        raise PhoneNumberError(str(error).replace(_NO_COUNTRY, "Write it as +6587654321."), code=error.code) from None
 
 
 def read_sources(text: str, country: str | None = None) -> Sources:

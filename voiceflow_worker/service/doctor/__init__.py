@@ -9,7 +9,7 @@ from functools import partial
 
 from voiceflow_worker.backends.health import HealthCheck
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.finding import Diagnosis, Level, failure, message_of, ok
+from voiceflow_worker.finding import Diagnosis, Level, failure, ok
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.doctor import account, store
 from voiceflow_worker.service.doctor.context import TIME_LIMIT, Check, CheckContext, carried_out, open_context
@@ -52,7 +52,7 @@ async def examine(load: Callable[[], Settings], tell: Tell) -> None:
         settings = load()
     except SettingsError as error:
         remedy = "correct these settings, then check them with `voiceflow config show`"
-        tell(replace(failure(message_of(error), remedy=remedy), check="settings"))
+        tell(replace(failure(str(error), remedy=remedy), check="settings"))
         return
     async with open_context(settings) as context:
 

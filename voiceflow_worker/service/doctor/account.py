@@ -13,7 +13,7 @@ import httpx
 from voiceflow_worker.core.base.clock import SET_CLOCK, ahead_of_8x8, off_in_words
 from voiceflow_worker.core.heartbeats import REGISTER, Heartbeats
 from voiceflow_worker.errors import InvalidInputError, RequestFailedError, SettingsError, VoiceError
-from voiceflow_worker.finding import Diagnosis, Level, failure, message_of, ok, warning
+from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.network import Network
@@ -52,7 +52,7 @@ async def unknown_settings() -> Diagnosis:
     try:
         unknown = unknown_variables()
     except SettingsError as error:
-        return failure(message_of(error), remedy="correct or remove that file")
+        return failure(str(error), remedy="correct or remove that file")
     if not unknown:
         return ok("no unknown settings")
     return warning("; ".join(each.in_words() for each in unknown), remedy="correct their names, or remove them")
@@ -148,7 +148,7 @@ async def source(context: CheckContext) -> Diagnosis | None:
     try:
         numbers = read_sources(wanted).numbers
     except InvalidInputError as error:
-        return failure(message_of(error), remedy="write VOICEFLOW_SOURCE with its country code, such as +6531234567")
+        return failure(str(error), remedy="write VOICEFLOW_SOURCE with its country code, such as +6531234567")
     found = [await _own_number(context, number) for number in numbers]
     told = next((each for each in found if each.level is not Level.OK), None)
     return told or ok("; ".join(each.message for each in found))

@@ -25,7 +25,7 @@ from voiceflow_worker.errors import (
     VoiceflowError,
     VoiceUnavailableError,
 )
-from voiceflow_worker.finding import Diagnosis, Level, Message, failure, message_of, ok, warning
+from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.settings import Settings
@@ -58,11 +58,11 @@ async def carried_out(
         )
     except CannotLookError as error:
         remedy = f"correct `{error.cause}` first"
-        found = Diagnosis(Level.WARNING, Message(f"skipped: {error}", error), remedy, waits_for=error.cause)
+        found = Diagnosis(Level.WARNING, f"skipped: {error}", remedy, waits_for=error.cause)
     except RequestFailedError as error:
-        found = failure(error.message, remedy=Message(error.remedy or "try again later", error))
+        found = failure(error.message, remedy=error.remedy or "try again later")
     except VoiceflowError as error:
-        found = failure(message_of(error), remedy="see the message")
+        found = failure(str(error), remedy="see the message")
     except Exception as error:  # noqa: BLE001 - a traceback here would end the other checks too
         found = failure(
             f"this check itself failed: {type(error).__name__}: {error}", remedy="report this line as a bug"
@@ -161,7 +161,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
     try:
         path = file_of(settings.store)
     except SettingsError as error:
-        yield None, failure(message_of(error), remedy="set VOICEFLOW_STORE")
+        yield None, failure(str(error), remedy="set VOICEFLOW_STORE")
         return
     # The limit applies to the opening alone, because an open store may have tasks that run until it is closed.
     with anyio.CancelScope(deadline=anyio.current_time() + TIME_LIMIT.total_seconds()) as opening:
@@ -176,10 +176,10 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
                 await store_probe(store)()
                 found = _found(store)
             except NoStoreError as error:
-                found = warning(message_of(error), remedy="if it was there, check VOICEFLOW_STORE and the directory")
+                found = warning(str(error), remedy="if it was there, check VOICEFLOW_STORE and the directory")
             except (StoreError, SettingsError) as error:
                 remedy = "do what the message says"
-                found = failure(message_of(error), remedy=remedy)
+                found = failure(str(error), remedy=remedy)
             opening.deadline = math.inf
             yield store, found
         return

@@ -1,0 +1,483 @@
+"""The reader of rows. Each row becomes a call to be enqueued, or findings with all its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from voiceflow_worker.campaigns.calls.body import FIRST_CALL, complete
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
+from voiceflow_worker.campaigns.calls.times import Times
+from voiceflow_worker.campaigns.calls.values import RowValues, batch_key, row_key
+from voiceflow_worker.campaigns.lists.columns import DESTINATION, RESERVED, row_name
+from voiceflow_worker.campaigns.lists.rows import Row
+from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
+from voiceflow_worker.core.ports.store import Put
+from voiceflow_worker.core.writes import MENUS
+from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
+from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.ivr.speech_filters import WITH_ZONE, ZONE, zoned_moment
+from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, heard_in
+from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, copy_of
+from voiceflow_worker.model.flows.rules import destinations, find_problems
+from voiceflow_worker.model.flows.values import is_missing, language_in, unspeakable
+from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
+from voiceflow_worker.model.jobs.call_json import checked_data
+from voiceflow_worker.model.jobs.job import usual_key
+from voiceflow_worker.model.numbers.reading import read_country, read_number, read_sources
+from voiceflow_worker.model.text.arguments import LONGEST_KEY
+from voiceflow_worker.model.text.wording import name_among
+from voiceflow_worker.model.times import PersonZone, begins_with_ordered_date
+from voiceflow_worker.model.zones import read_zone
+
+if TYPE_CHECKING:
+    from voiceflow_worker.ivr.check import MenuTexts
+
+_OWN = frozenset({DESTINATION, *RESERVED})
+_NO_NAMES = frozenset[str]()
+_NEEDED = {"source": "the number to call from", "voiceProfile": "the voice"}
+_NAMES = {"voiceProfile": "voice_profile"}
+
+
+def texts_of(options: CampaignOptions) -> MenuTexts | None:
+    """The texts of the options' menu; None if there is none, or only its name is known."""
+    if options.menu is None or isinstance(options.menu, str):
+        return None
+    from voiceflow_worker.ivr.check import MenuTexts
+
+    return options.menu if isinstance(options.menu, MenuTexts) else MenuTexts(options.menu)
+
+
+def menu_puts(options: CampaignOptions) -> tuple[Put, ...]:
+    """What the store keeps of the options' menu for its calls: all of it, if it is written as data."""
+    menu = options.menu
+    if menu is None or isinstance(menu, str) or not menu.definition:
+        return ()
+    return (Put(MENUS, menu.name, menu.definition, None),)
+
+
+class ReadRow(NamedTuple):
+    """One row after reading: its findings and its call. A row that is bad, a duplicate or left out has no call.
+
+    `digest` is the digest of the canonical body. `own_key` is the unique key in the row itself. `has_made_key` is True
+    if the row has no key of its user, but one that was made for it, so that it is compared with earlier calls.
+    `duplicate_of` is the line of an equal row earlier in the file. `is_left_out` is True if a column says not to call.
+    `numbers` are those of a row without a call, as far as they can be read.
+    """
+
+    raw: Row
+    call: CheckedCall | None = None
+    digest: str = ""
+    own_key: str | None = None
+    has_made_key: bool = False
+    findings: tuple[Finding, ...] = ()
+    duplicate_of: int | None = None
+    is_left_out: bool = False
+    numbers: tuple[str, ...] = ()
+
+    @property
+    def is_bad(self) -> bool:
+        """True if the row has an error, and cannot be called."""
+        return bool(self.findings) and any(found.is_error for found in self.findings)
+
+    def without_call(self, *why: Finding) -> ReadRow:
+        """The row without its call, and why."""
+        numbers = self.numbers if self.call is None else self.call.numbers
+        return self._replace(call=None, findings=(*self.findings, *why), numbers=numbers)
+
+    @property
+    def number(self) -> str | None:
+        """The number to call, as the call stores it; None if the row has no call."""
+        return self.call.destination if self.call is not None else None
+
+
+class RowReader:
+    """Read the rows of a list, with these options. A row that names no batch gets `default_batch`."""
+
+    def __init__(self, options: CampaignOptions, *, default_batch: str, now: datetime, allows_past: bool) -> None:
+        self._options, self._default_batch, self._now = options, default_batch, now
+        menu = options.menu
+        self._menu = menu if menu is None or isinstance(menu, str) else menu.name
+        self.menu_texts: MenuTexts | None = texts_of(options)
+        self.times: Times = Times(options, now=now, allows_past=allows_past)
+        source = None if options.source is None else read_sources(options.source, options.country)
+        self._only_source = None if source is None else source.only
+        self._voices = set[str]()
+        """The voices that are right."""
+        self._warned = set[str]()
+        """The warnings about numbers to call from that earlier rows had."""
+
+    def read(self, row: Row, values: RowValues) -> ReadRow:
+        """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
+        if values.wrong:
+            values.drop_wrong()
+        options = self._options
+        template, texts = options.template, self.menu_texts
+        if texts is not None:
+            template, texts = self._spoken(values, texts)
+        destination, further = self._numbers(values)
+        person = None
+        if self._menu is not None or (template is not None and template.is_computed):
+            person = self._zone_of(values, [destination, *further])
+        body, filled = self._body(values, template, destination, further, person)
+        first = destination or (next(iter(destinations(body)), None) if template is None else None)
+        times = self.times.read(values, body, (*filter(None, (first, *further)),))
+        numbers = (*filter(None, (destination, *further)),)
+        if times.over is not None:
+            column, why = times.over
+            message = f"{why}: nobody is called for it"
+            over = Finding(
+                severity=Severity.WARNING, message=message, column=values.names.get(row_name(column), column)
+            )
+            return ReadRow(row, own_key=values.unique_key, findings=(over,), is_left_out=True, numbers=numbers)
+        batch_id = self._batch(values, body) or self._default_batch
+        own_key = self._unique_key(values, body)
+        priority = self._priority(values)
+        spoken = _NO_NAMES if texts is None else texts.names
+        data = self._data(values, {**filled, "destination": destination}, spoken & _OWN if spoken else spoken)
+        if texts is not None:
+            self._judge_menu(values, texts, {**(data or {}), ZONE: person})
+        if (values.has_dates or options.data) and not values.wrong:
+            names = (each.plain for each in (template, texts) if each is not None)
+            _refuse_moments(values, options.data or {}, frozenset[str]().union(*names))
+        if values.wrong and options.date_order is None and values.has_dates:
+            _offer_date_order(values)
+        if values.is_bad:
+            return ReadRow(row, own_key=own_key, findings=tuple(values.findings), numbers=numbers)
+        encoded = EncodedBody.of(CallFlow(body))
+        try:
+            others = further_numbers(encoded, further) if further else ()
+        except CallFlowError as error:
+            return ReadRow(row, own_key=own_key, findings=(*values.findings, *error.findings), numbers=numbers)
+        digest = call_digest(encoded.canonical, others)
+        key = own_key or row_key(batch_id, encoded.canonical, others)
+        if options.keys_in_batch:
+            key = batch_key(batch_id, own_key, encoded.destination)
+        call = CheckedCall(
+            encoded.source,
+            encoded.destination,
+            encoded.stored,
+            digest,
+            key,
+            batch_id,
+            priority,
+            times.not_before,
+            times.valid_until,
+            # Later texts of a menu must know the zone that the first one was spoken in.
+            times.time_zone or (None if person is None else person.fallback_zone),
+            options.redial,
+            times.window,
+            data,
+            self._menu,
+            others,
+            times.validity,
+        )
+        if call.window is not None:
+            self.times.count(call)
+        return ReadRow(row, call, digest, own_key, not (own_key or options.keys_in_batch), tuple(values.findings))
+
+    def numbers(self, values: RowValues) -> tuple[str, ...]:
+        """The numbers of a row that nobody is called for, as far as they can be read."""
+        first, further = self._numbers(values)
+        return (*filter(None, (first, *further)),)
+
+    def texts(self, data: Mapping[str, object]) -> MenuTexts | None:
+        """The texts of the menu for a call with this data; None without a menu."""
+        language = language_in(data)
+        return self.menu_texts if self.menu_texts is None or language is None else self.menu_texts.spoken_in(language)
+
+    def _spoken(self, values: RowValues, texts: MenuTexts) -> tuple[FlowTemplate | None, MenuTexts]:
+        """What a row's person hears: the template of the call, and the texts of its menu."""
+        template = self._options.template
+        language = language_in({**values.variables, **(self._options.data or {})})
+        if language is None:
+            return template, texts
+        try:
+            texts = texts.spoken_in(language)
+            return template and template.spoken_in(language), texts
+        except InvalidInputError as error:
+            values.error(f"cannot be the language of this call: {error}", column="language")
+            return template, texts
+
+    # -- who is called, and from which number -------------------------------------------------------------------------
+
+    def _numbers(self, values: RowValues) -> tuple[str | None, list[str]]:
+        """The number to call, and the further ones of the person, in E.164 form; None if there is none, or it is wrong.
+
+        If the first cell is empty, the next number that there is takes its place.
+        """
+        country = self._country(values)
+        first, further = values.reserved.get(DESTINATION), values.further
+        if first is None and values.is_reported(DESTINATION):
+            return None, []
+        written = [*([] if first is None else [(DESTINATION, first)]), *further]
+        if not written and self._options.template is not None:
+            values.error("is missing but it is required; give the number to call", column=DESTINATION, code=-1009)
+        found = [self._number(values, name, text, country) for name, text in written]
+        return (found[0], list(filter(None, found[1:]))) if found else (None, [])
+
+    def _number(self, values: RowValues, name: str, written: str, country: str | None) -> str | None:
+        try:
+            return read_number(written, country)
+        except PhoneNumberError as error:
+            column, message = self._options.roles.country, str(error)
+            if error.kind == "no_country" and column is not None:
+                if values.is_reported(column):
+                    return None  # the cell of the country is the one that is wrong
+                message = (
+                    f"{written[:40]!r} has no country code, nor does {column}. Correct that cell, or write it with +."
+                )
+            values.error(message, column=name, code=error.code, kind=error.kind)
+            return None
+
+    def _country(self, values: RowValues) -> str | None:
+        """The country of this row's national numbers: that in its column, or that of the options."""
+        column = self._options.roles.country
+        text = None if column is None else values.variables.get(row_name(column))
+        if column is None or is_missing(text):
+            return self._options.country
+        try:
+            return read_country(str(text))
+        except InvalidInputError as error:
+            values.error(str(error), column=column)
+            return None
+
+    def _zone_of(self, values: RowValues, numbers: Sequence[str | None]) -> PersonZone:
+        """The zone in which a person with these numbers hears times: of the row, the numbers, the options.
+
+        If the row's zone or one of its numbers is wrong, which is an error already, it is any zone.
+        """
+        own, known = values.reserved.get("time_zone"), list(filter(None, numbers))
+        if own is None and len(known) < len(numbers):
+            own = "UTC"
+        elif own is not None:
+            try:
+                own = read_zone(own).key
+            except ValueError:
+                own = "UTC"
+        return PersonZone(own, known, self._options.time_zone)
+
+    def _source(self, values: RowValues, numbers: Sequence[str]) -> tuple[str | None, str | None]:
+        """The number to call this person from, in E.164 form; else None, and why there is none.
+
+        The reason is empty if something that is reported already is wrong.
+        """
+        own = values.reserved.get("source")
+        if own is None and self._only_source is not None:
+            return self._only_source, None
+        if values.is_reported("source"):
+            return None, ""
+        text = own or self._options.source
+        if text is None:
+            return None, None
+        try:
+            sources = read_sources(text, self._options.country)
+            if sources.only is not None:
+                return sources.only, None
+            found = [sources.to(number) for number in numbers]
+        except InvalidInputError as error:
+            if own is not None:
+                values.error(str(error), column="source", code=-1009)
+                return None, ""
+            return None, str(error)
+        if not found:
+            return None, ""
+        for number, other in zip(numbers, found, strict=True):
+            if other != found[0]:
+                values.error(
+                    f"would be {found[0]} for {numbers[0]} and {other} for {number} of the same person; give the row "
+                    "one source, or the numbers a row each",
+                    column="source",
+                )
+        return found[0], None
+
+    # -- what they hear -----------------------------------------------------------------------------------------------
+
+    def _body(
+        self,
+        values: RowValues,
+        template: FlowTemplate | None,
+        destination: str | None,
+        further: Sequence[str],
+        person: PersonZone | None,
+    ) -> tuple[dict[str, Any], Mapping[str, object]]:
+        """The row's body, and what texts may speak. Broken rules of the contract are added to the findings."""
+        body = copy_of(values.body)
+        numbers = [*filter(None, (destination, *further))] or list(destinations(body))[:1]
+        source, no_source = self._source(values, numbers)
+        voice = values.reserved.get("voice_profile", self._options.voice_profile)
+        given: dict[str, object] = {**values.variables, "source": source, "destination": destination or PLACEHOLDER}
+        given |= {"voice_profile": voice, **(self._options.data or {}), ZONE: person}
+        reported = set[str | None]()
+        if template is not None:
+            filled, problems = template.fill(given)
+            for problem in problems:
+                reported.add(problem.path)
+                why = problem.message
+                if problem.column == "source" and problem.is_missing and no_source is not None:
+                    why = no_source
+                if why and not values.is_reported(problem.column):
+                    values.error(why, column=problem.column, path=problem.path, code=-1009)
+            body, destination = template.body_of(filled), destination or PLACEHOLDER
+        wins = "source" in values.reserved
+        complete(body, destination=destination, source=source, voice_profile=voice, source_wins=wins)
+        self._check_voices(values, body)
+        reported |= {found.path for found in values.findings if found.path is not None}
+        for found in find_problems(body):
+            if found.path not in reported:
+                self._take_problem(values, found, template, no_source)
+        del given[ZONE]
+        return body, given
+
+    def _take_problem(
+        self, values: RowValues, found: Finding, template: FlowTemplate | None, no_source: str | None
+    ) -> None:
+        """Add a broken rule of the contract, as a finding about the column that causes it."""
+        name, message = (found.path or "").rpartition(".")[2], found.message
+        column = _column_of(found.path, template, values.reserved)
+        if values.is_reported(column):
+            return
+        if name in _NEEDED and message.startswith("is missing"):
+            if name == "source" and no_source is not None and found.path == f"{FIRST_CALL}.source":
+                message = no_source
+            else:
+                message = f"{message}. Give {_NEEDED[name]} for all rows: `{_NAMES.get(name, name)}`."
+        if name == "source" and not found.is_error:
+            if message in self._warned:
+                return
+            self._warned.add(message)
+        if message:
+            values.add(replace(found, column=column, message=message))
+
+    def _check_voices(self, values: RowValues, body: Mapping[str, object]) -> None:
+        """Add an error for each voice of a body that no account has, or that the account has not."""
+        for voice in {each.voice for each in heard_in(body)} - self._voices - {None}:
+            if voice is None:
+                continue
+            if not voice[:1].isalpha() or "{" in voice:
+                message = f"{voice[:40]!r} is no name of a voice. Write it as en-US-JennyNeural."
+                values.error(message, column="voice_profile")
+            elif self._options.voices is not None and voice not in self._options.voices:
+                message = f"the account has no voice {voice!r}. `voiceflow account profiles` lists them."
+                values.error(message, column="voice_profile", code=-1002)
+            else:
+                self._voices.add(voice)
+
+    def _judge_menu(self, values: RowValues, texts: MenuTexts, data: Mapping[str, object]) -> None:
+        """Add the reasons why texts of the menu cannot be spoken with the data that is stored with the call."""
+        for column, message, is_missing_value in texts.problems(data):
+            is_known = is_missing_value and column == "source" and values.is_reported(DESTINATION)
+            if not is_known and not values.is_reported(column):
+                values.error(message, column=column, code=-1009)
+        for name in values.nested:
+            if name_among(texts.names, name) in texts.names and not values.is_reported(name):
+                values.error("holds an array or an object, which cannot be spoken; give its parts keys", column=name)
+
+    # -- what else a call has -----------------------------------------------------------------------------------------
+
+    def _batch(self, values: RowValues, body: Mapping[str, object]) -> str | None:
+        """The batch id of the options, else that which the row names, else that of the body."""
+        own, named = body.get("clientBatchId"), values.reserved.get("batch_id")
+        given = self._options.batch_id
+        if given is not None:
+            if named not in {None, given}:
+                message = f"{named!r} is not read, because the batch {given!r} was given"
+                values.add(Finding(kind="other_batch", column="batch_id", severity=Severity.WARNING, message=message))
+            return given
+        if named is None:
+            return own if isinstance(own, str) and own.strip() else None
+        if len(named) > MAX_ID_CHARACTERS:
+            message = f"has {len(named)} characters, but at most {MAX_ID_CHARACTERS} are allowed; shorten it"
+            values.error(message, column="batch_id", code=-1009)
+        elif problem := unspeakable(named):
+            values.error(f"has {problem}; remove it", column="batch_id", code=-1016)
+        return named
+
+    def _unique_key(self, values: RowValues, body: Mapping[str, object]) -> str | None:
+        """The unique key that the row names, else that of the body, in one spelling, whichever program wrote it."""
+        own = body.get("clientRequestId")
+        if (key := values.unique_key) is None:
+            return usual_key(own) if isinstance(own, str) and own.strip() else None
+        if len(key) > LONGEST_KEY:
+            message = f"has {len(key)} characters, but at most {LONGEST_KEY} are allowed; shorten it"
+            values.error(message, column="unique_key")
+        return key
+
+    def _data(
+        self, values: RowValues, given: Mapping[str, object], reserved: Collection[str]
+    ) -> Mapping[str, object] | None:
+        """The data to store with the job: the row's variables, without the columns that the job has itself.
+
+        Of these, only the ones in `reserved` are stored, because a menu speaks them. Data that is too large is stored
+        without its empty values: programs export columns that no row fills.
+        """
+        spoken = {name: given[name] for name in reserved if given.get(name) is not None}
+        data = {**values.data, **spoken, **(self._options.data or {})}
+        try:
+            return checked_data(data)
+        except InvalidInputError:
+            data = {name: value for name, value in data.items() if not is_missing(value)}
+        try:
+            return checked_data(data)
+        except InvalidInputError as error:
+            values.error(str(error), column=None)
+            return None
+
+    def _priority(self, values: RowValues) -> int:
+        """The row's priority, else that of the options."""
+        text = values.reserved.get("priority")
+        if text is None:
+            return self._options.priority
+        try:
+            found = float(text)
+        except ValueError:
+            found = 0.5
+        if not (found.is_integer() and int(found) in PRIORITIES):
+            values.error(priority_problem(text) or "", column="priority")
+            return 0
+        return int(found)
+
+
+def _offer_date_order(values: RowValues) -> None:
+    """Add a remedy to the errors of cells with a date such as 31/1/2030, of whose parts nobody gave the order."""
+    for place, found in enumerate(values.findings):
+        keys = [key for key, name in values.names.items() if name == found.column]
+        texts = (str(values.variables.get(key) or "") for key in keys)
+        if found.is_error and any(map(begins_with_ordered_date, texts)):
+            message = f"{found.message.rstrip('.')}. Give the order of its dates: `date_order: dmy`, mdy or ymd."
+            values.findings[place] = replace(found, message=message)
+
+
+def _refuse_moments(values: RowValues, common: Mapping[str, object], names: Collection[str]) -> None:
+    """Add an error for each time with a zone of its own that a text speaks as it is written."""
+    given = {**values.variables, **common}
+    for name in sorted(names):
+        text = given.get(name_among(given, name))
+        if isinstance(text, str) and WITH_ZONE.search(text) is not None and _is_moment(text):
+            values.error(
+                f"{text[:40]!r} would be spoken as it is written: write {{{{ {name}|date }}}}, or "
+                f"{{{{ {name}|time }}}}, for what the clocks of the person show",
+                column=name,
+            )
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return zoned_moment(text) is not None
+    except (ValueError, OverflowError):
+        return False
+
+
+def _column_of(path: str | None, template: FlowTemplate | None, reserved: Mapping[str, str]) -> str | None:
+    """The column that causes a finding at this path of the body; None if no column does, or several do."""
+    if path is None:
+        return None
+    if template is not None and (varying := template.column_of(path)) is not None:
+        return varying
+    last = path.rpartition(".")[2]
+    if path in {f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}:
+        return last if template is not None or last in reserved else None
+    return "voice_profile" if last == "voiceProfile" and template is not None else None
