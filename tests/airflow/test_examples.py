@@ -31,15 +31,6 @@ states = {f"{ti.task_id}[{ti.map_index}]": str(ti.state) for ti in dag_run.get_t
 print("RESULT", json.dumps({"state": str(dag_run.state), "tasks": states}))
 """
 
-PARSED = """
-import time
-from airflow.sdk import DAG, BaseHook, BaseNotifier, BaseOperator, BaseSensorOperator, task
-import airflow.triggers.base, airflow_provider, runpy, sys
-began = time.process_time()
-runpy.run_path(sys.argv[1])
-print("SECONDS", time.process_time() - began)
-"""
-
 
 @pytest.fixture(scope="module")
 def env(on: Stage) -> dict[str, str]:
@@ -99,28 +90,3 @@ def test_approval_by_phone(on: Stage, env: dict[str, str], key: str, sent: str) 
     result = dag_test(env, "approval_by_phone", approver=number)
     assert result["tasks"]["send_invoices[-1]"] == sent, result["said"]
     assert rings(on, number) == [1]
-
-
-def test_campaign_with_report(on: Stage, env: dict[str, str], tmp_path: Path) -> None:
-    file = tmp_path / "people.csv"
-    file.write_text("destination,name\n+6587664031,Customer 1\n+6587664032,Customer 2\n12,nobody\n", encoding="utf-8")
-    on.order("script", [{"destination": f"+658766403{place}", "outcome": "COMPLETED"} for place in (1, 2)])
-    result = dag_test(env, "campaign_with_report", file=str(file))
-    assert result["state"] == "success", result["said"]
-    assert "2 calls, 100% answered" in result["said"]
-    assert rings(on, "+6587664031", "+6587664032") == [1, 1]
-
-
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
-def test_a_dag_is_parsed_in_under_a_second(env: dict[str, str], path: Path) -> None:
-    """Of a processor's time, beyond Airflow's own imports; the best of three, for other work makes it slower."""
-    seconds = 9.0
-    for _ in range(3):
-        run = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", PARSED, path], env=env, capture_output=True, text=True, check=True
-        )
-        (taken,) = (line for line in run.stdout.splitlines() if line.startswith("SECONDS "))
-        seconds = min(seconds, float(taken.split()[1]))
-        if seconds < 1.0:
-            return
-    raise AssertionError(f"it takes {seconds:.2f} s")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout, TaskDeferred
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout
 from airflow.sdk.execution_time.timeout import timeout
 
 from airflow_provider.calls import waiting
@@ -252,18 +252,6 @@ def test_a_redial_is_made_when_it_is_due_also_after_a_stop(on: Stage, hasty: Non
     assert play.rings == 1
     play.play("try")
     assert (play.rings, play.results[-1]["state"]) == (2, "unreached")
-
-
-def test_a_deferred_task_that_sends_is_woken_when_a_call_is_due(on: Stage, hasty: None) -> None:
-    play = Play(on, "campaign")
-    play.options = {"not_before": (datetime.now(UTC) + timedelta(seconds=3)).isoformat()}
-    play.play("here")
-    assert play.rings == 0
-    event = scene.event_of(play.tries[-1])
-    task = scene.campaign([scene.row(play.number)], task_id=play.task_id, deferrable=True, say="Hello.")
-    with suppress(TaskDeferred):  # until the end of the call
-        task.execute_complete(context(play.task_id, run="r1"), event)
-    assert play.rings == 1
 
 
 def test_what_airflow_stores_has_no_number_and_no_secret(on: Stage, hasty: None) -> None:

@@ -54,20 +54,6 @@ def test_the_arguments_of_operators_and_notifiers_are_the_fields(kind: type, of:
     assert set(fields_of(of)) - taken == others
 
 
-def test_a_campaign_needs_a_window_and_a_single_call_has_none(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    campaign: dict[str, Any] = {**STORED_ONLY, "rows": [{"destination": "+6587654321", "name": "Ana"}]}
-    monkeypatch.delenv("VOICEFLOW_WINDOW", raising=False)
-    with refused("does not say when phones may ring"):
-        VoiceCampaignOperator(**campaign).execute(context("none"))
-    VoiceCampaignOperator(**campaign, window="09:00-20:00").execute(context("hours"))
-    monkeypatch.setenv("VOICEFLOW_WINDOW", "10:00-18:00")
-    VoiceCampaignOperator(**campaign).execute(context("setting"))
-    call: dict[str, Any] = {**STORED_ONLY, "say": "Hello.", "destination": "+6587654322"}
-    VoiceCallOperator(**call).execute(context("call"))
-    windows = {str(job.window) for job in jobs_in(store)}
-    assert windows == {"09:00-20:00 mon-sun", "10:00-18:00 mon-sun", "None"}
-
-
 def test_people_of_a_file_and_of_rows_are_called_by_the_fields_of_a_campaign_file(store: str, tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text("Mobile,name,stop\n8765 4321,Ana,\n8765 4322,Ben,x\n", encoding="utf-8")
     (tmp_path / "c.toml").write_text('country = "SG"\nwindow = "any"\nleave-out = "stop=x"\nbatch = "kept-{date}"\n')
@@ -136,11 +122,4 @@ def test_people_of_a_query_are_read_in_chunks_and_a_later_try_adds_the_new_ones(
 def test_a_query_that_gives_no_people_is_refused(store: str, database: Connect, sql: str, message: str) -> None:
     with refused(message):
         query(sql).execute(context("refused"))
-    assert jobs_in(store) == []
-
-
-def test_a_query_that_fails_in_its_middle_enqueues_nobody(store: str, database: Connect) -> None:
-    overflows = "CASE VISITS WHEN 20 THEN abs(-9223372036854775807 - 1) ELSE VISITS END AS VISITS"
-    with pytest.raises(sqlite3.OperationalError, match="overflow"):
-        query(f"SELECT DESTINATION, NAME, {overflows} FROM people").execute(context("lost"))
     assert jobs_in(store) == []

@@ -13,22 +13,11 @@ from tests.airflow.stack import Airflow, whole_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(3000)]
 CALLS = int(os.environ.get("VOICEFLOW_TEST_CALLS", "50"))
-SOON_NOTICED = {
-    "VOICEFLOW_TEST_CALLS": str(CALLS),
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
-    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
-    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-}
 
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    components = ("api-server", "scheduler", "triggerer", "dag-processor")
-    folder = tmp_path_factory.mktemp("stack")
-    with whole_stack(folder, speed=40, components=components, config=SOON_NOTICED) as started:
+    with whole_stack(tmp_path_factory.mktemp("stack"), {"VOICEFLOW_TEST_CALLS": str(CALLS)}) as started:
         yield started
 
 
