@@ -68,8 +68,6 @@ _LARGEST_FILE = 1_000_000
 _ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>\w+)\s*[=:]", re.ASCII)
 _FIRST_ADVANCED = "wait_for_store"
 """The first setting, in the order of the class, that hardly any installation changes."""
-_OPTIONS = {"notify_url": "--notify"}
-"""Options whose names differ from those of their settings."""
 _ADDRESSES = frozenset({"store", "base_url", "proxy", "notify_url"})
 
 
@@ -645,7 +643,7 @@ def load_settings(
     given: dict[str, Any] = {}
     for name, value in options.items():
         if value is not None:
-            option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
+            option = "--" + name.replace("_", "-")
             shown, place = (option, "given directly") if options_place is None else (name, options_place)
             given[name] = _Given(value, shown, place)
     needed = {"store", "queue", *given}

@@ -10,7 +10,6 @@ from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from openpyxl import load_workbook
@@ -228,22 +227,6 @@ async def test_excel_has_one_sheet_with_the_calls(store: Store, tmp_path: Path) 
     assert (first["seconds"], first["started_at"]) == (12, datetime(2026, 3, 2, 9, 0))  # noqa: DTZ001 (Excel has no zones)
     assert dict(zip(header, calls[2], strict=True))["code"] == -1014
     assert header[1] == "result", "before what is looked up once a month"
-
-
-async def test_selected_columns_stand_alone_with_their_times_in_a_zone(store: Store, tmp_path: Path) -> None:
-    call = ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1", "confirmed")
-    await fill(store, replace(call, data={"name": "Ana", "Due at": "26/11/2026 14:30", "source": "web"}), job(2))
-    path, book = tmp_path / "out.csv", tmp_path / "out.xlsx"
-    select, zone = ["name", "due at", "answer", "source", "data.source", "started_at"], ZoneInfo("Asia/Singapore")
-    files = ReportFiles(csv=path, xlsx=book, select=select, zone=zone)
-    assert await write_report_files(files, store, "default", "visits") == 2
-    first, second = rows_of(path)
-    appointment = "26/11/2026 14:30"
-    row = ("Ana", appointment, "confirmed", "+6531234567", "web", "2026-03-02T17:00:00+08:00")
-    assert (list(first), tuple(first.values())) == (select, row)
-    assert tuple(second.values()) == ("", "", "", "+6531234567", "", "")
-    header, cells, _ = sheet_of(book, "Calls")
-    assert (list(header), cells[:5], cells[5]) == (select, row[:5], datetime(2026, 3, 2, 17, 0))  # noqa: DTZ001
 
 
 async def test_no_cell_of_excel_is_a_formula_and_no_text_is_changed(store: Store, tmp_path: Path) -> None:

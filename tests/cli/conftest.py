@@ -79,7 +79,7 @@ def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEigh
 @contextmanager
 def receiving(eight: EightByEight, folder: Path) -> Iterator[Spawned]:
     with Spawned(["serve", "--port", "0", "--register", "http://127.0.0.1:9"], folder) as serve:
-        url = serve.wait_for("ready on").split()[5].rstrip(",")
+        url = serve.wait_for("ready on").partition("ready on ")[2].partition(",")[0]
         serve.wait_for("8x8 now sends VSS events")
         for kind in ("VSS", "VCS"):
             eight.sandbox._account.hooks("acme")[kind] = WebhookTarget(url=url, authorization=SECRET)

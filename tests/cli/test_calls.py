@@ -12,15 +12,12 @@ from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program
 from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, within
 from tests.support.engine import Engine
-from tests.support.flows import flow, number
-from voiceflow_worker import CallPolicy, Job
+from tests.support.flows import number
 from voiceflow_worker.cli import opening
 from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallStatus
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
 
 
 @pytest.fixture
@@ -58,41 +55,8 @@ def test_each_option_restricts_a_list(voiceflow: Program, ids: Listed) -> None:
     assert ids("--outcome", "BUSY", "--outcome", "no-answer") == called[1:]
     assert ids("--outcome", "completed,no_answer") == [reached.id, missed.id]
     assert ids("--outcome", "unreached", "--batch", "april") == called[1:3]
-    assert ids("--newest", "--limit", "1", "--after", missed.id) == [busy[1].id]
     assert ids("--since", missed.touched_at.isoformat(), "--limit", "1") == [missed.id]
     assert ids("--state", "in_doubt") == ids("--queue", "other") == []
-
-
-@pytest.mark.parametrize("command", [("calls", "list", "--number"), ("call", "--say", "Hello."), ("doctor", "--call")])
-def test_where_no_country_can_be_named_none_is_asked_for(voiceflow: Program, command: tuple[str, ...]) -> None:
-    ended = voiceflow(*command, "8765 4321")
-    assert (ended.code, "has no country code. Write it as +" in ended.err) == (2, True), ended.err
-    assert "--country" not in ended.err
-
-
-def test_who_confirmed_is_one_command(voiceflow: Program, store: Store, ids: Listed) -> None:
-    async def campaign(engine: Engine) -> dict[str, Job]:
-        for place, answer in enumerate(("confirmed", "cancelled", "confirmed", None)):
-            await engine.queue.enqueue(flow(number(place)), batch="march", data={"name": f"Person {place}"})
-            (job,) = await engine.send()
-            press = KeyPress(at=engine.store.clock.now(), menu="m", digits=str(place), answer=answer)
-            line = MenuCall(job, 1, ())
-            await MenuCalls(engine.store, CallPolicy()).pressed(line, press, session_id=job.session_id)
-        return {job.id: job for job in await engine.queue.find()}
-
-    confirmed, cancelled, again, wrong = within(voiceflow.folder, campaign)
-    assert ids("--answer", "confirmed") == ids("--answer", "confirmed", "--batch", "march") == [confirmed, again]
-    assert ids("--answer", "confirmed", "--limit", "1") == [confirmed]
-    assert ids("--answer", "cancelled") == [cancelled]
-    assert "Person 2" in voiceflow("calls", "list", "--answer", "confirmed", *store).out
-    nobody = voiceflow("calls", "list", "--answer", "confirm", *store)
-    assert (nobody.code, "answers given: confirmed (2), cancelled (1)" in nobody.err) == (0, True)
-    assert "pressed 0, confirmed" in voiceflow("calls", "show", confirmed, *store).out
-    report = voiceflow("report", "--json", *store).document
-    assert (report["answers"], report["other_keys"]) == ({"confirmed": 2, "cancelled": 1}, 1)
-    table = voiceflow("report", *store).out
-    assert [line.split() for line in table.splitlines() if "other" in line] == [["answer", "other", "keys", "1"]]
-    assert wrong in ids()
 
 
 def test_100_calls_are_listed_unless_asked_otherwise(
@@ -230,7 +194,7 @@ def test_a_batch_is_redialled_after_a_question_that_counts_the_phones(
         ((), "name the calls to redial: give either their ids, or --batch and --outcome"),
         (("--batch", "march"), "--batch needs --outcome"),
         (("default.1", "--outcome", "busy"), "--outcome and --times need --batch"),
-        (("--batch", "march", "--outcome", "busy", "--force"), "--force works only with the ids"),
+        (("--batch", "march", "--outcome", "busy", "--force"), "--force is for the ids"),
         (("--batch", "march", "--outcome", "completed"), "COMPLETED cannot be redialled"),
         (("--batch", "march", "--outcome", "busy", "--times", "0"), "times is 0, so nobody would be redialled"),
     ],
@@ -273,29 +237,3 @@ def test_a_confirmation_at_the_terminal_is_bound_to_what_it_showed(
     assert (redialled.code, "has changed since it was shown" in redialled.err) == (1, True)
     states = [voiceflow("calls", "show", job.id, "--json", *store).document["state"] for job in busy]
     assert states in (["unreached", "queued"], ["cancelled", "queued"])
-
-
-def test_many_doubts_are_resolved_at_once_after_a_preview_and_are_counted_where_a_hold_ends(
-    voiceflow: Program, store: Store
-) -> None:
-    first, second = in_doubt(voiceflow.folder), in_doubt(voiceflow.folder, "+6587654322")
-    assert voiceflow("hold", *store).code == 0
-    opened = voiceflow("resume", "--json", *store)
-    assert (opened.document["doubts"], "2 calls in doubt: not called again until" in opened.err) == (2, True)
-    resolve = ("calls", "resolve", "--all", "--placed", *MARY, *store)
-    asked = voiceflow(*resolve)
-    assert asked.code == 2
-    for job in (first, second):
-        assert f"{job.id} {job.number}: POST 1, " in asked.err
-    assert "Resolve 2 calls in doubt?" in asked.err
-    done = voiceflow(*resolve, "--yes", "--json")
-    assert (done.code, [line["state"] for line in done.lines]) == (0, ["accepted", "accepted"])
-    entries = [(each["action"], each["call_id"]) for each in voiceflow("audit", "--json", *store).lines]
-    assert entries == [("resolve", second.id), ("resolve", first.id), ("resume", None), ("hold", None)]
-    for job in (first, second):
-        assert "resolve by Mary Tan" in voiceflow("calls", "show", job.id, *store).out
-    none = voiceflow(*resolve, "--yes")
-    assert (none.code, "no call is in doubt" in none.err) == (1, True)
-    unknown = voiceflow("calls", "resolve", "--batch", "Marc", "--placed", *MARY, *store)
-    assert (unknown.code, "batch Marc has no calls in queue default" in unknown.err) == (1, True)
-    assert voiceflow("calls", "resolve", first.id, "--all", "--placed", *MARY, *store).code == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -21,18 +20,13 @@ from tests.cli.running import Ended, Program, Spawned
 from tests.cli.stored import within
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE, flow
-from tests.support.postgres import PostgresServer
 from tests.support.waiting import wait_until
-from tests.support.workers import set_limits
 from voiceflow_worker import Job
-from voiceflow_worker.core.base.reading import limits_of
-from voiceflow_worker.core.gates import hold_until_left, order_gate
-from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.gates import hold_until_left
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.core.writes import NUMBER
-from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
 
 
@@ -138,25 +132,6 @@ def test_a_summary_that_does_not_come_is_reported(
     assert jobs(voiceflow.folder)[0].id in last["remedy"]
 
 
-def test_without_outcome_this_call_alone_is_made_with_the_limits_of_the_queue(
-    voiceflow: Program, eight: EightByEight
-) -> None:
-    eight.sandbox._account.hooks("acme").clear()
-    ours = Limits(rate=3, burst=2, max_active=7)
-    within(voiceflow.folder, lambda engine: set_limits(engine.store, "default", ours))
-    within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow("+6587654321"), batch="people"))
-    ended = call(voiceflow, "--without-outcome")
-    assert ended.code == 1
-    assert names(ended)[-2:] == ["submitted", "no outcome"]
-    assert [job.state for job in jobs(voiceflow.folder)] == [JobState.QUEUED, JobState.SUBMITTED]
-    assert eight.rang == [MINE]
-
-    async def limits(engine: Engine) -> Limits | None:
-        return await limits_of(engine.store, "default")
-
-    assert within(voiceflow.folder, limits) == ours
-
-
 # -- calls that do not leave -------------------------------------------------------------------------------------------
 
 
@@ -180,42 +155,6 @@ def test_a_hold_is_reported_before_anything_is_enqueued(
     assert last["message"].endswith("is held until somebody resumes it: lunch")
     assert f"`voiceflow resume{' --batch doctor' if batch else ''}`" in last["remedy"]
     assert jobs(voiceflow.folder) == []
-
-
-def test_a_hold_that_comes_while_the_call_waits_takes_it_back(voiceflow: Program, eight: EightByEight) -> None:
-    """8x8 does not take the key: the queue is held, and the call must not go out when somebody resumes it."""
-    listens(voiceflow.folder)
-    order(eight, "faults", {"fault": "status", "status": 403, "next": 1})
-    ended = call(voiceflow)
-    assert ended.code == 1
-    assert "not called" in names(ended)
-    assert [job.state for job in jobs(voiceflow.folder)] == [JobState.CANCELLED]
-    assert eight.rang == []
-
-
-async def cancel_doctor(engine: Engine) -> None:
-    since = engine.store.clock.now()
-    await order_gate(engine.store, Gate.of("default", "doctor", GateState.CANCELLED, since=since, until=None))
-
-
-def test_a_batch_that_was_cancelled_for_good_is_not_in_the_way(voiceflow: Program, eight: EightByEight) -> None:
-    within(voiceflow.folder, cancel_doctor)
-    call(voiceflow, "--without-outcome")
-    assert [job.batch_id for job in jobs(voiceflow.folder)] == ["doctor-2"]
-    assert eight.rang == [MINE]
-
-
-def test_a_busy_number_is_waited_for_until_the_call_expires(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("voiceflow_worker.service.one_call.VALID_FOR", timedelta(seconds=1))
-    listens(voiceflow.folder)
-    within(voiceflow.folder, busy)
-    ended = call(voiceflow)
-    assert ended.code == 1
-    assert names(ended)[-2:] == ["queued", "expired"]
-    assert steps(ended)[-2]["message"].endswith("is queued: its number is busy with another call")
-    assert eight.rang == []
 
 
 @pytest.mark.parametrize(("left_to", "number"), [(MINE, MINE), ("+5215512345678", "+525512345678")])
@@ -301,24 +240,6 @@ def test_the_demo_calls_every_good_row_once_and_tells_the_bad_ones(folder: Path)
     assert found["doubts"] == 0
     assert list(folder.iterdir()) == []
     assert "Traceback" not in ended.err
-
-
-@pytest.mark.slow
-def test_the_next_commands_can_be_run_and_do_not_show_the_password_of_the_store(
-    folder: Path, postgres_server: PostgresServer
-) -> None:
-    postgres_server.ask("CREATE ROLE shop SUPERUSER LOGIN PASSWORD 'hush'")
-    url = postgres_server.url(user="shop:hush", schema="try_it")
-    with Spawned(["demo", "--store", url], folder, SOMEBODYS) as demo:
-        ended = demo.end()
-    assert ended.code == 0, ended.err
-    assert "hush" not in ended.out + ended.err
-    assert "export VOICEFLOW_STORE\n" in ended.out
-    (following,) = re.findall(r"^ +voiceflow (calls list --store .*?)  ", ended.out, re.MULTILINE)
-    assert [os.path.expandvars(word) for word in shlex.split(following)] == [
-        "calls", "list", "--store", "$VOICEFLOW_STORE",
-    ]  # fmt: skip
-    assert "VOICEFLOW_STORE" not in os.environ
 
 
 @pytest.mark.slow

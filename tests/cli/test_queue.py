@@ -10,7 +10,6 @@ import pytest
 
 from tests.cli.running import Program
 from tests.cli.stored import completed, empty, enqueued, in_doubt, url_of, within
-from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.flows import flow
 from voiceflow_worker.core.base.reading import gates_of
@@ -218,17 +217,3 @@ def test_the_audit_log_tells_who_ordered_what(voiceflow: Program) -> None:
     assert "the audit log has no such entry" in voiceflow("audit", "--by", "Li", *store).err
     cut = voiceflow("audit", "--since", "1h", "--limit", "1", *store)
     assert "at most 1 line listed; --limit 0 lists all" in cut.err
-
-
-def test_staged_calls_are_shown_and_end_with_their_batch(voiceflow: Program) -> None:
-    store = ("--store", url_of(voiceflow.folder))
-    within(voiceflow.folder, lambda engine: cut_import(engine.store, 3))
-    for command in ("status", "batches"):
-        told = voiceflow(command, *store).out
-        assert "3 held calls: an import of batch march, begun at " in told
-        assert "voiceflow calls cancel --batch march" in told
-    assert voiceflow("status", "--json", *store).document["staged"][0]["calls"] == 3
-    resumed = voiceflow("resume", "--batch", "march", "--yes", *store)
-    assert (resumed.code, "3 calls are held until their import ends" in resumed.err) == (0, True)
-    cancelled = voiceflow("calls", "cancel", "--batch", "march", "--yes", "--json", *store)
-    assert (cancelled.code, cancelled.document) == (0, {"batch_id": "march", "cancelled": 3})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import stat
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -48,8 +47,6 @@ def test_files_are_written(voiceflow: Program) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--csv", "out", "--select", "nmae"), "no call has the column 'nmae'; the columns are: destination, result"),
-        (("--select", "answer"), "add --csv or --xlsx"),
         (("--csv", "out", "--time-zone", "Manila"), "give a name such as Asia/Singapore"),
     ],
 )
@@ -78,9 +75,6 @@ def test_without_a_batch_it_covers_the_queue(voiceflow: Program) -> None:
     ended = voiceflow("report", "--csv", "all.csv", *store)
     assert ended.out.startswith("queue default: 4 calls\n")
     assert "all.csv: 4 calls" in ended.err
-
-
-ANA = number(0)
 
 
 @pytest.fixture
@@ -166,13 +160,3 @@ def test_nothing_to_look_for_is_said_and_asks_for_no_log(voiceflow: Program, eig
         "not_placed": 0,
         "open": 0,
     }
-
-
-def test_only_their_user_can_read_the_files_of_a_report(voiceflow: Program) -> None:
-    paths = [voiceflow.folder / f"out.{kind}" for kind in ("csv", "xlsx")]
-    wanted = [text for path in paths for text in (f"--{path.suffix[1:]}", str(path))]
-    assert voiceflow("report", "--batch", "march", *wanted, *filled(voiceflow)).code == 0
-    assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [0o600] * 2
-    paths[0].chmod(0o640)
-    assert voiceflow("report", "--batch", "march", *wanted, "--store", url_of(voiceflow.folder)).code == 0
-    assert stat.S_IMODE(paths[0].stat().st_mode) == 0o640, "what somebody has allowed stays"

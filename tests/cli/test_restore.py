@@ -5,10 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
-import stat
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -20,15 +16,11 @@ import apsw
 import pytest
 
 from tests.cli.running import Program
-from tests.cli.stored import enqueued, states, url_of, within
-from tests.support.engine import Engine
-from tests.support.flows import flow, number
+from tests.cli.stored import enqueued, states, url_of
+from tests.support.flows import number
 from tests.support.killed import at_work, sent_and_killed
-from voiceflow_worker import CallQueue, Job, open_store
+from voiceflow_worker import Job, open_store
 from voiceflow_worker.backends.sqlite.backups import back_up
-from voiceflow_worker.core.base.reading import gates_of
-from voiceflow_worker.core.base.round_trips import confirm
-from voiceflow_worker.core.rollback import HELD
 
 COUNT = 12
 
@@ -102,16 +94,6 @@ def test_nobody_is_called_again_who_was_called_after_the_backup(voiceflow: Progr
     assert rung_after_resume(voiceflow) == numbers(*range(5, COUNT))
 
 
-def test_a_queue_that_is_resumed_before_a_worker_has_looked_is_held_again(voiceflow: Program) -> None:
-    backed_up(voiceflow)
-    sent_and_killed(voiceflow.folder / "calls.db", 5)
-    assert voiceflow("restore", "copy.db").code == 0
-    assert rung_after_resume(voiceflow) == Counter()
-    (held,) = voiceflow("status", "--json").document["holds"]
-    assert HELD in held["reason"]
-    assert rung_after_resume(voiceflow) == numbers(*range(5, COUNT))
-
-
 def test_every_queue_is_held_and_says_what_is_missing_and_why_it_was_held_before(voiceflow: Program) -> None:
     enqueued(voiceflow.folder, COUNT)
     assert voiceflow("hold", "--queue", "other", "--note", "wrong texts").code == 0
@@ -129,77 +111,6 @@ def test_every_queue_is_held_and_says_what_is_missing_and_why_it_was_held_before
     ]
     assert line["level"] == "failure"
     assert "add opt-outs that are missing" in line["remedy"]
-
-
-def copied_over(folder: Path) -> None:
-    """As with `cp`: the same inode, without the log of before."""
-    (folder / "calls.db").write_bytes((folder / "copy.db").read_bytes())
-    for each in ("calls.db-wal", "calls.db-shm"):
-        (folder / each).unlink(missing_ok=True)
-
-
-def moved_over(folder: Path) -> None:
-    copied = folder / "copied.db"
-    copied.write_bytes((folder / "copy.db").read_bytes())
-    for each in ("calls.db-wal", "calls.db-shm"):
-        (folder / each).unlink(missing_ok=True)
-    copied.replace(folder / "calls.db")
-
-
-def written_to_and_copied(folder: Path) -> None:
-    """Somebody has enqueued into the backup itself: its queues were held there, and are held here again."""
-    asyncio.run(_written_to(f"sqlite:///{folder / 'copy.db'}"))
-    moved_over(folder)
-
-
-async def _written_to(url: str) -> None:
-    async with open_store(url) as store:
-        assert len(await gates_of(store, "default")) == 0, "who only reads holds nothing"
-        await confirm(store)
-        assert len(await gates_of(store, "default")) == 1
-        await CallQueue(store).resume()
-
-
-FIRST: dict[str, Callable[[Program], object]] = {
-    "a worker": lambda voiceflow: asyncio.run(rung(voiceflow)),
-    "an order": lambda voiceflow: voiceflow("suppress", "add", number(99)),
-    "an enqueue": lambda voiceflow: within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(number(50)))),
-}
-
-
-@pytest.mark.parametrize("put_back", [copied_over, moved_over, written_to_and_copied])
-@pytest.mark.parametrize("first", FIRST)
-def test_a_backup_that_was_put_back_by_hand_is_held_by_whoever_writes_first(
-    voiceflow: Program, put_back: Callable[[Path], None], first: str
-) -> None:
-    backed_up(voiceflow)
-    sent_and_killed(voiceflow.folder / "calls.db", 5)
-    put_back(voiceflow.folder)
-    for _ in range(2):
-        assert voiceflow("status", "--json").document["holds"] == [], "who only reads holds nothing"
-    FIRST[first](voiceflow)
-    (held,) = voiceflow("status", "--json").document["holds"]
-    assert held["reason"].startswith("restored from a backup of "), held
-    assert asyncio.run(rung(voiceflow)) == []
-    assert states(voiceflow.folder)["in_doubt"] == 5
-    assert not (rung_after_resume(voiceflow) & numbers(*range(5)))
-    assert voiceflow("status", "--json").document["holds"] == [], "the same place is held once"
-
-
-@pytest.mark.parametrize("has_events", [True, False])
-def test_readers_of_outcomes_miss_nothing_that_comes_later(voiceflow: Program, has_events: bool) -> None:
-    if has_events:
-        within(voiceflow.folder, ended_and_told)
-    backed_up(voiceflow)
-    last = within(voiceflow.folder, ended_and_told)
-    assert voiceflow("restore", "copy.db").code == 0
-    assert within(voiceflow.folder, ended_and_told) > last
-
-
-async def ended_and_told(engine: Engine) -> int:
-    """A call ends; the sequence of the last event."""
-    await engine.queue.cancel((await engine.enqueue()).id)
-    return (await engine.store.events("default", limit=10_000))[-1].sequence
 
 
 # -- files that cannot be read -----------------------------------------------------------------------------------------
@@ -223,16 +134,6 @@ def test_a_damaged_file_is_moved_aside_as_it_is(voiceflow: Program, spoil: Calla
     assert states(voiceflow.folder) == {"queued": COUNT}
     assert asyncio.run(rung(voiceflow)) == []
     assert states(voiceflow.folder) == {"queued": COUNT - 5, "in_doubt": 5}
-
-
-def test_a_store_that_is_gone_altogether_is_put_back_and_held(voiceflow: Program) -> None:
-    backed_up(voiceflow)
-    (voiceflow.folder / "calls.db").unlink()
-    ended = voiceflow("restore", "copy.db")
-    assert ended.code == 0
-    assert f"there was no store {voiceflow.folder / 'calls.db'} before" in ended.out
-    assert states(voiceflow.folder) == {"queued": COUNT}
-    assert len(voiceflow("status", "--json").document["holds"]) == 1
 
 
 @pytest.mark.parametrize("kind", ["cut short", "junk", "of another application", "newer", "empty"])
@@ -262,53 +163,7 @@ def test_a_backup_that_is_none_changes_nothing(voiceflow: Program, kind: str) ->
     assert files_of(voiceflow.folder) == before
 
 
-def test_a_plain_copy_with_its_log_is_a_backup_too(voiceflow: Program) -> None:
-    enqueued(voiceflow.folder, COUNT)
-    path = voiceflow.folder / "calls.db"
-    sent_and_killed(path, 5)
-    for name in ("calls.db", "calls.db-wal"):
-        (voiceflow.folder / name.replace("calls", "plain")).write_bytes((voiceflow.folder / name).read_bytes())
-    for name in ("calls.db", "calls.db-wal", "calls.db-shm"):
-        (voiceflow.folder / name).unlink()
-    ended = voiceflow("restore", "plain.db", "--json")
-    assert ended.code == 0, ended.err
-    assert ended.document["made_at"] is None
-    assert states(voiceflow.folder) == {"queued": COUNT - 5, "submitted": 5}
-    assert (voiceflow.folder / "plain.db-wal").stat().st_size > 0
-
-
 # -- who is still there ------------------------------------------------------------------------------------------------
-
-HOLD_OPEN = """
-import sys
-from datetime import timedelta
-from pathlib import Path
-from voiceflow_worker.backends.sqlite.opening import open_reader
-held = open_reader(Path(sys.argv[1]), timedelta())
-held.rows("SELECT count(*) FROM jobs")
-print("open", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_frozen_process_is_noticed(voiceflow: Program) -> None:
-    backed_up(voiceflow)
-    path = voiceflow.folder / "calls.db"
-    command = [sys.executable, "-c", HOLD_OPEN, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        try:
-            assert other.stdout is not None
-            assert other.stdout.readline() == "open\n"
-            other.send_signal(signal.SIGSTOP)
-            inode = path.stat().st_ino
-            ended = voiceflow("restore", "copy.db")
-            assert ended.code == 3
-            assert "in use by another process" in ended.err
-            assert path.stat().st_ino == inode
-            assert put_aside(voiceflow.folder) == []
-        finally:
-            other.kill()
-    assert voiceflow("restore", "copy.db").code == 0
 
 
 # -- killed in the middle ----------------------------------------------------------------------------------------------
@@ -371,21 +226,6 @@ def asked(path: Path, statement: str) -> object:
         return db.execute(statement).fetchall()[0][0]
     finally:
         db.close()
-
-
-def test_a_backup_is_one_sound_file_for_its_owner_alone(voiceflow: Program) -> None:
-    enqueued(voiceflow.folder, 12)
-    sent_and_killed(voiceflow.folder / "calls.db", 5)  # what is in the log alone belongs to it
-    ended = voiceflow("backup", "copy.db", "--json")
-    copy = voiceflow.folder / "copy.db"
-    assert ended.code == 0, ended.err
-    assert ended.document["calls"] == 12
-    assert ended.document["bytes"] == copy.stat().st_size
-    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    assert asked(copy, "PRAGMA integrity_check") == "ok"
-    assert asked(copy, "SELECT count(*) FROM jobs WHERE state = 'submitted'") == 5
-    ours = {f"calls.db{end}" for end in ("", "-wal", "-shm", ".journals")}
-    assert {each.name for each in voiceflow.folder.iterdir()} <= {*ours, "copy.db"}
 
 
 def test_a_store_that_is_being_written_is_copied_as_it_was_at_one_moment(tmp_path: Path) -> None:

@@ -2,21 +2,14 @@ from __future__ import annotations
 
 import io
 import shlex
-from functools import partial
 
 import pytest
 
 from tests.campaigns.workbooks import workbook
 from tests.cli.running import Program, written
-from tests.cli.stored import enqueued, url_of, within
+from tests.cli.stored import enqueued
 from tests.docs.pages import DOCS, blocks
-from tests.support.engine import Engine
-from tests.support.flows import number
 from tests.support.postgres import PostgresServer
-from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.model.jobs.evidence import summarised
-from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
-from voiceflow_worker.model.reports.status import SessionStatus
 
 
 def on_the_list(voiceflow: Program) -> list[object]:
@@ -69,34 +62,21 @@ def test_a_file_is_taken_back_as_a_whole_or_not_at_all(voiceflow: Program) -> No
 
 
 def test_a_workbook_is_imported_without_the_rows_that_are_left_out(voiceflow: Program) -> None:
-    lines = [["List"], ["Phone", "Status"], ["8765 4321", "Left"], ["8765 4322", "Active"], ["8765 4323", "New"]]
+    lines = [["Phone", "Status"], ["8765 4321", "Left"], ["8765 4322", "Active"], ["8765 4323", "New"]]
     path = str(workbook(voiceflow.folder, lines))
     left_out = ("--leave-out", "Status=Active", "--leave-out", "Status=New")
-    options = ("--country", "SG", "--sheet", "People", "--header-row", "2", *left_out)
+    options = ("--country", "SG", "--sheet", "People", *left_out)
     ended = voiceflow("suppress", "import", path, *options, "--json")
     assert (ended.code, ended.document["added"], ended.document["left_out"]) == (0, 1, 2), ended.err
     assert voiceflow("suppress", "remove", "--file", path, *options).code == 0
     assert on_the_list(voiceflow) == []
-    given = ("--country", "SG", "--header-row", "2", "--only", "Status=gone")
+    given = ("--country", "SG", "--only", "Status=gone")
     told = voiceflow("suppress", "import", path, *given)
     assert (told.code, "only Status=gone leaves no row: no cell of Status holds 'gone'" in told.err) == (0, True), told
     assert "None" not in told.out + told.err
 
 
 MIXED = "phone,name\n0171 2345678,Ana\n0664 1234567,Ben\n079 123 45 67,Cleo\n+33612345678,Dan\n"
-
-
-def test_an_import_is_counted_before_it_is_stored(voiceflow: Program) -> None:
-    path = written(voiceflow.folder, "list.csv", MIXED)
-    shown = voiceflow("suppress", "import", path, "--country", "DE", "--dry-run", "--json")
-    assert (shown.code, list(voiceflow.folder.glob("*.db"))) == (0, []), "nothing is stored, and no store is needed"
-    document = shown.document
-    assert (document["numbers"], document["added"]) == (4, 0)
-    told = voiceflow("suppress", "import", path, "--country", "DE", "--dry-run")
-    assert "4 numbers; 0 bad. Nothing is stored" in told.out
-    assert voiceflow("doctor", "--make").code == 0
-    stored = voiceflow("suppress", "import", path, "--country", "DE")
-    assert "4 numbers added" in stored.out
 
 
 def test_a_file_is_taken_back_as_far_as_it_alone_put_numbers_on_the_list(voiceflow: Program) -> None:
@@ -164,25 +144,3 @@ def test_opt_outs_are_taken_to_another_store_as_the_page_says(
     assert voiceflow("enqueue", people, *said, "--store", new).code == 0
     calls = voiceflow("calls", "list", "--json", "--store", new).lines
     assert [(call["destination"], call["state"]) for call in calls] == [("+6587654322", "queued")]
-
-
-def test_numbers_that_do_not_exist_are_imported_from_the_calls_that_found_it_out(
-    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def work(engine: Engine) -> None:
-        for place, batch in enumerate(("march", "march", "april")):
-            job = await engine.enqueue(number(place), batch=batch)
-            await engine.send()
-            job = await engine.queue.get(job.id)
-            dead = CallLeg(destination=job.destination, status="FAILED", sip_code=404 if place != 1 else 480)
-            failed = Outcome(status=SessionStatus.FAILED, status_text="FAILED", legs=(dead,))
-            apply = partial(summarised, number=1, outcome=failed, at=engine.store.clock.now(), policy=engine.policy)
-            await Changes(engine.store, engine.policy).change(job.id, apply)
-
-    within(voiceflow.folder, work)
-    monkeypatch.setenv("VOICEFLOW_STORE", url_of(voiceflow.folder))
-    assert on_the_list(voiceflow) == [], "nobody is put on the list unasked"
-    assert voiceflow("report", "--batch", "march", "--csv", "calls.csv").code == 0
-    columns = ("--columns", "destination=called", "--only", "result=dead_number")
-    assert voiceflow("suppress", "import", "calls.csv", *columns).code == 0
-    assert on_the_list(voiceflow) == [number(0)]

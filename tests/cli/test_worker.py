@@ -16,7 +16,6 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.waiting import wait_until
 from voiceflow_worker import CallQueue, Job, JobState, open_store
-from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders import Fault, FaultKind
 
@@ -111,16 +110,6 @@ def test_summaries_that_nobody_receives_are_reported(
     assert "voiceflow serve" in ended.err
 
 
-def test_a_worker_that_awaits_summaries_says_at_once_that_the_account_sends_none(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VOICEFLOW_OUTCOMES", "webhook")
-    within(voiceflow.folder, lambda engine: Heartbeats(engine.store).receiver("a receiver"))
-    told = voiceflow("worker", "--drain", "--store", url_of(voiceflow.folder)).err
-    for words in ("NO OUTCOMES: 8x8 has no webhook", "voiceflow serve --register URL", "VOICEFLOW_OUTCOMES=none"):
-        assert words in told
-
-
 # -- what it needs -----------------------------------------------------------------------------------------------------
 
 
@@ -143,25 +132,6 @@ def test_a_misspelt_setting_is_told_at_the_start(
     assert ended.code == 0
     assert "VOICEFLOW_MAX_ACTIV (the environment) is not a setting" in ended.err
     assert "did you mean VOICEFLOW_MAX_ACTIVE?" in ended.err
-
-
-def test_a_worker_warns_at_its_start_of_menus_that_no_receiver_serves(voiceflow: Program, eight: EightByEight) -> None:
-    store = url_of(voiceflow.folder)
-    place = 0
-
-    def warned() -> list[str]:
-        nonlocal place
-        place += 1
-        within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(number(place)), menu="main"))
-        ended = voiceflow("worker", "--drain", "--store", store)
-        assert ended.code == 0, ended.err
-        return [line for line in ended.err.splitlines() if "serves main" in line]
-
-    (line,) = warned()
-    assert "no running receiver serves main: " in line
-    assert "`voiceflow serve --ivr MODULE:MENU`" in line
-    within(voiceflow.folder, lambda engine: Heartbeats(engine.store, menus=["main"]).receiver("with it"))
-    assert warned() == []
 
 
 def workers_of(folder: Path) -> int:

@@ -16,7 +16,7 @@ from cyclopts.argument import Argument
 from tests.docs.pages import DOCS
 from voiceflow_worker.campaigns.fields import FIELDS, fields_of
 from voiceflow_worker.campaigns.reading import Group, Of, option
-from voiceflow_worker.cli.program import description, program
+from voiceflow_worker.cli.program import described, program
 
 _ABOUT_COMMANDS = """# The command line
 
@@ -117,7 +117,7 @@ def option_of_field(name: str, line: str) -> bool:
 
 
 def _summary(app: App) -> str:
-    return "" if app.default_command is None else description(app.default_command).partition("\n\n")[0]
+    return "" if app.default_command is None else described(app.default_command).partition("\n\n")[0]
 
 
 FIELDS_PAGE = DOCS / "fields.md"

@@ -18,7 +18,7 @@ from tests.docs.command_page import FIELDS_PAGE, command_page, commands, fields_
 from tests.docs.pages import DOCS, ROOT, section
 from tests.support.plain_jobs import NOW, POLICY, a_job
 from voiceflow_worker import errors
-from voiceflow_worker.cli.program import description, program, sections
+from voiceflow_worker.cli.program import described, program, sections
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.model.jobs.evidence import summarised
 from voiceflow_worker.model.jobs.job import JobState, Post
@@ -155,7 +155,7 @@ def test_each_command_has_one_line_in_a_panel_of_the_help() -> None:
     told = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     ).stdout
-    assert re.findall(r"^╭─ (.+?) ─", told, re.MULTILINE) == ["Send", "Watch", "Steer", "People", "Set up"]
+    assert re.findall(r"^╭─ (.+?) ─", told, re.MULTILINE) == ["Every day", "More"]
     lines = re.findall(r"^│ (\S*) ", told, re.MULTILINE)
     assert "" not in lines, "a summary takes a second line"
     assert {path.split()[1] for path, _ in commands(program())} == {name for name in lines if not name.startswith("-")}
@@ -165,7 +165,7 @@ def test_each_command_has_a_summary_of_one_line_and_an_example() -> None:
     for path, app in commands(program()):
         function = app.default_command
         assert callable(function)
-        assert len(description(function).partition("\n")[0]) <= 60
+        assert len(described(function).partition("\n")[0]) <= 60
         assert f"    {path}" in f"    {sections(function)['Examples']}"
 
 

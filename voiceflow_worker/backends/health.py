@@ -14,9 +14,8 @@ HealthCheck = Callable[[], Awaitable[Diagnosis | None]]
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """How the owner of a database makes a store there: a script, and the rights that it gives to others, by purpose."""
+    """What the owner of a database gives to others once a store is made there: rights, by purpose."""
 
-    script: str
     rights: Mapping[str, str]
 
 

@@ -152,26 +152,11 @@ class LineSpool(Spool):
 
     @property
     def columns(self) -> list[ReportColumn]:
-        """The columns to show: those selected, else those of every report and those of the campaign's own file.
-
-        Raises InvalidInputError for a selected column that no line has.
-        """
+        """The columns of every report, and those of the campaign's own file."""
         if self.files.rows:
-            every = [each for each in listed_columns(self._data_names) if each.is_own or each.name != "batch"]
-        else:
-            own = [ReportColumn(OF_ROW + name, name, is_own=True) for name in self._data_names]
-            every = [*map(ReportColumn, COLUMNS, COLUMNS), *own]
-        return [self._selected(wanted, every) for wanted in self.files.select] if self.files.select else every
-
-    def _selected(self, wanted: str, every: Sequence[ReportColumn]) -> ReportColumn:
-        for form in (str, folded):  # the exact name first
-            for each in every:
-                if form(wanted) in {form(each.heading), form(each.name)}:
-                    return each._replace(heading=wanted)
-        if len(self):
-            headings = ", ".join(each.heading for each in every)
-            raise InvalidInputError(f"no call has the column {wanted!r}; the columns are: {headings}")
-        return ReportColumn(wanted, wanted, is_own=True)
+            return [each for each in listed_columns(self._data_names) if each.is_own or each.name != "batch"]
+        own = [ReportColumn(OF_ROW + name, name, is_own=True) for name in self._data_names]
+        return [*map(ReportColumn, COLUMNS, COLUMNS), *own]
 
     def add(self, jobs: Sequence[Job], waits: Mapping[str, str] = _NO_WAITS) -> None:
         """Add a line for each of these jobs; in a list of rows, for those that no row has, with why they wait.
@@ -306,14 +291,12 @@ class ReportFiles:
     """The files that a report is written to. A format whose file is None is left out.
 
     With `rows`, the files have a line for each row of the campaign's own file, called or not, instead of one for each
-    call, and then the calls that are of no row. `select` are the columns of the lines, instead of all: of the report,
-    or of the campaign's own file. Times are in `zone`, by default in UTC. Raises InvalidInputError if two
-    formats have the same file.
+    call, and then the calls that are of no row. Times are in `zone`, by default in UTC. Raises InvalidInputError if
+    two formats have the same file.
     """
 
     csv: Path | None = None
     xlsx: Path | None = None
-    select: Sequence[str] = ()
     zone: ZoneInfo | None = None
     rows: bool = False
 
@@ -339,7 +322,7 @@ async def write_report_files(
     A batch id of None stands for the whole queue. Each call is read once. Each file gets its name when it is complete.
     Memory does not grow with the calls, but for their ids if rows are listed. `progress` is called with a number of
     calls and a text: `read`, or `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a library is
-    missing, if no call has a selected column, or if there are more lines than a sheet of Excel has.
+    missing, or if there are more lines than a sheet of Excel has.
     """
     read = 0
     if files.xlsx is not None:

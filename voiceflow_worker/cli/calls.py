@@ -82,7 +82,6 @@ async def list_calls(
     answer: Annotated[str | None, Parameter(metavar="ANSWER")] = None,
     since: SinceOption = None,
     newest: Annotated[bool, Flag] = False,
-    after: Annotated[str | None, Parameter(metavar="ID")] = None,
     limit: LimitOption = 100,
     common: QueueOptions = QueueOptions(),
 ) -> None:
@@ -93,7 +92,6 @@ async def list_calls(
     Args:
         answer: Only calls whose person gave this answer in a menu, such as confirmed.
         newest: List the newest calls first.
-        after: Continue a list after the call with this id.
 
     Examples:
         voiceflow calls list --state in_doubt
@@ -119,7 +117,7 @@ async def list_calls(
             begin=calls.store.clock.now() - since if isinstance(since, timedelta) else since,
         )
         size = PAGE if wanted.is_judged else min(PAGE, limit or PAGE)
-        pages = find_pages(calls.store, wanted.read(calls.name, newest=newest, after=after, limit=size))
+        pages = find_pages(calls.store, wanted.read(calls.name, newest=newest, limit=size))
         async for jobs in first(pages, limit=limit, only=wanted.has):
             found += len(jobs)
             if output.as_json:  # printed page by page, so that a million calls need no memory
@@ -137,7 +135,7 @@ async def list_calls(
         if not shown and number is not None and number != destination:
             output.note(f"{destination} was read as {number}; a national number needs its country code in front")
         if shown:
-            output.limited(len(shown), limit, "call", then=f", --after {shown[-1].id} lists the next")
+            output.limited(len(shown), limit, "call")
 
 
 async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> None:
@@ -204,9 +202,7 @@ async def cancel(
 
 
 async def resolve(
-    *ids: JobIds,
-    batch: Annotated[BatchOption, Parameter(help="Decide about all calls in doubt of this batch.")] = None,
-    all_: Annotated[bool, Flag, Parameter(name="--all")] = False,
+    *ids: Annotated[JobIds, Parameter(required=True)],
     placed: Annotated[
         bool, Parameter(name="--placed", negative="--not-placed", help="The decision: the call was placed, or not.")
     ],
@@ -224,34 +220,27 @@ async def resolve(
     Several calls are listed, with one question. Exit 1 if one of them cannot be resolved; the others are.
 
     Args:
-        all_: Decide about all calls in doubt of the queue.
         note: The reason for the decision; it is stored with each call.
 
     Examples:
-        voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --placed --note "seen in the 8x8 portal"
-        voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --not-placed --note "8x8 support says so, case 123"
-        voiceflow calls resolve --batch march --placed --note "all of them are in the portal"
+        voiceflow calls list --state in_doubt
+        voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P --placed --note "case 1"
+        voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P --not-placed --note "case 1"
     """
-    if sum((bool(ids), batch is not None, all_)) != 1 or (post is not None and len(ids) != 1):
-        raise InvalidInputError("name the calls to resolve: give their ids, --batch, or --all; --post is for one id")
+    if post is not None and len(ids) != 1:
+        raise InvalidInputError("--post is for a single call: give exactly one id with it")
     from voiceflow_worker.actions.calls import Resolve
     from voiceflow_worker.actions.many import Many
     from voiceflow_worker.gateway.client import time_at_8x8
 
-    settings, output = common.settings(store_alone=placed), common.output()
+    settings = common.settings(store_alone=placed)
     recorded_at = None if placed else await time_at_8x8(settings)
     async with acting(settings, as_) as operator:
-        calls = operator.queue(settings.queue)
-        found = ids or [job.id for job in await calls.find(states=[JobState.IN_DOUBT], batch_id=batch, limit=None)]
-        if not found:
-            await require_batch(calls, batch)
-            output.note("no call is in doubt" if batch is None else f"no call of batch {batch} is in doubt")
-            return ExitCode.UNDONE
         acts = [
             Resolve(operator=operator, call=each, note=note, placed=placed, recorded_at=recorded_at, post=post)
-            for each in dict.fromkeys(found)
+            for each in dict.fromkeys(ids)
         ]
-        return await carried_out(Many(acts), output, yes=yes, tells=True)
+        return await carried_out(Many(acts), common.output(), yes=yes, tells=True)
 
 
 async def redial(
@@ -279,7 +268,7 @@ async def redial(
 
     Examples:
         voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
-        voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --force --note "asked to be called again"
+        voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --force
         voiceflow calls redial --batch march --outcome no_answer
     """
     if bool(ids) == (batch is not None):
@@ -288,10 +277,8 @@ async def redial(
         raise InvalidInputError(
             "--batch needs --outcome, such as busy or no_answer; --outcome and --times need --batch"
         )
-    if batch is not None and force:
-        raise InvalidInputError("--force works only with the ids of single calls, not with --batch")
-    if post is not None and len(ids) != 1:
-        raise InvalidInputError("--post is for a single call: give exactly one id with it")
+    if (batch is not None and force) or (post is not None and len(ids) != 1):
+        raise InvalidInputError("--force is for the ids of calls, not for --batch; --post is for exactly one id")
     from voiceflow_worker.actions.calls import Redial
     from voiceflow_worker.actions.many import Many
     from voiceflow_worker.actions.queues import RedialBatch

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -12,29 +10,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib.resources import as_file, files
 from pathlib import Path
-from shutil import which
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
+import anyio
 from anyio import CancelScope
 from cyclopts import Parameter
 
 from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.cli.opening import log_to_stderr, settings_from, signals_to
-from voiceflow_worker.cli.options import (
-    HostOption,
-    JsonOption,
-    PortOption,
-    QueueOption,
-    SpeedOption,
-    StoreOption,
-    WebAddressOption,
-)
+from voiceflow_worker.cli.options import JsonOption, PortOption, QueueOption, SpeedOption, StoreOption
 from voiceflow_worker.cli.output import ExitCode, Output, tell_findings, typed
-from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.text.printable import without_secrets
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
@@ -45,11 +33,12 @@ if TYPE_CHECKING:
 
 
 SOURCE, VOICE = "+6531234567", "en-US-JennyNeural"
-KEPT_IN = "sqlite:///demo.db"
 RATE = 10
 VALID_FOR = timedelta(hours=2)  # as in the README, so that both call the same rows
 SPEED = 20
 """The speed of the calls: 20 times that of real calls, so that ringing for 45 s takes about 2 s."""
+CAMPAIGN = "reminder-campaign.csv"
+FLOW = "reminder-flow.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +67,8 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
 
     Examples:
         voiceflow demo
-        voiceflow demo --store sqlite:///demo.db && voiceflow report --store sqlite:///demo.db --batch reminder-campaign
+        voiceflow demo --store sqlite:///demo.db
+        voiceflow calls list --store sqlite:///demo.db
     """
     from voiceflow_worker.queue import CallQueue
 
@@ -90,18 +80,26 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
     with CancelScope() as scope, TemporaryDirectory(prefix="voiceflow-demo-") as folder:
         url = store or f"sqlite:///{Path(folder) / 'demo.db'}"
         async with signals_to(lambda _: scope.cancel()), open_store(url) as opened:
-            shown = await _show(output, CallQueue(opened, queue or "default"))
+            shown = await _run(output, CallQueue(opened, queue or "default"))
     if shown is None:
         return ExitCode.INTERRUPTED
-    output.document(_as_json(shown))
+    output.document(
+        {
+            **shown.enqueued.as_json(),
+            "rang": shown.rang.total(),
+            "doubts": shown.drained.doubts,
+            "calls": [call_as_json(job) for job in shown.calls],
+        }
+    )
     if not json:
-        _tell(output, shown, kept_in=store)
+        _show(output, shown)
     return ExitCode.UNDONE if shown.drained.doubts or shown.drained.stopped_by_hold else ExitCode.DONE
 
 
-async def _show(output: Output, calls: CallQueue) -> _Result:
+async def _run(output: Output, calls: CallQueue) -> _Result:
+    """Enqueue the example's rows, and send them through a sandbox, with a receiver of their own."""
     from voiceflow_worker.asgi.server import serving
-    from voiceflow_worker.cli.sending import showing_progress
+    from voiceflow_worker.cli.worker import showing_progress
     from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.gateway.account import PATH
     from voiceflow_worker.gateway.client import VoiceClient
@@ -119,10 +117,8 @@ async def _show(output: Output, calls: CallQueue) -> _Result:
         async with sandbox.running() as url, VoiceClient("demo-key", "demo", base_url=url) as voice:
             output.note(f"A sandbox on {url} stands in for 8x8; webhooks arrive on {address.url}{PATH}.")
             report = await _enqueue(output, calls)
-            output.note(
-                f"Sending {report.enqueued} calls, {RATE} a second; they run {SPEED} times as fast as real ones."
-            )
-            async with showing_progress(calls, output, label="calling"):
+            output.note(f"Sending {report.enqueued} calls, {RATE} a second, {SPEED} times as fast as real ones.")
+            async with showing_progress(calls, label="calling"):
                 drained = await Worker(store, voice, queue=calls.name, rate=RATE).drain()
     return _Result(
         enqueued=report,
@@ -148,57 +144,14 @@ async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
     return report
 
 
-def _as_json(shown: _Result) -> dict[str, object]:
-    return {
-        **shown.enqueued.as_json(),
-        "rang": shown.rang.total(),
-        "doubts": shown.drained.doubts,
-        "calls": [call_as_json(job) for job in shown.calls],
-    }
-
-
-def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
+def _show(output: Output, shown: _Result) -> None:
     output.answer(*str(shown.report).splitlines())
-    tell_findings(
-        output,
-        typed(found for found in shown.enqueued.findings if found.is_error),
-        title="Bad rows, which were not called",
-    )
-    output.say(f"{phones_that_rang(shown.rang)}. Next steps:")
-    kept = kept_in if kept_in is not None and not kept_in.startswith("memory:") else KEPT_IN
-    program, shown_store = _program(), shlex.quote(kept)
-    if without_secrets(kept, options=True) != kept:
-        shown_store = '"$VOICEFLOW_STORE"'
-        output.say("  First put the URL of the store, whose secrets are not shown here, into VOICEFLOW_STORE:")
-        output.say("  read -rs VOICEFLOW_STORE && export VOICEFLOW_STORE")
-    steps = (
-        (f"{program} demo --store {shown_store}", "run the demo again, and keep its calls"),
-        (f"{program} calls list --store {shown_store}", "list the calls; `calls show ID` shows one call"),
-        (f"{program} check FILE", "check a campaign of your own, without sending it"),
-        (f"{program} sandbox", "run the stand-in for 8x8, to try `worker` and `serve`"),
-        (f"{program} --help", "list all commands"),
-    )
-    for command, meaning in steps[kept_in == kept :]:
-        output.say(f"  {command:<{len(steps[1][0])}}  {meaning}")
-
-
-def phones_that_rang(rang: Counter[str]) -> str:
-    """A clause with the number of phones that rang, and with those that rang more than once."""
-    twice = [number for number, times in rang.items() if times > 1]
+    bad = typed(found for found in shown.enqueued.findings if found.is_error)
+    tell_findings(output, bad, title="Bad rows, which were not called")
+    twice = [number for number, times in shown.rang.items() if times > 1]
     how_often = f"these more than once: {', '.join(twice)}" if twice else "none of them twice"
-    return f"{count_of(len(rang), 'phone')} rang, {how_often}"
-
-
-def _program() -> str:
-    """The command that starts this program: `voiceflow`, or the path that it was started by if it is not on PATH."""
-    started = Path(sys.argv[0])
-    if started.name != "voiceflow" or which("voiceflow") is not None:
-        return "voiceflow"
-    return str(started.relative_to(Path.cwd()) if started.is_relative_to(Path.cwd()) else started)
-
-
-CAMPAIGN = "reminder-campaign.csv"
-FLOW = "reminder-flow.json"
+    output.say(f"{count_of(len(shown.rang), 'phone')} rang, {how_often}. Next: `voiceflow check FILE` with a list of")
+    output.say("your own, `voiceflow sandbox` to try `worker` and `serve`, `voiceflow --help` for all commands.")
 
 
 @contextmanager
@@ -215,9 +168,9 @@ def example_file(name: str) -> Generator[Path]:
 
 async def sandbox(
     *,
-    host: HostOption = "127.0.0.1",
+    host: str = "127.0.0.1",
     port: PortOption = 8088,
-    webhook: WebAddressOption = None,
+    webhook: Annotated[str | None, Parameter(metavar="URL")] = None,
     seed: str = "0",
     api_key: Annotated[str | None, Parameter(show_default=False)] = None,
     speed: SpeedOption = 1.0,
@@ -236,16 +189,12 @@ async def sandbox(
 
     Examples:
         voiceflow sandbox --webhook http://127.0.0.1:8080/webhooks/8x8 --speed 20
-        VOICEFLOW_BASE_URL=http://127.0.0.1:8088 VOICEFLOW_API_KEY=any VOICEFLOW_SUB_ACCOUNT=demo voiceflow worker
+        export VOICEFLOW_BASE_URL=http://127.0.0.1:8088
     """
-    import anyio
-
     from voiceflow_worker.gateway.network import Network
     from voiceflow_worker.sandbox import Sandbox
     from voiceflow_worker.settings import text_of
 
-    if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
-        raise InvalidInputError("--api-key has a character that HTTP headers cannot hold; give ASCII characters")
     settings = settings_from()
     stand_in = Sandbox(
         seed=seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -35,7 +35,6 @@ async def doctor(
     call: Annotated[str | None, Parameter(metavar="NUMBER")] = None,
     without_outcome: Annotated[bool, Flag] = False,
     make: Annotated[bool, Flag] = False,
-    print_: Annotated[bool, Flag, Parameter(name="--print")] = False,
     json: JsonOption = False,
     store: StoreOption = None,
     queue: QueueOption = None,
@@ -51,7 +50,6 @@ async def doctor(
             code is 1.
         make: Make the store if there is none, and print what other roles need: for a PostgreSQL store, by the owner of
             its schema.
-        print_: With --make: print the script that makes the store, for somebody else to run.
 
     Examples:
         voiceflow doctor
@@ -59,8 +57,8 @@ async def doctor(
         voiceflow doctor --call +6581234567
         voiceflow doctor --json | jq -r 'select(.level == "failure") | .check'
     """
-    if make or print_:
-        return await _make(Output(as_json=json), settings_from(store=store, queue=queue), prints=print_, makes=make)
+    if make:
+        return await _make(Output(as_json=json), settings_from(store=store, queue=queue))
     from voiceflow_worker.cli.calls import placed, reporting
     from voiceflow_worker.finding import Level, failure, ok
     from voiceflow_worker.service.doctor import examine
@@ -96,22 +94,13 @@ async def doctor(
     return await placed(load(), test, tell=tell_step, without_outcome=without_outcome)
 
 
-async def _make(output: Output, settings: Settings, *, makes: bool, prints: bool) -> ExitCode:
-    """Make the store, or print the script that makes it."""
+async def _make(output: Output, settings: Settings) -> ExitCode:
+    """Make the store, and print what other roles need."""
     making = health_of(settings.store, None).making
-    if prints and (making is None or not makes):
-        raise InvalidInputError(
-            "--print works only together with --make"
-            if making is not None
-            else "this store needs no script: whoever opens it first makes it; leave out --print"
-        )
-    rights: Mapping[str, str] = {} if making is None else making.rights
-    if making is not None and prints:
-        output.answer(making.script, *(f"-- {who}:\n-- {needed}" for who, needed in rights.items()))
-        return ExitCode.DONE
+    rights = {} if making is None else dict(making.rights)
     async with opened_in_time(settings.store, wait=store_wait(settings), writes=False) as store:
         lines = [f"the store {store.url} is there", *(f"{who}: {needed}" for who, needed in rights.items())]
-        output.result({"store": store.url, "rights": dict(rights)}, *lines)
+        output.result({"store": store.url, "rights": rights}, *lines)
     return ExitCode.DONE
 
 

@@ -16,7 +16,6 @@ from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.lists.input_file import InputFile, standard_input
 from voiceflow_worker.campaigns.reading import Group as FieldGroup
 from voiceflow_worker.campaigns.reading import Of, option
-from voiceflow_worker.cli.options import REST_GROUP
 from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -25,18 +24,9 @@ if TYPE_CHECKING:
 
 C = TypeVar("C")
 
+STANDARD_INPUT = Path("/dev/stdin")
+"""The file that `-` names."""
 FILE_KINDS = "CSV, Excel (.xlsx), JSON lines (of rows or bodies), or a JSON body; also .gz; - for stdin"
-
-
-def _no_option(_type: Any, path: Path) -> None:
-    if str(path).startswith("-") and str(path) != "-":
-        raise ValueError(
-            f"{path} is neither an option of this command nor a file: write ./{path} for a file of this name"
-        )
-
-
-FileArgument = Annotated[Path, Parameter(allow_leading_hyphen=True, validator=_no_option)]
-"""A file; `-` is standard input."""
 
 
 _PANELS: Final = {each: Group(each.value, sort_key=10 + place) for place, each in enumerate(FieldGroup)}
@@ -54,7 +44,7 @@ def with_fields(*names: str) -> Callable[[type[C]], type[C]]:
         for each in map(known.__getitem__, names):
             told = Parameter(
                 metavar=each.metavar,
-                group=REST_GROUP if each.is_rare else _PANELS[each.group],
+                group=_PANELS[each.group],
                 help=each.told(option) + (f" [{each.default}]" if each.default else ""),
                 negative=(),
             )
@@ -111,11 +101,11 @@ def campaign_of(*options: object | None, settings: Settings, **more: object) -> 
 
 @asynccontextmanager
 async def input_file(path: Path) -> AsyncGenerator[InputFile]:
-    """Yield the file to read; `-` is standard input, which is read to its end first.
+    """Yield the file to read. Standard input is read to its end first.
 
     Raises CampaignFileError if standard input cannot be stored, and InvalidInputError if it is a terminal.
     """
-    if str(path) != "-":
+    if path != STANDARD_INPUT:
         yield InputFile(path)
         return
     if sys.stdin.isatty():

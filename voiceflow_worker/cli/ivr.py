@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import sysconfig
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from anyio.from_thread import start_blocking_portal
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.opening import settings_from
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.simulated_call import Prompt, SimulatedCall
 
 
-_NOT_OF_MENUS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
-"""The folders of this package, of Python and of libraries: code in other folders is that of menus."""
-_KEYS = frozenset("0123456789*#")
 MenuName = Annotated[
     str,
     Parameter(
@@ -60,17 +55,14 @@ def play(
     Examples:
         voiceflow ivr play restaurant:main
         voiceflow ivr play reminder.toml --data language=fr --data name=Ana
-        voiceflow ivr play appointment:appointment --data name=Ana --data time="at ten" --data other_time="at two"
-        voiceflow ivr play restaurant:main --keys 1,2,4# --at 2026-11-20T12:00:00+08:00
+        voiceflow ivr play appointment:appointment --data name=Ana
+        voiceflow ivr play restaurant:main --keys 1,2,4#
     """
     from voiceflow_worker.ivr.simulated_call import SimulatedCall
 
     pressed = None if keys is None else [each.strip() for each in keys.split(",")]
-    if wrong := [each for each in pressed or () if set(each) - _KEYS]:
-        raise InvalidInputError(
-            f"--keys: {wrong[0]!r} is not a sequence of keys: write 0-9, * and #, with a comma between questions, such "
-            "as 1,2,4#"
-        )
+    if set("".join(pressed or ())) - set("0123456789*#"):
+        raise InvalidInputError("--keys: write 0-9, * and #, with a comma between questions, such as 1,2,4#")
     call = SimulatedCall(_loaded(menu), data=read_data(data), at=at)
     return play_call(call, pressed, output=Output())
 
@@ -118,61 +110,41 @@ def read_data(given: list[str] | None) -> dict[str, object]:
 
 def play_call(call: SimulatedCall, keys: Sequence[str] | None, *, output: Output) -> ExitCode:
     """Play a call to its end. `keys` has one text for each question; if it is None, the terminal asks for keys."""
-    from anyio.from_thread import start_blocking_portal
-
     left = None if keys is None else list(keys)
-    went_wrong = False
+    is_wrong = False
     # One event loop for the whole call: a handler may keep objects that belong to the loop, such as a connection.
     with start_blocking_portal() as portal:
         prompt = portal.call(call.begin)
         while True:
-            went_wrong = _show(prompt, output) or went_wrong
+            is_wrong = _show(prompt, output) or is_wrong
             if prompt.has_ended:
                 if call.answer is not None:
                     output.say(f"\n  answer: {call.answer}")
-                return ExitCode.UNDONE if went_wrong else ExitCode.DONE
-            if left is None:
-                pressed = _typed()
-                if pressed is None:
-                    output.say("\n  the caller hangs up")
-                    return ExitCode.UNDONE if went_wrong else ExitCode.DONE
-            elif left:
-                pressed = left.pop(0)
-                output.say(f"  presses: {pressed or '(nothing)'}")
-            else:
+                break
+            if left == []:
                 output.note("the call has not ended, but --keys has no more keys")
-                return ExitCode.UNDONE
+                is_wrong = True
+                break
+            try:
+                pressed = input("  keys: ") if left is None else left.pop(0)
+            except EOFError:
+                output.say("\n  the caller hangs up")
+                break
+            if left is not None:
+                output.say(f"  presses: {pressed or '(nothing)'}")
             prompt = portal.call(partial(call.press, pressed))
-
-
-def _typed() -> str | None:
-    try:
-        pressed = input("  keys: ")
-    except EOFError:
-        return None
-    if not sys.stdin.isatty():
-        print(pressed)  # a terminal shows what is typed, a pipe does not
-    return pressed
+    return ExitCode.UNDONE if is_wrong else ExitCode.DONE
 
 
 def _show(prompt: Prompt, output: Output) -> bool:
     """Print one answer of the menu, and return True if something went wrong."""
     if prompt.trouble is not None:
-        output.note(f"  ! menu {prompt.reply.decision.menu}: {_why(prompt)}; the fallback follows")
+        error = prompt.reply.error
+        why = prompt.trouble if error is None else "".join(traceback.format_exception(error))
+        output.note(f"  ! menu {prompt.reply.decision.menu}: {why}; the fallback follows")
     for entry in prompt.reply.flow.actions:
         output.say(f"  {_words(entry)}")
     return prompt.trouble is not None
-
-
-def _why(prompt: Prompt) -> str:
-    """What went wrong; for an error in the menu's own code, its type, its message and its line, at secret menus too."""
-    error = prompt.reply.error
-    frames = traceback.extract_tb(error.__traceback__) if error is not None else ()
-    own = [frame for frame in frames if not frame.filename.startswith(_NOT_OF_MENUS)]
-    if error is None or not own:
-        return str(prompt.trouble)
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"{said} ({own[-1].filename}:{own[-1].lineno} in {own[-1].name})"
 
 
 def _words(entry: Mapping[str, object]) -> str:

@@ -6,7 +6,6 @@ import gc
 import json
 import logging
 import os
-import re
 import resource
 import signal
 import sys
@@ -25,24 +24,19 @@ from threading import Timer
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
-import orjson
-from anyio import sleep
 
-from voiceflow_worker.backends.registry import PAUSE, StoreWait, opened_in_time
+from voiceflow_worker.backends.registry import StoreWait, opened_in_time
 from voiceflow_worker.backends.store_url import file_of, is_server
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
-from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError, StoreUnavailableError
+from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError
 from voiceflow_worker.model.text.printable import (
     masked_event,
     printable,
-    printable_json,
     printable_line,
     without_secrets_in,
 )
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
-
     from voiceflow_worker.actions import Operator, OperatorAction, Question
     from voiceflow_worker.actions.many import Many
     from voiceflow_worker.core.ports import Store
@@ -60,69 +54,52 @@ def log_to_stderr(*, form: str, level: str, secrets: Collection[str] = (), maske
     import structlog
 
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    shared: list[Processor] = [structlog.stdlib.add_log_level, stamped]
-    # Plain tracebacks: others print local variables, which hold phone numbers, data and key presses.
-    ending: list[Processor] = [
+    hidden = {form for each in secrets for form in (each, json.dumps(each)[1:-1], repr(each)[1:-1])}
+    shared: list[Any] = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    render = structlog.processors.JSONRenderer() if form == "json" else _plain_line
+    ending: list[Any] = [
+        # Plain tracebacks: others print local variables, which hold phone numbers, data and key presses.
         structlog.processors.format_exc_info,
         *([masked_event] if masked else []),
-        _json_line if form == "json" else _plain_line,
+        render,
+        lambda _logger, _method, line: without_secrets_in(line, known=hidden),
     ]
-    stderr = cast("Any", _Stderr(secrets))
+    stderr = cast("Any", _Stderr())
     structlog.configure(
         processors=[*shared, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(stderr),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending], foreign_pre_chain=shared
-        )
-    )
+    handler, formatter = logging.StreamHandler(stderr), structlog.stdlib.ProcessorFormatter
+    handler.setFormatter(formatter(processors=[formatter.remove_processors_meta, *ending], foreign_pre_chain=shared))
     # Only warnings of other libraries matter to users; at info and debug they log their internals.
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each request that is no HTTP
 
 
-def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-    """A line of the log as a JSON object."""
-    try:
-        line = orjson.dumps(event, default=repr).decode()
-    except TypeError:  # half a surrogate pair, or an integer of more than 64 bits
-        line = json.dumps(event, default=repr, ensure_ascii=False)
-    return printable_json(line)
-
-
 def _plain_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-    """A line of the log as text, in a fifth of the time of structlog's `ConsoleRenderer`."""
-    told = [printable(str(event.pop(name))) for name in ("stack", "exception") if name in event]
-    line = f"{event.pop('timestamp')} [{event.pop('level'):<9}] {event.pop('event')}"
-    for name, value in event.items():
-        line += f" {name}={value!r}" if _ODD.search(str(value)) else f" {name}={value}"
-    return "\n".join([printable_line(line), *told])
+    """Return a line of the log as text, in a fifth of the time of structlog's `ConsoleRenderer`."""
+    texts = [printable(str(event.pop(name))) for name in ("stack", "exception") if name in event]
+    values = "".join(f" {name}={value!r}" for name, value in event.items() if name not in _FIRST)
+    return "\n".join([printable_line(f"{' '.join(str(event[name]) for name in _FIRST)}{values}"), *texts])
 
 
-_ODD = re.compile(r"[\s\"'=]")
+_FIRST = ("timestamp", "level", "event")
 
 
 class _Stderr:
-    """A stream to the current `sys.stderr`, with the secrets hidden: each as it is, in JSON and in a repr.
-
-    It reads `sys.stderr` for each text, because a progress bar replaces `sys.stderr` to print texts above the bar.
-    """
-
-    def __init__(self, secrets: Collection[str]) -> None:
-        self._secrets = {form for each in secrets for form in (each, json.dumps(each)[1:-1], repr(each)[1:-1])}
+    """The current `sys.stderr`, which a progress bar may replace. A line that cannot be written is dropped."""
 
     def write(self, text: str) -> None:
         """Write a text."""
-        sys.stderr.write(without_secrets_in(text, known=self._secrets))
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
 
     def flush(self) -> None:
         """Write the buffered text."""
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -182,9 +159,6 @@ def collect_less() -> None:
     A worker or receiver makes and drops many small objects for each call, with hardly any reference cycles. With
     Python's defaults, a worker sent 5 to 11 % fewer calls per second of processor time. A busy receiver was halted for
     100 ms, more than once a second.
-
-    Objects that survive a collection are examined again after about 100,000 new objects. When that number was a
-    million, closed connections filled 100 MB. Their collection took 0.6 s, during which the receiver answered nobody.
     """
     gc.collect()
     gc.freeze()
@@ -193,33 +167,21 @@ def collect_less() -> None:
 
 MOST_DESCRIPTORS = 65_536
 """The highest limit that `raise_limit` sets. Some systems allow 10^9, and allocate tables of that size."""
-DESCRIPTORS = 80
-"""The descriptors of a worker or receiver for all but the connections to 8x8: its store, journal, log and metrics."""
 
 
-def raise_limit(*, least: int = DESCRIPTORS) -> int:
-    """Raise this process's limit on open files towards the hard limit (`ulimit -Hn`), and return the new limit.
-
-    Raises SettingsError if it is below `least`.
-    """
+def raise_limit(*, least: int = 80) -> None:
+    """Raise this process's limit on open files towards the hard limit. Raises SettingsError if it is below `least`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return soft
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-    if soft < wanted:
+    if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):  # macOS refuses more than its own OPEN_MAX
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
-    if soft < least:
+    if 0 <= soft < least:
         raise SettingsError(
-            f"this process may have only {soft} files open, and needs {least}: raise the limit (`ulimit -n {least}`, "
-            f"LimitNOFILE={least} in a systemd unit), or lower VOICEFLOW_CONCURRENCY if it is high"
+            f"this process may have only {soft} files open, and needs {least}. Raise the limit, by `ulimit -n {least}` "
+            f"or by LimitNOFILE={least} in a systemd unit; or lower VOICEFLOW_CONCURRENCY"
         )
-    return soft
-
-
-_LEAST_TIMEOUT = timedelta(seconds=1)
-"""The shortest wait for a lock. A process that works normally does not keep a lock for so long."""
 
 
 def settings_from(*, store_alone: bool = False, **options: object) -> Settings:
@@ -262,45 +224,26 @@ async def opened_store(
 ) -> AsyncGenerator[Store]:
     """Open the store of these settings, and yield it. Raises StoreError.
 
-    If `makes` is False, a missing store is not created: a mistyped name must not look like an empty queue. The settings
-    of a server then cause no warning, because the worker and the doctor warn about them.
-
-    The settings limit the wait for a store that is locked or missing. If `makes` is True, they also limit the wait
-    until the store accepts a write. If another process keeps the store's file locked later, each operation waits for
-    `lock_timeout` at most.
+    Only with `makes`, a missing store is created: a mistyped name must not look like an empty queue. The settings limit
+    the wait for a store that is locked or cannot be reached, and with `makes` for one that takes no write yet. If
+    another process keeps the store's file locked later, each operation waits for `lock_timeout` at most.
     """
-    wait = store_wait(settings)
-    if not makes:
-        await _found(settings, wait)
-        lock_timeout = lock_timeout or _lock_timeout(settings)
     options: dict[str, Any] = {"settings": settings}
+    if not makes:
+        require_store(settings)
+        lock_timeout = lock_timeout or max(settings.wait_for_store, timedelta(seconds=1))
     if lock_timeout is not None and file_of(settings.store) is not None:
         options["lock_timeout"] = lock_timeout
     if is_server(settings.store):
         options["makes"] = makes
+    wait = store_wait(settings)
     async with opened_in_time(settings.store, wait=wait, writes=makes, advises=makes, **options) as store:
         yield store
-
-
-def _lock_timeout(settings: Settings) -> timedelta:
-    """That of a command which has one step: this may wait for a lock as long as the opening may."""
-    return max(settings.wait_for_store, _LEAST_TIMEOUT)
 
 
 def store_wait(settings: Settings) -> StoreWait:
     """The wait for a store, limited by the settings. It prints the reason why it waits."""
     return StoreWait(settings.wait_for_store, Output().note)
-
-
-async def _found(settings: Settings, wait: StoreWait) -> None:
-    """Raise the errors of `require_store`. If the user has set a wait, first wait for a missing file."""
-    while True:
-        try:
-            return require_store(settings)
-        except StoreUnavailableError as error:
-            if settings.place_of("wait_for_store") is None or not wait.goes_on(error):
-                raise
-        await sleep(PAUSE)
 
 
 def require_store(settings: Settings) -> None:
@@ -360,7 +303,7 @@ async def acting(settings: Settings, who: str | None, *, makes: bool = False) ->
     from voiceflow_worker.actions import Operator
     from voiceflow_worker.core.audit import Interface, login_name
 
-    async with opened_store(settings, makes=makes, lock_timeout=_lock_timeout(settings)) as store:
+    async with opened_store(settings, makes=makes) as store:
         policy = settings.policy()
         yield Operator(store, policy, who, on=Interface.COMMAND, login=login_name())
 

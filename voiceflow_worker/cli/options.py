@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import partial
-from ipaddress import ip_address
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,14 +16,10 @@ from cyclopts.validators import Number
 from voiceflow_worker.cli.opening import acting, carried_out, opened_queue, settings_from
 from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.text.web_address import read_notify_url
 from voiceflow_worker.model.text.wording import read_duration, read_name, read_rate
 from voiceflow_worker.model.times import read_since, read_time
 
 if TYPE_CHECKING:
-    from cyclopts.help import HelpPanel
-    from rich.console import Console, ConsoleOptions
-
     from voiceflow_worker.actions import OperatorAction
     from voiceflow_worker.actions.many import Many
     from voiceflow_worker.queue import CallQueue
@@ -33,26 +27,6 @@ if TYPE_CHECKING:
 
 
 STORE_GROUP = Group("Where the calls are", sort_key=90)
-
-
-class _Rest:
-    """The formatter of a panel that `--help` only counts, and `--help-all` prints."""
-
-    def __init__(self) -> None:
-        self.is_printed = False
-
-    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
-        from cyclopts.help.formatters import DefaultFormatter
-
-        if self.is_printed:
-            DefaultFormatter()(console, options, panel)
-        else:
-            console.print(f"{len(panel.entries)} more options: --help-all shows them", highlight=False)
-
-
-REST = _Rest()
-REST_GROUP = Group("More options", sort_key=80, help_formatter=REST)
-"""The options that few campaigns need. They are printed by `--help-all`."""
 
 
 def _read_by(read: Callable[[str], Any]) -> Callable[[Any, Sequence[Token]], Any]:
@@ -65,22 +39,6 @@ def _duration(text: str) -> timedelta:
         return read_duration(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is not a duration: {error}") from None
-
-
-def _speed(_type: Any, value: float) -> None:
-    if not 0 < value < inf:
-        raise ValueError(f"{value:g} is not a speed: give a number above 0; at speed 60, a minute takes a second")
-
-
-def _host(_type: Any, value: str | None) -> None:
-    if value is None or re.fullmatch(r"[0-9A-Za-z_.-]{1,253}", value):
-        return
-    try:
-        ip_address(value)
-    except ValueError:
-        raise ValueError(
-            f"{value[:60]!r} is not an address to listen on: give one such as 127.0.0.1, 0.0.0.0 or ::1"
-        ) from None
 
 
 def rate_given(text: str) -> float | None:
@@ -107,12 +65,10 @@ SinceOption = Annotated[
     ),
 ]
 PortOption = Annotated[int, Parameter(validator=Number(gte=0, lte=65535), metavar="PORT")]
-HostOption = Annotated[str, Parameter(validator=_host)]
 LimitOption = Annotated[
     int, Parameter(validator=Number(gte=0), metavar="N", help="List at most this many; 0 lists all.")
 ]
-SpeedOption = Annotated[float, Parameter(validator=_speed)]
-WebAddressOption = Annotated[str | None, Parameter(converter=_read_by(read_notify_url), n_tokens=1, metavar="URL")]
+SpeedOption = Annotated[float, Parameter(validator=Number(gt=0, lt=inf))]
 AsOption = Annotated[
     str | None,
     Parameter(
@@ -127,15 +83,6 @@ NoteOption = Annotated[str | None, Parameter(metavar="TEXT", help="The reason, t
 BatchOption = Annotated[str | None, Parameter(metavar="ID", help="Only this batch.")]
 JsonOption = Annotated[bool, Flag, Parameter(help="Print JSON for scripts on stdout, and text for people on stderr.")]
 YesOption = Annotated[bool, Flag, Parameter(help="Do not ask for confirmation.")]
-NotifyOption = Annotated[
-    str | None,
-    Parameter(
-        name="--notify",
-        metavar="URL",
-        help="Send the outcomes of calls to this URL, as POSTs signed with VOICEFLOW_NOTIFY_SECRET. "
-        "[VOICEFLOW_NOTIFY_URL]",
-    ),
-]
 StoreOption = Annotated[
     str | None,
     Parameter(
@@ -149,8 +96,7 @@ WaitOption = Annotated[
     DurationOption,
     Parameter(
         group=STORE_GROUP,
-        help="The longest wait for a store that is locked or cannot be reached, and, if it is set, for a file that "
-        "does not exist yet; 0 for none. "
+        help="The longest wait for a store that is locked or cannot be reached; 0 for none. "
         "[VOICEFLOW_WAIT_FOR_STORE, else 30s]",
     ),
 ]
@@ -168,9 +114,9 @@ class WholeStoreOptions:
     store: StoreOption = None
     wait_for_store: WaitOption = None
 
-    def output(self, *, masks: bool = False) -> Output:
-        """The output of the command; with `masks`, that of a service whose log has no whole telephone number."""
-        return Output(as_json=self.json, masks=masks)
+    def output(self) -> Output:
+        """Return the output of the command."""
+        return Output(as_json=self.json)
 
     def settings(self, *, store_alone: bool = False, **options: object) -> Settings:
         """The settings. Options given here override the environment and the settings file. Raises SettingsError.

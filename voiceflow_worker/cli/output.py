@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shlex
 import sys
 import time
@@ -12,9 +11,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection,
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import IntEnum
-from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import PurePath
-from typing import TYPE_CHECKING, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from voiceflow_worker.errors import (
     CallFlowError,
@@ -30,17 +28,14 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.finding import Finding, Severity, respelled
 from voiceflow_worker.model.text.printable import (
-    masked_event,
     printable,
     printable_json,
     printable_line,
-    without_numbers,
     without_secrets_in,
 )
 from voiceflow_worker.model.text.wording import count_of, file_remedy
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
     from rich.console import RenderableType
 
 
@@ -55,69 +50,20 @@ PIPED_WIDTH = 200
 """The width of a table that is written to a file or a pipe, in columns."""
 
 
-class _Lasting(FileIO):
-    """A stream that may fail: its terminal or pipe is closed, its disk is full. What cannot be written is dropped."""
-
-    def write(self, content: ReadableBuffer, /) -> int:
-        """Write bytes, or drop them."""
-        written: int | None = None
-        with suppress(OSError):
-            written = super().write(content)
-        return memoryview(content).nbytes if written is None else written
-
-
-def keep_streams() -> None:
-    """Let no failure to write on stderr end this process: a line that nobody reads must not cut the calls in flight.
-
-    A standard stream that is closed leads nowhere, and its number is given to no other file.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    if cast("TextIO | None", sys.stdout) is None:
-        sys.stdout = TextIOWrapper(BufferedWriter(FileIO(1, "w", closefd=False)))
-    if sys.stderr is cast("TextIO | None", sys.__stderr__):
-        sys.stderr = _lasting(sys.stderr, 2)
-
-
-def keep_stdout() -> None:
-    """Let no failure to write on stdout end this process either: what a service says there is a log."""
-    if sys.stdout is sys.__stdout__:
-        sys.stdout = _lasting(sys.stdout, 1)
-
-
-def _lasting(stream: TextIO | None, number: int) -> TextIO:
-    if stream is not None:
-        stream.flush()
-    encoding = "utf-8" if stream is None else stream.encoding
-    raw = _Lasting(number, "w", closefd=False)
-    return TextIOWrapper(BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=True)
-
-
 class Output:
-    """The output of a command. With `as_json`, stdout carries only JSON.
+    """The output of a command. With `as_json`, stdout carries only JSON."""
 
-    What a service says is a log: with `masks`, it has no whole telephone number.
-    """
-
-    def __init__(self, *, as_json: bool = False, masks: bool = False) -> None:
+    def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self._masks = masks
 
     def document(self, value: Mapping[str, object]) -> None:
-        """With `as_json`, write one JSON document to stdout, on one line; otherwise do nothing."""
+        """With `as_json`, print one JSON document to stdout, on one line; otherwise do nothing."""
         if self.as_json:
-            # JSON between programs is UTF-8 (RFC 8259 §8.1), even if the terminal has another encoding.
-            sys.stdout.flush()
-            value = masked_event(None, "", dict(value)) if self._masks else value
-            sys.stdout.buffer.write(printable_json(json.dumps(value, ensure_ascii=False)).encode() + b"\n")
-            sys.stdout.buffer.flush()
+            print(printable_json(json.dumps(value, ensure_ascii=False)), flush=True)
 
     def say(self, text: str = "") -> None:
         """Print a line of the command's answer for people, at once: a command that goes on may write to a pipe."""
-        print(self._shown(text), file=self._people, flush=True)
+        print(printable(text), file=self._people, flush=True)
 
     def answer(self, *lines: str) -> None:
         """Print these lines; with `as_json`, print nothing."""
@@ -131,16 +77,14 @@ class Output:
         self.answer(*lines)
 
     def note(self, text: str) -> None:
-        """Print a remark for people, always on stderr."""
-        print(self._shown(text), file=sys.stderr)
+        """Print a remark for people, always on stderr. It is dropped if nobody reads it."""
+        with suppress(OSError):
+            print(printable(text), file=sys.stderr)
 
     def limited(self, shown: int, limit: int, noun: str, *, then: str = "") -> None:
         """Print a remark if a list ended at its `limit`, and how to get the rest: `then` says more about that."""
         if limit and shown == limit:
             self.note(f"at most {count_of(limit, noun)} listed; --limit 0 lists all{then}")
-
-    def _shown(self, text: str) -> str:
-        return printable(without_numbers(text) if self._masks else text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
         """Print a table for people. A column whose name begins with `#` is aligned to the right, as numbers are.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.field_options import as_one
+from voiceflow_worker.cli.field_options import STANDARD_INPUT, fields_in, with_fields
 from voiceflow_worker.cli.opening import acting, carried_out
 from voiceflow_worker.cli.options import (
     AsOption,
@@ -50,59 +50,18 @@ ForOption = Annotated[DurationOption, Parameter(name="--for", help="Suppress for
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+@with_fields("columns", "leave_out", "only", "sheet", "encoding")
 class NumberFileOptions:
     """How a file of numbers is read."""
 
-    columns: Annotated[
-        list[str] | None,
-        Parameter(
-            negative=(),
-            metavar="NAME=COLUMN",
-            help="Which column is what: destination=Phone for one with numbers, and again for others; country=Land for "
-            "that of their countries. [the only one named destination, phone, number, …]",
-        ),
-    ] = None
-    leave_out: Annotated[
-        list[str] | None,
-        Parameter(
-            negative=(),
-            metavar="COLUMN=VALUE",
-            help="Leave out rows where a column has this value, such as Status=Active, or, with Status!=Left, another.",
-        ),
-    ] = None
-    only: Annotated[
-        list[str] | None,
-        Parameter(
-            negative=(),
-            metavar="COLUMN=VALUE",
-            help="Read only rows where a column has this value, such as Status=Left.",
-        ),
-    ] = None
-    sheet: Annotated[
-        str | None, Parameter(metavar="NAME", help="The sheet of a workbook. [the only one that has rows]")
-    ] = None
-    header_row: Annotated[
-        int | None,
-        Parameter(
-            metavar="N",
-            help="The line or row with the names of the columns, if titles stand above it. [the first that is not "
-            "empty]",
-        ),
-    ] = None
-    encoding: Annotated[
-        str | None, Parameter(metavar="NAME", help="The encoding of a CSV file that is not UTF-8, such as cp1252.")
-    ] = None
-
     async def read(self, file: Path, country: str | None) -> NumberFile:
-        """The numbers of a file. Raises CampaignFileError, InvalidInputError."""
+        """Return the numbers of a file. Raises CampaignFileError, InvalidInputError."""
         from voiceflow_worker.campaigns.lists.columns import ColumnRoles
         from voiceflow_worker.campaigns.number_file import read_number_file
 
-        roles = ColumnRoles.of(self.columns or ())
-        filters = {"leave_out": as_one(self.leave_out), "only": as_one(self.only)}
-        read = partial(read_number_file, roles=roles, country=country, **filters)
-        where = {"sheet": self.sheet, "header_row": self.header_row, "encoding": self.encoding}
-        return await run_sync(partial(read, file, **where))
+        given = fields_in(self)
+        roles = ColumnRoles.of(given.pop("columns") or ())
+        return await run_sync(partial(read_number_file, file, roles=roles, country=country, **given))
 
 
 async def add(
@@ -157,7 +116,7 @@ async def remove(
     if bool(numbers) == (file is not None):
         raise InvalidInputError("give either numbers or --file FILE")
     if file is None and reading != NumberFileOptions():
-        raise InvalidInputError("--columns, --leave-out, --only, --sheet and --header-row are for --file FILE")
+        raise InvalidInputError("--columns, --leave-out, --only, --sheet and --encoding are for --file FILE")
     async with acting(common.settings(store_alone=True), as_) as operator:
         if file is not None:
             found = await reading.read(file, country)
@@ -241,7 +200,7 @@ async def import_file(
         voiceflow suppress import opt-outs.csv --country DE --dry-run
         voiceflow suppress import opt-outs.csv --note "imported from the CRM"
         voiceflow suppress import do-not-call.txt --country SG
-        voiceflow suppress import members.xlsx --columns destination=Phone --leave-out "Status=Active"
+        voiceflow suppress import members.xlsx --leave-out "Status=Active"
     """
     from voiceflow_worker.actions.suppression import ImportNumbers, shown_import
 
@@ -271,11 +230,7 @@ def _end_of(entry: Suppression) -> str:
 async def forget(
     number: Annotated[
         str,
-        Parameter(
-            name="NUMBER",
-            help="The person's phone number, with + or a country; - for stdin.",
-            allow_leading_hyphen=True,
-        ),
+        Parameter(name="NUMBER", help="The person's phone number, with + or a country; - for stdin."),
     ],
     /,
     *,
@@ -298,7 +253,7 @@ async def forget(
     from voiceflow_worker.service.forget import Forget
 
     settings, output = common.settings(), common.output()
-    if number == "-":
+    if number == str(STANDARD_INPUT):
         number = sys.stdin.readline().strip()
     async with acting(settings, as_) as operator:
         act = Forget(operator=operator, number=number, country=country, note=note)

@@ -104,7 +104,7 @@ async def batches(*, name: str = "", limit: LimitOption = 50, common: QueueOptio
     Examples:
         voiceflow batches
         voiceflow batches --name march --limit 0
-        voiceflow batches --queue reminders --json | jq -r 'select(.doubts > 0).batch_id'
+        voiceflow batches --json | jq -r 'select(.doubts > 0).batch_id'
     """
     from voiceflow_worker.reporting.batches import BATCHES_A_PAGE, read_batches
 

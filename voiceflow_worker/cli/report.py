@@ -31,7 +31,6 @@ async def report(
     batch: Annotated[str | None, Parameter(metavar="ID")] = None,
     csv: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     xlsx: Annotated[Path | None, Parameter(metavar="FILE")] = None,
-    select: Annotated[str | None, Parameter(metavar="COLUMNS")] = None,
     time_zone: Annotated[str | None, Parameter(metavar="ZONE")] = None,
     rows: Annotated[bool, Flag] = False,
     common: QueueOptions = QueueOptions(),
@@ -42,8 +41,6 @@ async def report(
         batch: Only this batch; `enqueue` prints its id.
         csv: Write a CSV file with one line per call; a column of the campaign file is named data.NAME.
         xlsx: Write an Excel workbook with the same lines.
-        select: Only these columns in the files, such as name,appointment,answer: columns of the campaign file or of the
-            report.
         time_zone: Show times in this zone, such as Asia/Singapore, instead of UTC. The times of --json stay in UTC.
         rows: With --batch: the files have a line for each row of the campaign's own file, called or not: its columns as
             they are, then what became of the row, and why.
@@ -51,7 +48,7 @@ async def report(
     Examples:
         voiceflow report
         voiceflow report --batch people --csv outcomes.csv --xlsx outcomes.xlsx
-        voiceflow report --batch people --xlsx who.xlsx --select name,answer --time-zone Asia/Singapore
+        voiceflow report --batch people --xlsx who.xlsx --time-zone Asia/Singapore
         voiceflow report --batch people --rows --xlsx list.xlsx
         voiceflow report --batch people --json | jq .answer_rate
     """
@@ -64,10 +61,7 @@ async def report(
         zone = None if time_zone is None else read_zone(time_zone)
     except ValueError as error:
         raise InvalidInputError(f"--time-zone {error}") from None
-    columns = [name.strip() for name in (select or "").split(",") if name.strip()]
-    output, files = common.output(), ReportFiles(csv=csv, xlsx=xlsx, select=columns, zone=zone, rows=rows)
-    if select is not None and not (files and columns):
-        raise InvalidInputError("--select chooses the columns of a file: name columns, and add --csv or --xlsx")
+    output, files = common.output(), ReportFiles(csv=csv, xlsx=xlsx, zone=zone, rows=rows)
     if rows and not (files and batch):
         raise InvalidInputError("--rows lists the rows of a batch in a file: add --batch, and --csv or --xlsx")
     async with common.opened() as calls:
@@ -129,7 +123,7 @@ async def reconcile(
             submitted=submitted, on_request=lambda request: output.note(_asking(request))
         )
         output.document({name: n for name, n in asdict(found).items() if n or not name.startswith("queued_")})
-        await _tell(output, calls, found)
+        await _show(output, calls, found)
     return ExitCode.UNDONE if found.open else ExitCode.DONE
 
 
@@ -140,7 +134,7 @@ def _asking(request: LogRequest) -> str:
     return f"asking 8x8 for its log{which}: {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC, for {calls}"
 
 
-async def _tell(output: Output, calls: CallQueue, found: Reconciled) -> None:
+async def _show(output: Output, calls: CallQueue, found: Reconciled) -> None:
     if found.queued_in_log or found.queued_not_in_log:
         output.say(
             f"queued calls of the store that was put back: {found.queued_in_log} in the log of 8x8, in doubt now; "
@@ -153,16 +147,12 @@ async def _tell(output: Output, calls: CallQueue, found: Reconciled) -> None:
         f"looked for {count_of(found.looked_at, 'call')}: placed {found.placed}, not placed {found.not_placed}, "
         f"still open {found.open}"
     )
-    if found.not_placed:
-        output.say("calls that were not placed are queued again, or have ended; see `voiceflow calls list`")
     if not found.open or output.as_json:
         return
-    output.say("Run this command again later: a call may appear late in the log of 8x8.")
-    doubts = await calls.find(states=[JobState.IN_DOUBT], limit=SHOWN + 1)
-    if not doubts:
-        return
-    output.table(("id", "destination", "reason"), [(job.id, job.number, job.reason) for job in doubts[:SHOWN]])
-    if len(doubts) > SHOWN:
-        output.say("more calls are in doubt: see `voiceflow calls list --state in_doubt`")
-    output.say("Even if a call in doubt is missing in the log, somebody may have been called.")
-    output.say("To resolve a call by hand: `voiceflow calls resolve ID --placed|--not-placed --note TEXT`")
+    doubts = await calls.find(states=[JobState.IN_DOUBT], limit=SHOWN)
+    if doubts:
+        output.table(("id", "destination", "reason"), [(job.id, job.number, job.reason) for job in doubts])
+    output.say(
+        "A call may appear late in the log of 8x8: run this command again later. See `voiceflow calls list --state "
+        "in_doubt`, and decide by hand: `voiceflow calls resolve ID --placed|--not-placed --note TEXT`"
+    )

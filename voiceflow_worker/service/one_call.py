@@ -193,7 +193,7 @@ async def _obstacle(
     summaries to it.
     """
     if settings.source is None:
-        remedy = "set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists"
+        remedy = "set VOICEFLOW_SOURCE to a number that `voiceflow account` lists"
         return failure("the source number is not set", remedy=remedy)
     if hold is None and listens and not await Heartbeats(calls.store).has_receiver():
         return failure(

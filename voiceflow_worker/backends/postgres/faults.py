@@ -53,7 +53,7 @@ def _denied(message: str) -> StoreError:
 
 ANOTHER_STORE = "VW003"
 """What `write.sql` raises for a bulk write of another store."""
-_GRANTS = "let the owner of the store run the GRANTs that `voiceflow doctor --make --print` ends with"
+_GRANTS = "let the owner of the store run the GRANTs that `voiceflow doctor --make` prints"
 _KINDS_BY_STATE = (
     _Kind(
         ANOTHER_STORE,

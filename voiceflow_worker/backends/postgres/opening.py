@@ -73,7 +73,6 @@ def making_of(url: str) -> Making:
     """How the owner of the schema in this URL makes the store. Raises SettingsError."""
     parsed = parse_url(url)
     return Making(
-        script=f"BEGIN;\n{parsed.named(_making(parsed.schema))}\nCOMMIT;\n",
         rights={
             "a role that runs workers, receivers and commands": grants(parsed.schema, "NAME"),
             "a role that only reads (status, calls list, report)": grants(parsed.schema, "NAME", only_reads=True),
@@ -156,7 +155,7 @@ def _require_makeable(facts: Facts, url: PostgresURL) -> None:
     if not facts.may_make:
         raise StoreUnavailableError(
             f"there is no store in the schema {url.schema} of {url.shown}, and the role {facts.role} may not make "
-            "one. Run `voiceflow doctor --make` once with a role that may, or let whoever runs this PostgreSQL run "
-            f"the script of `voiceflow doctor --make --print`; then: {grants(url.schema, facts.role)}",
+            "one. Run `voiceflow doctor --make` once with a role that may; then: "
+            f"{grants(url.schema, facts.role)}",
             passes=False,
         )

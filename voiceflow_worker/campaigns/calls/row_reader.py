@@ -361,7 +361,7 @@ class RowReader:
                 message = f"{voice[:40]!r} is no name of a voice. Write it as en-US-JennyNeural."
                 values.error(message, column="voice_profile")
             elif self._options.voices is not None and voice not in self._options.voices:
-                message = f"the account has no voice {voice!r}. `voiceflow account profiles` lists them."
+                message = f"the account has no voice {voice!r}. `voiceflow account` lists them."
                 values.error(message, column="voice_profile", code=-1002)
             else:
                 self._voices.add(voice)

@@ -136,7 +136,7 @@ async def voice(context: CheckContext) -> Diagnosis | None:
     return failure(
         f"the account has no voice {wanted}, so 8x8 refuses calls with it (-1002); "
         + (f"the nearest: {', '.join(nearest)}" if nearest else "it has none"),
-        remedy="set VOICEFLOW_VOICE_PROFILE to a voice that `voiceflow account profiles` lists",
+        remedy="set VOICEFLOW_VOICE_PROFILE to a voice that `voiceflow account` lists",
     )
 
 
@@ -167,7 +167,7 @@ async def _own_number(context: CheckContext, number: str) -> Diagnosis:
         return warning(
             f"{number} is not a number of the account: 8x8 refuses calls from it (-1014), unless 8x8 has allowed it as "
             "a caller id",
-            remedy="set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists as Active; a test call "
+            remedy="set VOICEFLOW_SOURCE to a number that `voiceflow account` lists as Active; a test call "
             "(`voiceflow doctor --call NUMBER`) shows whether 8x8 allows this one",
         )
     if found.is_active and not found.is_unhealthy:
