@@ -236,7 +236,7 @@ async def test_on_a_system_like_macos_a_worker_sends_and_orders_are_kept(
     ):
         answer = OSError(code, "it failed")
         with pytest.raises(JournalFileError, match=rf"cannot be written \(it failed\), so no calls are sent: {told}"):
-            await file.append([(1, sample_job())], stored=0)
+            await file.append([(1, sample_job())])
 
 
 def deleted(folder: Path) -> None:
@@ -261,13 +261,12 @@ async def test_entries_go_to_a_file_that_a_guard_finds_after_the_journal_is_gone
     folder = tmp_path / "journals"
     journals = JournalFiles(folder)
     file = await journals.begin("reminders", at=datetime.now(UTC))
-    await file.append([(1, sample_job(1))], stored=0)
+    await file.append([(1, sample_job(1))])
     goes(folder)
     assert file.is_over(at=datetime.now(UTC))
     file.close()
     file = await journals.begin("reminders", at=datetime.now(UTC))
-    await file.append([(2, sample_job(2))], stored=0)
-    file.mark(2)
+    await file.append([(2, sample_job(2))])
     found = await ids_in(journals)
     file.close()
     assert sample_job(2).id in found
@@ -277,7 +276,7 @@ async def test_entries_go_to_a_file_that_a_guard_finds_after_the_journal_is_gone
 async def test_what_was_written_in_part_spoils_no_later_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journals = JournalFiles(tmp_path)
     file = await journals.begin("reminders", at=datetime.now(UTC))
-    await file.append([(1, sample_job(1))], stored=0)
+    await file.append([(1, sample_job(1))])
     write = os.write
 
     def full(fd: int, data: bytes) -> int:
@@ -288,16 +287,11 @@ async def test_what_was_written_in_part_spoils_no_later_line(tmp_path: Path, mon
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
         with pytest.raises(JournalFileError):
-            await file.append([(2, sample_job(2))], stored=0)
-        with pytest.raises(JournalFileError):
-            file.mark(2)
-    with pytest.raises(JournalFileError):
-        file.mark(1)
+            await file.append([(2, sample_job(2))])
     assert file.is_over(at=datetime.now(UTC))
     file.close()
     (state,) = await journals.files("reminders")
-    assert (state.number, state.last, state.has_unsent) == (1, 0, True)
-    assert [job.id for _, job in (await journals.entries(state.name)).unsent] == [sample_job(1).id]
+    assert sample_job(1).id in {job.id for _, job in (await journals.entries(state.name)).jobs}
 
 
 async def test_what_a_killed_process_left_half_written_goes_with_the_old_files(tmp_path: Path) -> None:
@@ -325,10 +319,10 @@ async def test_entries_for_a_store_on_another_machine_are_on_the_disk_soon_and_n
     monkeypatch.setattr(local_journal, "SYNC_AFTER", 0.05)
     monkeypatch.setattr(os, "fsync", noted)
     for place in (1, 2):
-        await file.append([(place, sample_job(place))], stored=0)
+        await file.append([(place, sample_job(place))])
     assert synced == []
     (path,) = (tmp_path / "reminders").iterdir()
     await until(lambda: synced == [path.stat().st_size])
-    await file.append([(3, sample_job(3))], stored=0)
+    await file.append([(3, sample_job(3))])
     file.close()
     assert len(synced) == 2, "whoever leaves it syncs what is left"

@@ -98,6 +98,6 @@ async def sent(engine: Engine, *, batch_id: str | None = None, destination: str 
     """One more call, sent before all that wait."""
     await engine.queue.enqueue(flow(destination), batch=batch_id, priority=1)
     leased_at = engine.store.clock.monotonic()
-    (dispatch,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
+    (dispatch,) = await engine.sender.prepare(await engine.lease(1), leased_at=leased_at)
     await engine.finish(dispatch)
     return await engine.queue.get(dispatch.job.id)

@@ -16,21 +16,19 @@ from structlog.testing import capture_logs
 from tests.contract.samples import ManualClock
 from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, Loss
-from tests.support.manual_time import passing, passing_beside, time_passing
-from tests.support.voices import GatedVoice, ScriptedVoice, not_sent, unknown
+from tests.support.manual_time import time_passing
+from tests.support.voices import GatedVoice, ScriptedVoice
 from tests.support.waiting import until
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import Worker, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.background import LEASE_LENGTH, BackgroundTasks, LeaderLease, Task, failing_here
-from voiceflow_worker.core.heartbeats import Heartbeat, Heartbeats
+from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard
-from voiceflow_worker.core.sending.pacer import Pacer
-from voiceflow_worker.core.sending.service_health import CALM, FORGOTTEN, SLOW, ServiceHealth
 from voiceflow_worker.core.settling import verdicts
 from voiceflow_worker.core.settling.reconcile import Reconciler
 from voiceflow_worker.core.sweep import Sweeper
@@ -41,7 +39,6 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     VoiceflowError,
 )
-from voiceflow_worker.model.reports.verdict import NotSentCause, QueueHold, Verdict, VerdictKind
 from voiceflow_worker.service.metrics import metrics_app
 from voiceflow_worker.service.whole_queue import read_queue
 
@@ -61,33 +58,6 @@ PARTS: dict[str, tuple[type, str]] = {
     "the store was not checked for lost calls": (RollbackGuard, "watch"),
     "calls were not taken from the queue": (Worker, "_next_check"),
 }
-
-
-async def test_a_fault_with_journal_entries_cuts_no_post_and_the_calls_are_sent_later(
-    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with open_store("memory://", clock=clock) as store:
-        queue, voice, original = await enqueued(store, 3), GatedVoice(bytes_left=True), Pacer.entries_to_request
-        worker = worker_for(store, voice, rate=10)
-
-        def fails(self: Pacer) -> int | None:
-            if voice.in_the_air and not worker.counts.task_failures:
-                raise ValueError("odd")
-            return original(self)
-
-        monkeypatch.setattr(Pacer, "entries_to_request", fails)
-
-        async def work() -> None:
-            async with anyio.create_task_group() as group:
-                group.start_soon(worker.run)
-                while voice.in_the_air < 3:
-                    await clock.sleep(0.01)
-                worker.stop()
-                voice.open.set()
-
-        await passing(clock, work)
-        assert worker.counts.task_failures
-        assert await states(queue) == {"accepted": 3}
 
 
 class NoLog:
@@ -133,7 +103,7 @@ async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
             await until(lambda: failures >= 2)  # it began again
             await until(told)
             failing = {each["task"]: each["error"] for each in (await health())["failing"]}
-            assert failing.keys() <= {part, Task.SILENT}, "the calls in flight wait at the gate"
+            assert failing.keys() <= {part}
             assert str(error).split(" (")[0] in failing[part]
             assert failing[part].startswith("since 20")
             if owner is not Heartbeat:  # without a heartbeat, nobody but the process knows
@@ -318,140 +288,3 @@ async def test_a_lease_is_renewed_while_the_work_under_it_lasts_and_released_aft
         with pytest.raises(LookupError, match="the work failed"):  # as it is, and in no group
             await work()
         assert await second.take()
-
-
-GOOD = Verdict(kind=VerdictKind.CREATED, message="Created", http_status=200)
-BAD = {
-    Task.UNREACHABLE: Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.UNREACHABLE, message="connection refused"),
-    Task.SILENT: Verdict(kind=VerdictKind.UNKNOWN, message="ReadTimeout"),
-    Task.ERRORS: Verdict(kind=VerdictKind.UNKNOWN, message="503", http_status=503),
-    Task.SLOW: GOOD,
-}
-
-
-@pytest.mark.parametrize("trouble", BAD)
-def test_a_trouble_has_its_beginning_and_is_over_when_later_posts_succeed(trouble: Task) -> None:
-    clock = ManualClock()
-    health = ServiceHealth(clock)
-    began = clock.now()
-    takes = SLOW + 1 if trouble is Task.SLOW else 0.0
-    for _ in range(3):
-        sent_at = clock.monotonic()
-        clock.advance(timedelta(seconds=takes))
-        health.note(BAD[trouble], sent_at)
-        if not takes:
-            health.note(GOOD, sent_at)  # one that was not sent later is no sign of its end
-        clock.advance(timedelta(seconds=5))
-    assert list(health.failing) == [trouble]
-    assert f"since {began:%Y-%m-%d %H:%M:%S}" in health.failing[trouble]
-    health.note(GOOD, clock.monotonic())
-    assert list(health.failing) == [trouble]
-    clock.advance(timedelta(seconds=CALM))
-    health.note(GOOD, clock.monotonic())
-    assert not health.failing
-
-
-def test_a_clock_that_is_off_is_told_until_an_answer_has_the_same_time() -> None:
-    clock = ManualClock()
-    health = ServiceHealth(clock, clock_skew=timedelta(seconds=10))
-
-    def answer(off: float, **of: Any) -> None:
-        sent_at = clock.monotonic()
-        clock.advance(timedelta(seconds=3))
-        good = {"kind": VerdictKind.CREATED, "http_status": 200, **of}
-        health.note(Verdict(message="", server_date=clock.now() - timedelta(seconds=off), **good), sent_at)
-
-    for off, told in (
-        (13, None),
-        (-9, None),
-        (304, "the clock of a worker is 5 min ahead of the clock of 8x8"),
-        (-300, "5 min behind"),
-    ):
-        answer(off)
-        assert (told or "") in health.failing.get(Task.CLOCK_OFF, ""), off
-        assert (Task.CLOCK_OFF in health.failing) == (told is not None), off
-    answer(0, kind=VerdictKind.UNKNOWN, http_status=502)
-    assert Task.CLOCK_OFF in health.failing, "a proxy has answered"
-    answer(0)
-    assert Task.CLOCK_OFF not in health.failing
-
-
-def test_what_nobody_meets_any_more_is_told_as_long_as_it_counts() -> None:
-    turned_away: dict[str, Any] = {"kind": VerdictKind.TURNED_AWAY, "message": "no"}
-    wait = QueueHold(reason="8x8 asks for a wait of 600 s (429)", retry_after=timedelta(minutes=10))
-    key = QueueHold(reason="8x8 does not accept the API key (401)", until_opened=True)
-    lower = QueueHold(reason="8x8 asks for a lower rate (429)")
-    for verdict, trouble, lasts, ends_by_good in (
-        (BAD[Task.UNREACHABLE], Task.UNREACHABLE, FORGOTTEN, True),
-        (BAD[Task.SILENT], Task.SILENT, 330, True),  # not before a call was tried again
-        (BAD[Task.ERRORS], Task.ERRORS, 330, True),
-        (Verdict(http_status=429, hold=lower, **turned_away), Task.THROTTLED, FORGOTTEN, False),
-        (Verdict(http_status=429, hold=wait, **turned_away), Task.THROTTLED, 600, False),
-        (Verdict(http_status=401, hold=key, **turned_away), Task.REFUSED, None, True),
-    ):
-        clock = ManualClock()
-        health = ServiceHealth(clock)
-        health.note(verdict, clock.monotonic())
-        clock.advance(timedelta(seconds=CALM + 1))
-        health.note(GOOD, clock.monotonic())
-        assert (trouble in health.failing) != ends_by_good, verdict
-        health.note(verdict, clock.monotonic())
-        clock.advance(timedelta(seconds=(lasts or 86400) - 1))
-        health.note(Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.HELD, message="held"), clock.monotonic())
-        assert list(health.failing) == [trouble], "an answer of ours says nothing of 8x8"
-        assert (verdict.message if verdict.hold is None else verdict.hold.reason) in health.failing[trouble]
-        clock.advance(timedelta(seconds=60))
-        assert bool(health.failing) == (lasts is None), verdict
-
-
-def test_requests_without_an_answer_are_counted_before_they_time_out() -> None:
-    clock, sent = ManualClock(), list[float]()
-    health = ServiceHealth(clock, unanswered=lambda: sent)
-    began = clock.now()
-    sent += [clock.monotonic()] * 3
-    clock.advance(timedelta(seconds=SLOW))
-    assert not health.failing
-    clock.advance(timedelta(seconds=1))
-    assert health.failing == {
-        Task.SILENT: f"3 requests without an answer since {began:%Y-%m-%d %H:%M:%S} UTC",
-    }
-    health.note(BAD[Task.SILENT], sent.pop())
-    assert health.failing[Task.SILENT].startswith("3 requests without an answer since "), "one of them has timed out"
-    slow = ServiceHealth(clock, unanswered=lambda: sent)
-    slow.note(GOOD, sent[0])  # it takes six seconds, but it comes
-    assert list(slow.failing) == [Task.SLOW]
-
-
-def test_a_clock_that_somebody_has_set_is_not_told_any_more() -> None:
-    clock = ManualClock()
-    health = ServiceHealth(clock)
-    date = clock.now() - timedelta(minutes=5)
-    health.note(Verdict(kind=VerdictKind.CREATED, message="", http_status=200, server_date=date), clock.monotonic())
-    clock.advance(timedelta(hours=1))
-    assert list(health.failing) == [Task.CLOCK_OFF]
-    clock.jump(timedelta(minutes=-5))
-    assert not health.failing
-
-
-@pytest.mark.parametrize(("answer", "trouble"), [(not_sent(), Task.UNREACHABLE), (unknown("ReadTimeout"), Task.SILENT)])
-async def test_the_heartbeat_says_it_to_status_and_a_doubt_has_its_reason_in_the_log(
-    store: Store, clock: ManualClock, answer: Verdict, trouble: str
-) -> None:
-    await enqueued(store, 3)
-    voice = ScriptedVoice(answer=lambda _placement: answer)
-    worker = worker_for(store, voice)
-
-    async def watch() -> None:
-        while not (beats := await Heartbeats(store).workers("default")) or not beats[0].failing:
-            await clock.sleep(1)
-        worker.stop()
-        found.update(await Heartbeats(store).failing("default"), counted=str(worker.counts.failing[trouble]))
-
-    found: dict[str, str] = {}
-    with capture_logs() as logs:
-        await passing_beside(clock, [worker], watch)
-    assert (" without an answer since " if trouble is Task.SILENT else "since ") in found[trouble]
-    assert answer.message in found[trouble]
-    assert found["counted"] == "1"
-    said = [line for line in logs if line["log_level"] == "warning" and answer.message in str(line.get("error"))]
-    assert said

@@ -43,7 +43,7 @@ POLICY = CallPolicy()
 
 
 A_BATCH = {
-    "lease": 1,
+    "lease": 2,  # that of the next calls, while the verdicts are stored
     "records of numbers": 0,  # the journal asks
     "jobs written": 2,  # the journal, and the verdicts
 }

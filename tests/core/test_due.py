@@ -14,7 +14,7 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, created, not_sent, refused, turned_away
 from voiceflow_worker import CallFlowError, Job, JobState
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.sending.journal import NUMBER_BUSY, Dispatch, Journal, Requeue
+from voiceflow_worker.core.sending.journal import NUMBER_BUSY, Dispatch, JournalWriter, requeued
 from voiceflow_worker.core.settling.settle import PostAnswer
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.model.copying import replace
@@ -206,7 +206,7 @@ class Line:
     def __init__(self, store: Store, clock: ManualClock) -> None:
         self.engine = Engine(store, ScriptedVoice())
         self.clock = clock
-        self.journal = Journal(store, self.engine.policy, lease=LEASE)
+        self.journal = JournalWriter(store, self.engine.policy, lease=LEASE)
         self.numbers: dict[str, int] = {}
 
     async def add(self, count: int, **options: object) -> None:
@@ -220,15 +220,20 @@ class Line:
         return [self.numbers[job.id] for job in await self.engine.lease(limit)]
 
     async def begun(self, job: Job) -> Job:
-        (entry,), _ = await self.journal.begin([Dispatch(job)])
-        return entry.job
+        dispatch = Dispatch(job)
+        assert await self.journal.enter(dispatch) is None
+        return dispatch.job
+
+    async def requeue(self, job: Job, reason: str, *, wait: timedelta = timedelta()) -> None:
+        kind = ReasonKind.NUMBER_BUSY if reason == BUSY else None
+        await self.journal.move(job, requeued(job, reason, at=self.clock.now(), kind=kind, wait=wait))
 
 
 async def test_whatever_brings_a_call_back_it_goes_before_those_never_tried(line: Line) -> None:
     await line.add(12)
     busy, _, slot, away, unreached, held = await line.engine.lease(6)
-    await line.journal.requeue([Requeue(busy, BUSY, ReasonKind.NUMBER_BUSY, NUMBER_BUSY)])
-    await line.journal.requeue([Requeue(slot, "the rate allows no further call yet")])
+    await line.requeue(busy, BUSY, wait=NUMBER_BUSY)
+    await line.requeue(slot, "the rate allows no further call yet")
     now = line.clock.now()
     begun = await line.begun(away)
     await line.engine.settler.verdicts([PostAnswer(begun, 1, turned_away(429), now, held_until=now + 2 * LEASE)])
@@ -244,7 +249,7 @@ async def test_whatever_brings_a_call_back_it_goes_before_those_never_tried(line
 async def test_row_2_of_40_that_was_busy_for_a_moment_is_sent_third(line: Line) -> None:
     await line.add(40)
     _, second = await line.engine.lease(2)
-    await line.journal.requeue([Requeue(second, BUSY, ReasonKind.NUMBER_BUSY, 0.3 * SECOND)])
+    await line.requeue(second, BUSY, wait=0.3 * SECOND)
     assert await line.leased(1) == [3]
     line.clock.advance(0.3 * SECOND)
     assert await line.leased() == [2, *range(4, 41)]
@@ -254,7 +259,7 @@ async def test_what_is_busy_for_longer_than_a_minute_holds_up_nobody(line: Line)
     await line.add(2)
     (job,) = await line.engine.lease(1)
     for _ in range(1 + RETRIES_FIRST // NUMBER_BUSY):
-        await line.journal.requeue([Requeue(job, BUSY, ReasonKind.NUMBER_BUSY, NUMBER_BUSY)])
+        await line.requeue(job, BUSY, wait=NUMBER_BUSY)
         line.clock.advance(NUMBER_BUSY)
         (job,) = await line.engine.lease(1)
     assert line.numbers[job.id] == 2
@@ -264,7 +269,7 @@ async def test_what_is_busy_for_longer_than_a_minute_holds_up_nobody(line: Line)
 async def test_a_higher_priority_goes_before_what_came_back(line: Line) -> None:
     await line.add(2)
     (job,) = await line.engine.lease(1)
-    await line.journal.requeue([Requeue(job, BUSY, ReasonKind.NUMBER_BUSY, NUMBER_BUSY)])
+    await line.requeue(job, BUSY, wait=NUMBER_BUSY)
     await line.add(1, priority=1)
     line.clock.advance(NUMBER_BUSY)
     assert await line.leased() == [3, 1, 2]
@@ -288,7 +293,8 @@ async def test_how_late_the_oldest_call_is_counts_from_when_it_was_first_due(lin
     began = line.clock.now() - timedelta(milliseconds=3)
     for _ in range(20):
         jobs = await line.engine.lease()
-        await line.journal.requeue([Requeue(job, BUSY, ReasonKind.NUMBER_BUSY, NUMBER_BUSY) for job in jobs])
+        for job in jobs:
+            await line.requeue(job, BUSY, wait=NUMBER_BUSY)
         line.clock.advance(10 * SECOND)
     status = await line.engine.queue.status()
     assert status.oldest_due_seconds == pytest.approx((line.clock.now() - began).total_seconds(), abs=0.01)

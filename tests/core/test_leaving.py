@@ -46,7 +46,7 @@ from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.sending import submit
-from voiceflow_worker.core.sending.journal import Journal, Requeue
+from voiceflow_worker.core.sending.journal import JournalWriter, requeued
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -65,7 +65,7 @@ async def test_a_call_that_was_prepared_before_a_hold_gets_no_journal_entry_afte
     job = await worker.enqueue(batch="march")
     dispatches = await worker.prepare()
     await person.queue.hold(batch_id=batch_id, reason="the text has a wrong date")
-    assert await worker.submitter.begin(dispatches) == []
+    assert await worker.begin(dispatches) == []
     after = await worker.queue.get(job.id)
     assert (after.state, after.post_count) == ("queued", 0)
     assert after.reason == "held before it was sent: the text has a wrong date"
@@ -73,7 +73,7 @@ async def test_a_call_that_was_prepared_before_a_hold_gets_no_journal_entry_afte
 
 async def test_a_call_that_is_delayed_after_its_journal_entry_goes_back(engine: ScriptedEngine) -> None:
     job = await engine.enqueue()
-    (begun,) = await engine.submitter.begin(await engine.prepare())
+    (begun,) = await engine.begin(await engine.prepare())
     engine.clock.advance(timedelta(seconds=2.1))
     await engine.finish(begun)
     assert (await engine.state(job), engine.voice.placed) == ("queued", [])
@@ -91,8 +91,8 @@ async def test_a_call_that_goes_back_without_a_wait_gets_its_old_place(engine: E
         (job,) = await engine.store.lease("default", worker_id="w", limit=1, until=now + timedelta(minutes=1), now=now)
         return job
 
-    journal = Journal(engine.store, engine.policy, lease=timedelta(minutes=1))
-    await journal.requeue([Requeue(await leased(), "no slot")])
+    journal, job = JournalWriter(engine.store, engine.policy, lease=timedelta(minutes=1)), await leased()
+    await journal.move(job, requeued(job, "no slot", at=clock.now()))
     assert [(await leased()).id for _ in range(2)] == [first.id, second.id]
 
 
@@ -101,7 +101,7 @@ async def test_a_hold_returns_when_the_calls_that_were_about_to_leave_have_left_
 ) -> None:
     await engine.enqueue(number(0))
     await engine.enqueue(number(1))
-    first, second = await engine.submitter.begin(await engine.prepare())
+    first, second = await engine.begin(await engine.prepare())
     began = engine.clock.now()
     held: list[timedelta] = []
 
@@ -143,7 +143,7 @@ async def test_an_order_waits_for_calls_about_to_leave_although_the_clock_has_ju
 ) -> None:
     await QueueNames(engine.store).remember("default")
     await engine.enqueue(number(0), batch="march")
-    (begun,) = await engine.submitter.begin(await engine.prepare())
+    (begun,) = await engine.begin(await engine.prepare())
     engine.clock.jump(timedelta(seconds=jump))
     asked = engine.clock.monotonic()
 
@@ -167,7 +167,7 @@ async def test_an_order_waits_for_calls_about_to_leave_although_the_clock_has_ju
 
 async def test_a_hold_that_somebody_has_ended_before_it_returns_is_told_as_open(engine: ScriptedEngine) -> None:
     await engine.enqueue()
-    await engine.submitter.begin(await engine.prepare())
+    await engine.begin(await engine.prepare())
     gates: list[Gate] = []
 
     async def hold() -> None:
@@ -302,12 +302,10 @@ async def test_no_call_that_is_connecting_when_an_order_returns_leaves_after_it(
         assert len(server.posts) == (0 if ended else CALLS)
 
 
-@pytest.mark.parametrize("placed", [6, 12])
 @pytest.mark.parametrize("order", ORDERS, ids=named)
-async def test_an_order_returns_soon_although_calls_wait_for_their_slots_or_their_answers_for_a_write(
-    clock: ManualClock, tmp_path: Path, order: Order, placed: int
+async def test_an_order_returns_soon_although_calls_wait_for_their_slots(
+    clock: ManualClock, tmp_path: Path, order: Order
 ) -> None:
-    """Four calls have their journal entries together, and leave a tenth of a second apart: those that wait go back."""
     store = MemoryStore(clock=clock)
     await QueueNames(store).remember("default")
     queue, voice = await enqueued(store, 12, batch="march"), ScriptedVoice()
@@ -315,7 +313,7 @@ async def test_an_order_returns_soon_although_calls_wait_for_their_slots_or_thei
     took, left = list[float](), list[int]()
 
     async def ordered() -> None:
-        while len(voice.placed) < placed or (await states(queue)).get("sending", 0) < 1 + 2 * (placed < 12):
+        while len(voice.placed) < 6 or (await states(queue)).get("sending", 0) < 1:
             await clock.sleep(0.01)
         began = clock.monotonic()
         if order is opt_out:
@@ -491,8 +489,8 @@ async def test_a_worker_that_stands_still_before_it_prepares_a_call_frees_nothin
     clock.advance(timedelta(seconds=30))
     assert [job.destination for job in await other.send()] == [ANA]
     clock.advance(timedelta(seconds=1) - behind)
-    assert await still.submitter.prepare(jobs, leased_at=leased_at) == []
-    assert await still.submitter.begin([]) == []
+    assert await still.sender.prepare(jobs, leased_at=leased_at) == []
+    assert await still.begin([]) == []
     clock.advance(behind)
     await offers.enqueue(ANA)
     assert await offers.send() == [], "another queue calls her while her telephone rings"
@@ -512,7 +510,7 @@ async def test_a_doubt_keeps_its_lock_when_its_worker_learns_that_the_job_was_ch
             await other.sweeper.sweep()
 
     async def begin() -> None:
-        assert await worker.submitter.begin(dispatches) == []
+        assert await worker.begin(dispatches) == []
 
     began: list[str] = []
     clock = ManualClock()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import errno
-import fcntl
 import itertools
 import json
 import os
@@ -13,8 +12,7 @@ import random
 import re
 import shutil
 import socket
-from array import array
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,16 +24,14 @@ import apsw
 import pytest
 
 from tests.contract.samples import ManualClock, commit
-from tests.contract.suite import sample_job
-from tests.support.engine import LEASE, Engine
+from tests.support.engine import Engine
 from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
-from tests.support.workers import states
 from voiceflow_worker import CallPolicy, JobState, Worker, open_store
-from voiceflow_worker.backends import journal_lines, local_journal, marks, mounts
+from voiceflow_worker.backends import journal_lines, local_journal
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.reading import count_states, gates_of
@@ -55,9 +51,7 @@ from voiceflow_worker.core.rollback import (
     Histories,
     RollbackGuard,
 )
-from voiceflow_worker.core.settling.settle import PostAnswer
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writer import Compared, compared, numbers_in
 from voiceflow_worker.core.writes import changed
 from voiceflow_worker.errors import JournalFileError, SettingsError, UnreadFilesError
@@ -215,7 +209,7 @@ async def test_a_call_that_was_prepared_before_its_store_was_rolled_back_gets_no
                 await forget_numbers(store)
             case _:
                 engine.guard.restarts += 1
-        assert await engine.submitter.begin(dispatches) == []
+        assert await engine.begin(dispatches) == []
         assert (await engine.queue.get(job.id)).posts == ()
     assert not voice.placed
 
@@ -717,195 +711,6 @@ async def test_what_a_hold_says_for_programs_is_kept_with_it_and_no_note_of_a_pe
         assert [gate.kinds for gate in await gates_of(store, "default")] == [frozenset()]
 
 
-async def test_a_worker_that_died_before_its_commit_raises_no_alarm(lab: Lab) -> None:
-    """Its file is ahead of the store by what it was about to send: nothing of it had left."""
-    async with lab.store() as store:
-        engine = Engine(store, lab.voice, policy=POLICY)
-        job = await engine.enqueue()
-        file = await lab.files.begin("default", at=lab.clock.now())
-        (dispatch,) = await engine.prepare()
-        begun = await engine.journal_of(dispatch)
-        assert begun is not None
-        await file.append([(1, replace(begun, id=f"{job.id}x"))], stored=0)
-        file.close()
-    async with lab.store() as store, lab.worker(store).at_work():
-        assert await hold_of(store) is None
-
-
-async def killed_before_a_byte_left(lab: Lab) -> str:
-    """A worker that is killed when its calls have their journal entries.
-
-    One has left, and another was answered, which the store does not know. Returns the number of the third.
-    """
-    async with lab.store() as store:
-        engine = lab.worker(store)
-        for place in range(3):
-            await engine.enqueue(number(place))
-        assert engine.guard is not None
-        await engine.guard.begin()
-        begun = await engine.submitter.begin(await engine.prepare())
-        entries = [each.entry for each in begun if each.entry is not None]
-        for each in entries[:2]:
-            each.mark()
-        answer = PostAnswer(begun[1].job, 1, ANSWERED, lab.clock.now())
-        answer.keep_in(entries[1])
-        assert (answer.kept_in is not None) == engine.guard.writer.keeps_marks
-        assert engine.guard.writer.file is not None
-        os.close(cast("Any", engine.guard.writer.file)._fd)
-        return begun[-1].job.destination
-
-
-@pytest.mark.parametrize("when", ["begins", "sweeps", "begins after a person has judged"])
-async def test_what_was_not_sent_is_called_and_what_was_answered_is_in_no_doubt(lab: Lab, when: str) -> None:
-    """Meanwhile a worker elsewhere may have put all in doubt, and a person may have said that nobody was called."""
-    answered_at = lab.clock.now()
-    async with lab.store() as store, lab.worker(store).at_work() as engine:
-        assert engine.guard is not None
-        if when == "begins":
-            left = await killed_before_a_byte_left(lab)
-            await engine.guard.end()
-            await engine.guard.begin()
-            assert await states(engine.queue) == {"queued": 1, "sending": 1, "accepted": 1}
-        else:
-            left = await killed_before_a_byte_left(lab)
-        if "judged" in when:
-            lab.clock.advance(LEASE)
-            await Sweeper(store, queue="default", policy=POLICY).sweep()
-            lab.clock.advance(timedelta(minutes=10))
-            (judged,) = await engine.queue.find(destination=number(1))
-            await engine.queue.resolve(judged.id, placed=False, note="not in the log")
-            await engine.guard.end()
-            await engine.guard.begin()
-        lab.clock.advance(LEASE)
-        sweeper = Sweeper(store, queue="default", policy=POLICY, without_unsent=engine.guard.without_unsent)
-        await sweeper.sweep()
-        assert await states(engine.queue) == {"queued": 1, "in_doubt": 1, "accepted": 1}
-        assert [job.destination for job in await engine.send()] == [left]
-        found = [post for job in await engine.queue.find(limit=9) for post in job.posts if post.session_id == "kept"]
-        assert [(post.code, post.message, post.answered_at) for post in found] == [(1, "Created", answered_at)]
-
-
-Spoil = Callable[[Path, Path], object]
-"""Changes the journal file of the process that was killed, or its page."""
-
-
-def rewritten(old: str, new: str) -> Spoil:
-    return lambda file, _page: file.write_text(re.sub(old, new, file.read_text(), count=1))
-
-
-def cut(size: int) -> Spoil:
-    return lambda file, _page: os.truncate(file, file.stat().st_size - size)
-
-
-def renamed(_file: Path, page: Path) -> None:
-    page.rename(page.with_name("voiceflow-of-the-test"))
-
-
-def on_a_disk(monkeypatch: pytest.MonkeyPatch, page: Path) -> None:
-    shown = page.with_suffix(".mounts")
-    shown.write_text(mounts.FILE.read_text().replace(" - tmpfs ", " - ext4 "))
-    monkeypatch.setattr(mounts, "FILE", shown)
-
-
-def answered_otherwise(_file: Path, page: Path) -> None:
-    page.write_bytes(page.read_bytes().replace(b'"kept"', b'"keep"'))
-
-
-def answered_elsewhere(_file: Path, page: Path) -> None:
-    """It has the number of the next entry."""
-    content = page.read_bytes()
-    start = content.rindex(b'["') - marks._HEAD.size
-    page.write_bytes(content[:start] + bytes([content[start] + 1]) + content[start + 1 :])
-
-
-def others(_file: Path, page: Path) -> None:
-    """Its slots have the numbers of other entries."""
-    content = page.read_bytes()
-    page.write_bytes(content[:64] + OTHERS + content[64 + len(OTHERS) :])
-
-
-OTHERS = array("Q", range(1, marks.SLOTS + 1)).tobytes()
-SPOILT_MARKS: dict[str, tuple[Spoil, int, int]] = {
-    "whole": (lambda _file, _page: None, 1, 1),
-    "zeros at the end of the file": (lambda file, _page: file.write_bytes(file.read_bytes() + bytes(200)), 1, 1),
-    "a line that nobody can read": (lambda file, _page: file.write_bytes(file.read_bytes() + b'{"sent":"x"}\n'), 1, 1),
-    "the end of the file is lost": (cut(40), 2, 1),
-    "all entries are lost": (lambda file, _page: file.write_bytes(file.read_bytes().partition(b"\n")[0] + b"\n"), 3, 0),
-    "the page is gone": (renamed, 3, 0),
-    "the page is short": (lambda _file, page: os.truncate(page, 64), 3, 0),
-    "the page is empty": (lambda _file, page: os.truncate(page, 0), 3, 0),
-    "the page is a link": (lambda _file, page: page.symlink_to(page.rename(page.with_suffix(".else"))), 3, 0),
-    "the page is of another kind": (lambda _file, page: page.write_bytes(b"x" + page.read_bytes()[1:]), 3, 0),
-    "its slots have other numbers": (others, 3, 0),
-    "an answer has another text": (answered_otherwise, 2, 0),
-    "an answer is that of another entry": (answered_elsewhere, 2, 0),
-    "the begin has another page": (rewritten('"page":"(........)', r'"page":"ffffffff'), 3, 0),
-    "the begin has no page": (rewritten(',"page":"[^"]+"', ""), 3, 0),
-    "the page has a path": (rewritten('"page":"', '"page":"../'), 3, 0),
-}
-
-
-@pytest.mark.parametrize("why", [*SPOILT_MARKS, "on a disk", "another owner"])
-async def test_only_a_whole_page_of_the_process_proves_that_a_call_was_not_sent(
-    lab: Lab, why: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await killed_before_a_byte_left(lab)
-    (file,) = lab.files.folder.glob("default/*.journal")
-    page = marks.FOLDER / f"voiceflow-{json.loads(file.read_text().partition(chr(10))[0])['page']}"
-    spoil, doubts, answers = SPOILT_MARKS.get(why, (None, 3, 0))
-    if spoil is not None:
-        spoil(file, page)
-    elif why == "on a disk":
-        on_a_disk(monkeypatch, page)
-    else:
-        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    lab.clock.advance(LEASE)
-    async with lab.store() as store, lab.worker(store).at_work() as engine:
-        assert engine.guard is not None
-        sweeper = Sweeper(store, queue="default", policy=POLICY, without_unsent=engine.guard.without_unsent)
-        await sweeper.sweep()
-        assert await hold_of(store) is None
-        found = await states(engine.queue)
-        assert (found.get("in_doubt"), found.get("accepted", 0)) == (doubts, answers)
-        assert len(await engine.send()) == 3 - doubts - answers
-        assert doubts == 3 or not page.exists(), "it was settled"
-    for left in page.parent.glob(f"{page.name}*"):
-        left.unlink()
-    page.with_name("voiceflow-of-the-test").unlink(missing_ok=True)
-
-
-async def test_a_process_marks_nothing_in_a_page_that_somebody_has_read_as_that_of_an_ended_one(tmp_path: Path) -> None:
-    """A network file system may lose the lock of a file whose process lives."""
-    files, sample = JournalFiles(tmp_path), sample_job()
-    file = await files.begin("default", at=datetime.now(UTC))
-    await file.append([(1, sample), (2, replace(sample, id="default.other"))], stored=0)
-    file.mark(1)
-    fcntl.flock(cast("Any", file)._fd, fcntl.LOCK_UN)
-    (state,) = await files.files("default")
-    assert [number for number, _ in (await files.entries(state.name)).unsent] == [2]
-    with pytest.raises(JournalFileError):
-        file.mark(2)
-    file.close()
-
-
-async def test_without_room_in_memory_calls_are_made_and_nothing_is_proved(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_room(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", no_room)
-    await killed_before_a_byte_left(lab)
-    lab.clock.advance(LEASE)
-    async with lab.store() as store, lab.worker(store).at_work() as engine:
-        assert engine.guard is not None
-        await engine.enqueue(number(9))
-        assert len(await engine.send()) == 1
-        await Sweeper(store, queue="default", policy=POLICY, without_unsent=engine.guard.without_unsent).sweep()
-        assert (await states(engine.queue)).get("in_doubt") == 3
-        assert await hold_of(store) is None
-
-
 @pytest.mark.parametrize("is_cut", [True, False])
 async def test_after_a_power_cut_a_rollback_names_the_machine_and_when_its_file_ends(
     lab: Lab,
@@ -1116,7 +921,7 @@ async def test_no_damaged_or_foreign_line_stops_anything(tmp_path: Path, clock: 
     listed = (Put("suppressed", number(1), "{}", None),)
     orders = [OrderLine(at=clock.now(), store=token, listed=listed) for token in tokens]
     file = await lab.files.begin(ORDERS, at=clock.now())
-    await file.append(list(enumerate(orders, 1)), stored=0)
+    await file.append(list(enumerate(orders, 1)))
     file.close()
     (calls,) = (lab.files.folder / "default").glob("*.journal")
     (ordered,) = (lab.files.folder / ORDERS).glob("*.journal")

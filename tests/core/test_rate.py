@@ -310,11 +310,11 @@ async def test_a_rate_with_more_time_between_two_calls_than_the_submit_window_ha
     assert times[-1] - times[0] == pytest.approx(9 / 0.15, abs=1.5)
 
 
-@pytest.mark.parametrize(("rate", "marks"), [(50, False), (50, True), (10, True), (5, True)])
+@pytest.mark.parametrize(("rate", "has_files"), [(50, False), (50, True), (10, True), (5, True)])
 async def test_four_workers_share_the_calls_of_a_second(
-    clock: ManualClock, tmp_path: Path, *, rate: int, marks: bool
+    clock: ManualClock, tmp_path: Path, *, rate: int, has_files: bool
 ) -> None:
-    journal = tmp_path if marks else None
+    journal = tmp_path if has_files else None
     times = await slots(
         clock, rate=rate, takes=milliseconds(5), trips=WRITES, calls=10 * rate, workers=4, journal=journal
     )
@@ -389,7 +389,7 @@ async def test_calls_that_missed_their_slots_go_back_and_do_not_leave_in_a_bunch
     engine = Engine(store, voice, rate=50)
     for place in range(5):
         await engine.enqueue(number(place))
-    dispatches = await engine.submitter.begin(await engine.prepare())
+    dispatches = await engine.begin(await engine.prepare())
     due = [dispatch.slot.at for dispatch in dispatches if dispatch.slot and dispatch.slot.at]
     assert [later - earlier for earlier, later in pairwise(due)] == [milliseconds(20)] * 4
     clock.advance(stall)
@@ -404,14 +404,16 @@ async def test_a_call_without_a_slot_in_time_waits_and_has_no_journal_entry(cloc
     engine = Engine(store, ScriptedVoice(), rate=1)
     await engine.enqueue(number(0))
     await engine.enqueue(number(1))
-    begun, waiting = await engine.submitter.begin(await engine.prepare())
+    begun, waiting = await engine.prepare()
+    assert await engine.entries.enter(begun) is None
+    no_slot = await engine.entries.enter(waiting)
+    assert isinstance(no_slot, SendSlot)
+    engine.pacer.answered(clock.monotonic(), clock.monotonic(), no_slot, is_begun=False)
     assert (begun.is_begun, waiting.is_begun, await engine.state(waiting.job)) == (True, False, "leased")
-    assert engine.pacer.is_far
     assert engine.pacer.capacity(0) == 0
     clock.advance(timedelta(seconds=1))
     assert engine.pacer.capacity(0) == 1
-    (begun,) = await engine.submitter.begin([waiting])
-    assert begun.is_begun
+    assert await engine.entries.enter(waiting) is None
 
 
 async def test_at_a_low_rate_a_slot_may_be_missed_by_half_the_time_until_the_next(clock: ManualClock) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from itertools import pairwise, product
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 import anyio
@@ -20,16 +18,13 @@ from tests.support.flows import flow, number
 from tests.support.manual_time import passing, time_passing
 from tests.support.plain_jobs import NOW, POLICY, sending
 from tests.support.stores import clocked
-from tests.support.voices import GatedVoice, ScriptedVoice, created, refused, turned_away, unknown
+from tests.support.voices import GatedVoice, ScriptedVoice, created, turned_away, unknown
 from tests.support.workers import at_work, enqueued, set_limits, states, worker_for
 from voiceflow_worker import CallQueue, JobState
-from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.base.reading import count_states, gates_of
 from voiceflow_worker.core.ports import Limits, Placement
-from voiceflow_worker.core.ports.store import BulkWrite, Page, Slot, Write
-from voiceflow_worker.core.sending.submit import SenderPool, Submitter
+from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.settling.settle import SummaryResult, outcome_of
-from voiceflow_worker.core.worker import KEPT_WITHIN, VERDICT_WITHIN
 from voiceflow_worker.errors import (
     SettingsError,
     StoreCorruptError,
@@ -394,74 +389,6 @@ async def test_a_verdict_that_waits_for_the_store_keeps_no_call_from_being_sent(
     await passing(clock, work)
 
 
-@pytest.mark.parametrize(
-    ("is_kept", "most", "within"),
-    [(False, None, VERDICT_WITHIN), (True, None, KEPT_WITHIN), (True, 50, VERDICT_WITHIN)],
-)
-async def test_under_a_rate_a_session_waits_for_another_write_a_moment_and_a_refusal_for_nothing(
-    store: FaultyStore, clock: ManualClock, tmp_path: Path, *, is_kept: bool, most: int | None, within: float
-) -> None:
-    """Nobody waits for the session; a refusal may hold the queue."""
-    stored: list[tuple[float, str]] = []
-    answered: list[float] = []
-
-    async def note(call: StoreCall) -> None:
-        stored.extend((clock.monotonic(), job.state.value) for job in call.stores)
-
-    def answers(placement: Placement) -> Verdict:
-        answered.append(clock.monotonic())
-        return refused(-1001) if len(answered) == 3 else placed(placement)
-
-    queue = await enqueued(store, 5)
-    store.before = note
-    journal = JournalFiles(tmp_path) if is_kept else None
-    options = {"max_active": most}
-    worker = worker_for(store, ScriptedVoice(answer=answers), rate=10, local_journal=journal, options=options)
-    await passing(clock, worker.drain)
-    at = {state: [time for time, each in stored if each == state] for state in ("sending", "accepted", "failed")}
-    assert await states(queue) == {"accepted": 4, "failed": 1}
-    assert at["failed"] == [answered[2]]
-    came = [*answered[:2], *answered[3:]]
-    waits = [time - answer for time, answer in zip(at["accepted"], came, strict=True)]
-    assert within - 0.01 < max(waits) <= within + 0.001
-
-
-@pytest.mark.parametrize(
-    ("rate", "together", "marks"),
-    [
-        *((5, 1, False), (10, 2, False), (50, 5, False), (200, 5, False)),
-        *((2, 1, True), (5, 2, True), (10, 4, True), (11.9, 4, True), (12, 2, True), (50, 5, True)),
-    ],
-)
-async def test_the_entries_of_a_group_share_a_commit_and_a_kill_leaves_few_in_doubt(
-    store: FaultyStore, clock: ManualClock, tmp_path: Path, *, rate: float, together: int, marks: bool
-) -> None:
-    """Of those with a page of marks, none is in doubt that has not left."""
-    commits: list[int] = []
-    verdicts: list[float] = []
-
-    async def note(call: StoreCall) -> None:
-        commits.append(sum(job.state is JobState.SENDING for job in call.stores))
-        verdicts.extend([clock.monotonic()] if any(job.state is JobState.ACCEPTED for job in call.stores) else [])
-
-    answered: list[float] = []
-
-    def answers(placement: Placement) -> Verdict:
-        answered.append(clock.monotonic())
-        return placed(placement)
-
-    await enqueued(store, 12 * together)
-    store.before = note
-    journal = JournalFiles(tmp_path) if marks else None
-    worker = worker_for(store, ScriptedVoice(answer=answers), rate=rate, local_journal=journal)
-    await passing(clock, worker.drain)
-    entries = list(filter(None, commits))
-    assert max(entries[2:-1]) == together, "the first ones know of no slot yet"
-    assert Counter(entries).most_common(1)[0][0] == together
-    assert all(later - at >= 1 / rate - 0.001 for at, later in pairwise(answered))
-    assert not marks or rate >= 12 or len(verdicts) <= len(entries) + 1, "verdicts share the write of a group"
-
-
 @pytest.mark.parametrize(("error", "answer"), combinations(ANYTHING, [placed, held]))
 async def test_a_verdict_is_kept_until_it_is_stored(
     store: FaultyStore, clock: ManualClock, error: Exception, answer: Callable[[Placement], Verdict]
@@ -557,43 +484,3 @@ async def test_verdicts_that_the_store_does_not_take_together_are_stored_one_by_
     queue = await drained(store, clock)
     counts = await count_states(store, queue.name)
     assert (refused, counts[JobState.ACCEPTED]) == (3, CALLS)
-
-
-async def test_journalled_calls_that_a_stop_keeps_from_leaving_are_queued_again(
-    store: FaultyStore, voice: ScriptedVoice
-) -> None:
-    await set_limits(store, "default", Limits(rate=50))
-    engine = Engine(store, voice, rate=50)
-    jobs = [await engine.enqueue(number(place)) for place in range(3)]
-    now = store.clock.now()
-    await store.write(
-        BulkWrite(writes=(Write(slot=Slot("default", now, now)),)), now=now
-    )  # so the calls wait for theirs
-    senders = SenderPool(engine.submitter, engine.pacer, on_freed=lambda: None)
-    dispatches = await engine.prepare()
-    senders.add_leased(len(dispatches))
-    async with anyio.create_task_group() as group:
-        await senders.add(dispatches, group)
-        await senders.begin()
-        group.cancel_scope.cancel()
-    await engine.store_verdicts()
-    after = [await engine.queue.get(job.id) for job in jobs]
-    assert [(job.state, job.attempt) for job in after] == [(JobState.QUEUED, 0)] * 3
-    assert {job.posts[-1].verdict for job in after} == {VerdictKind.NOT_SENT}
-    assert (voice.placed, senders.leased, senders.on_their_way) == ([], 0, 0)
-
-
-async def test_a_fault_while_calls_are_put_back_keeps_no_journalled_call_from_leaving(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A call that is journalled and neither sent nor settled would end in doubt."""
-
-    async def fails(*_: object, **__: object) -> None:
-        raise ValueError("a fault of ours")
-
-    job = await engine.enqueue()
-    leased_at = engine.store.clock.monotonic()
-    dispatches = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
-    monkeypatch.setattr(Submitter, "_settle_rejections", fails)
-    await engine.finish(*dispatches)
-    assert await engine.state(job) == "submitted"

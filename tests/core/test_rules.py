@@ -83,7 +83,7 @@ class TestNothingLeft:
         voice.answers = [unauthorised]
         first, second = await engine.enqueue("+6580000001"), await engine.enqueue("+6580000002")
         dispatches = await engine.prepare()
-        for dispatch in await engine.submitter.begin(dispatches) if is_journalled else dispatches:
+        for dispatch in await engine.begin(dispatches) if is_journalled else dispatches:
             await engine.finish(dispatch)
         assert len(voice.placed) == 1
         assert {await engine.state(first), await engine.state(second)} == {"queued"}

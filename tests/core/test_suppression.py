@@ -94,7 +94,7 @@ class TestAnOptOut:
         elsewhere = await there.enqueue(ANA)
         leased = await there.lease()
         await here.called(ANA, OPT_OUT)
-        await there.finish(*await there.submitter.prepare(leased, leased_at=there.clock.monotonic()))
+        await there.finish(*await there.sender.prepare(leased, leased_at=there.clock.monotonic()))
         await cancelled(there, elsewhere)
         assert here.voice.rang == [ANA], "a person who asked to be left alone was called"
 

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 from tests.support.seeded import defective
 from tests.support.stores import SERVERS
-from voiceflow_worker.backends.marks import MarkPage
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.rollback import RollbackGuard
-from voiceflow_worker.core.sending.journal import Journal
+from voiceflow_worker.core.sending.journal import JournalWriter
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.webhooks.menu_calls import MenuCalls
@@ -65,7 +64,6 @@ DEFECTS = {
         (writes.orders_against, "AtMost(SUPPRESSED, listed_groups(job.parties, store_id=store_id), 0),", ""),
     )),
     "endless-redials": Defect("TWICE", ((lifecycle.redial_at, " or job.rounds >= plan.limit", ""),)),
-    "no-marks": Defect("TWICE", ((MarkPage.mark, "self._words[place] = number", "pass"),)),
     "no-redials": Defect("REDIAL LOST", ((lifecycle.redial_at, "plan = job.redial", "plan = None"),)),
     "lost-keys": Defect("KEYS LOST", (
         (MenuCalls.pressed, "    if call.job is None:", "    if call:\n        return\n    if call.job is None:"),
@@ -77,10 +75,10 @@ DEFECTS = {
         (RollbackGuard.verify, "    is_recent =", "    return True\n    is_recent ="),
         (RollbackGuard._compare, "    async with", "    return False\n    async with"),
         (RollbackGuard.numbered, "self._verified != self.restarts or ", ""),
-        (Journal._write, ANSWERS, "self._answers(__import__('msgspec').structs.replace(numbered, guard=None))"),
+        (JournalWriter._write, ANSWERS, "self._answers(__import__('msgspec').structs.replace(numbered, guard=None))"),
     ), stores=SERVERS),
     "guard-reads-first": Defect("TWO CALLS", (
-        (Journal._write, "\n    guard, bulk =", READS_FIRST),
+        (JournalWriter._write, "\n    guard, bulk =", READS_FIRST),
     )),
 }  # fmt: skip
 """A person alone rolls the file of a store back; a server does that to its data too."""

@@ -47,11 +47,11 @@ ROWS = (
     Row((Point.AFTER_LEASE,), 2, is_daily=False, left="leased"),
     Row((Point.BEFORE_JOURNAL,), left="leased", has_rung=False),
     Row((Point.BEFORE_JOURNAL,), 2, is_daily=False, left="leased"),
-    # A worker that was killed while it wrote its own file is no store that was rolled back: nothing is held.
-    Row((Point.AFTER_FILE,), left="", stores=("redis",)),
-    # Between the journal entry and the first byte: the call rings later.
-    Row((Point.AFTER_JOURNAL,), has_rung=False, doubts=0),
-    Row((Point.BEFORE_FIRST_BYTE,), is_daily=False, has_rung=False, doubts=0),
+    # Between the journal entry and the first byte: the call is in doubt, and never made again.
+    Row((Point.AFTER_JOURNAL,), has_rung=False),
+    # A worker that was killed after it wrote its own file is no store that was rolled back: nothing is held.
+    Row((Point.AFTER_FILE,), has_rung=False, stores=("redis",)),
+    Row((Point.BEFORE_FIRST_BYTE,), is_daily=False, has_rung=False),
     # After the answer: summaries settle the doubts, but for the other call in flight.
     *(
         Row((point,), nth, is_daily and nth == 1, {"concurrency": 2}, summaries=True, left=left, doubts=1)
@@ -62,11 +62,12 @@ ROWS = (
         )
         for nth in (1, 3)
     ),
-    # A group has its journal entries, and waits for its slots: those that have not left go back by themselves.
-    Row((Point.AFTER_JOURNAL,), options={"rate": 10}, has_rung=False, doubts=0),
-    # While a session waits for the commit of the next entry: what was answered, or never left, is in no doubt.
-    Row((Point.BEFORE_SWAP,), 2, options={"rate": 20}, summaries=True, settled=(0, 1)),
-    Row((Point.AFTER_ANSWER,), 2, is_daily=False, options={"rate": 20}, summaries=True, settled=(1, 1)),
+    # Under a rate, at most three calls have their journal entries, and wait for their slots.
+    Row((Point.AFTER_JOURNAL,), options={"rate": 10}, has_rung=False, doubts=3),
+    Row((Point.BEFORE_FIRST_BYTE,), 3, options={"rate": 10}, doubts=3),
+    # While a verdict is stored, with the others whose POSTs are on their way.
+    Row((Point.BEFORE_SWAP,), 2, options={"rate": 20}, summaries=True, settled=(0, 5)),
+    Row((Point.AFTER_ANSWER,), 2, is_daily=False, options={"rate": 20}, summaries=True, settled=(1, 5)),
     # While it sweeps up after another: the next one does it.
     *(
         Row((first, second), is_daily=(first, second) == (Point.AFTER_JOURNAL, Point.BEFORE_SWEEP), left="")

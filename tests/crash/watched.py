@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from functools import partial
 from typing import Any, cast
@@ -14,9 +13,8 @@ from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.core.ports import EventKind, Placement, Store, Voice
 from voiceflow_worker.core.ports.outside import JournalLine, LocalJournal, LocalJournalFile
 from voiceflow_worker.core.ports.store import Replace, Write
-from voiceflow_worker.core.rollback import NEVER_LEFT
 from voiceflow_worker.core.sending.journal import Dispatch
-from voiceflow_worker.core.sending.submit import SenderPool
+from voiceflow_worker.core.sending.submit import CallSender
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import BeforeFirstByte, Verdict
@@ -43,7 +41,7 @@ def kind_of(write: Write) -> Kind:
     told = [job.post(event.post) for event in write.events if event.kind in {EventKind.ATTEMPTED, EventKind.ENDED}]
     if any(post is not None and post.outcome is not None for post in told):
         return Kind.SUMMARY
-    if was_sending and not (job.reason or "").startswith(("its lease ended while", NEVER_LEFT)):
+    if was_sending and not (job.reason or "").startswith("its lease ended while"):
         return Kind.VERDICT
     if was_sending or (change.tally.get("state:leased", 0) < 0 and job.state is JobState.QUEUED):
         return Kind.SWEEP
@@ -106,14 +104,14 @@ class WatchedVoice:
 
 def watch_entries(fuse: Fuse) -> None:
     """Report each call that has its journal entry, and of which nothing has left."""
-    enter = SenderPool._enter
+    enter = CallSender.enter
 
-    async def entered(self: SenderPool, dispatch: Dispatch) -> None:
+    async def entered(self: CallSender, dispatch: Dispatch) -> None:
         await enter(self, dispatch)
         if dispatch.is_begun:
             await fuse.hit(Point.BEFORE_FIRST_BYTE)
 
-    SenderPool._enter = entered  # type: ignore[method-assign]
+    CallSender.enter = entered  # type: ignore[method-assign]
 
 
 class WatchedJournal:
@@ -139,11 +137,6 @@ class _WatchedFile:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
-    def append(self, lines: Sequence[tuple[int, JournalLine]], *, stored: int) -> Awaitable[None]:
-        begun = self._file.append(lines, stored=stored)
-
-        async def appended() -> None:
-            await begun
-            await self._fuse.hit(Point.AFTER_FILE)
-
-        return asyncio.ensure_future(appended())  # while the store commits
+    async def append(self, lines: Sequence[tuple[int, JournalLine]]) -> None:
+        await self._file.append(lines)
+        await self._fuse.hit(Point.AFTER_FILE)

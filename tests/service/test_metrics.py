@@ -192,12 +192,12 @@ def test_tasks_that_fail_for_one_cause_are_one_line() -> None:
     causes = {
         Task.SWEEP: (now, f"{away}; seen by w"),
         Task.LEASE: (now - timedelta(seconds=2), away),
-        Task.SLOW: (now, "it took 6 s"),
+        Task.HEARTBEAT: (now, "the disk is slow"),
     }
     told = [each.message for each in of_faults({task: fault_in_words(*cause) for task, cause in causes.items()})]
     assert [each.partition(" (since ")[0] for each in told] == [
         f"failing: {Task.LEASE}, and 1 more",
-        f"failing: {Task.SLOW}",
+        f"failing: {Task.HEARTBEAT}",
     ]
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Self
-
-import anyio
 
 from tests.contract.samples import ManualClock
 from tests.support.flows import flow
@@ -17,13 +15,13 @@ from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
-from voiceflow_worker.core.sending.journal import Dispatch, Journal
+from voiceflow_worker.core.sending.journal import Dispatch, JournalWriter
 from voiceflow_worker.core.sending.pacer import Pacer
-from voiceflow_worker.core.sending.submit import Submitter
+from voiceflow_worker.core.sending.submit import CallSender
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler, SummaryResult
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.core.settling.verdicts import Verdicts, WorkCounts
+from voiceflow_worker.core.settling.verdicts import VerdictWriter, WorkCounts
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -63,23 +61,21 @@ class Engine:
                 holds=self.holds,
                 changes=changes,
             )
-        self._journal = Journal(store, self.policy, lease=LEASE, guard=self.guard)
-        self._stored = anyio.Event()
         self.pacer = Pacer(store.clock, queue=queue, rate=rate)
-        self.verdicts = Verdicts(
+        self.entries = JournalWriter(store, self.policy, lease=LEASE, slot=self.pacer.slot, guard=self.guard)
+        self.verdicts = VerdictWriter(
             store.clock,
             Settler(store, self.policy, changes=changes),
             holds=self.holds,
             restore_if_lost=None if self.guard is None else self.guard.restore_if_lost,
-            on_settled=self._note_stored,
             on_fault=lambda *_: None,
             counts=WorkCounts(),
         )
-        self.submitter = Submitter(
+        self.sender = CallSender(
             store,
             voice,
             policy=self.policy,
-            lease=LEASE,
+            journal=self.entries,
             pacer=self.pacer,
             holds=self.holds,
             verdicts=self.verdicts,
@@ -104,7 +100,7 @@ class Engine:
     async def prepare(self, limit: int = 10) -> list[Dispatch]:
         """Lease what is due and lock its numbers: the journal is the next thing to happen."""
         leased_at = self.store.clock.monotonic()
-        return await self.submitter.prepare(await self.lease(limit), leased_at=leased_at)
+        return await self.sender.prepare(await self.lease(limit), leased_at=leased_at)
 
     async def journal(self) -> list[Job]:
         """Lease what is due and write its journal: the POST is the next thing to happen."""
@@ -113,8 +109,19 @@ class Engine:
 
     async def journal_of(self, dispatch: Dispatch) -> Job | None:
         """Write the journal of one call that was prepared. None if it may not be sent."""
-        begun, _ = await self._journal.begin([dispatch])
-        return dispatch.job if begun and dispatch.unsent is None else None
+        await self.entries.enter(dispatch)
+        return dispatch.job if dispatch.is_begun and dispatch.unsent is None else None
+
+    async def begin(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
+        """Write the journal entries of calls in one write; returns the calls that have one, or may have one.
+
+        Those that a condition keeps back end, or go back to the queue.
+        """
+        answers = await self.entries._entries.submit_all(dispatches)
+        for each, instead in zip(dispatches, answers, strict=True):
+            if isinstance(instead, Job) and instead is not each.job:
+                await self.entries.move(each.job, instead)
+        return [each for each in dispatches if each.is_begun]
 
     async def finish(self, *dispatches: Dispatch) -> list[Dispatch]:
         """Write the journal entries of calls that have none, send the calls, and store their verdicts.
@@ -122,27 +129,10 @@ class Engine:
         Returns the calls that got an entry.
         """
         waiting = [each for each in dispatches if not each.is_begun]
-        begun = [each for each in dispatches if each.is_begun]
-        begun += [each for each in await self.submitter.begin(waiting) if each.is_begun]
+        begun = [*(each for each in dispatches if each.is_begun), *await self.begin(waiting)]
         for dispatch in begun:
-            try:
-                await self.submitter.send(dispatch)
-            finally:
-                with anyio.CancelScope(shield=True):  # as a worker does, also for a POST that was cut
-                    await self.store_verdicts()
+            await self.sender.send(dispatch)
         return begun
-
-    async def store_verdicts(self) -> None:
-        """Store the verdicts of calls that were sent."""
-        async with anyio.create_task_group() as storing:
-            storing.start_soon(self.verdicts.run)
-            while self.verdicts.waiting:
-                self._stored = anyio.Event()
-                await self._stored.wait()
-            storing.cancel_scope.cancel()
-
-    def _note_stored(self) -> None:
-        self._stored.set()
 
     async def suppress_before_slot(self, number: str, *, reason: str, clock: ManualClock) -> None:
         """Put a number on the suppression list while the call that is due waits for its slot; then send on."""
@@ -154,8 +144,7 @@ class Engine:
 
     async def send(self, limit: int = 10) -> list[Job]:
         """Lease what is due and send it, to the end."""
-        leased_at = self.store.clock.monotonic()
-        dispatches = await self.submitter.prepare(await self.lease(limit), leased_at=leased_at)
+        dispatches = await self.prepare(limit)
         leased = {dispatch.job.id: dispatch.job for dispatch in dispatches}
         dispatches = await self.finish(*dispatches)
         after = [(leased[dispatch.job.id], await self.queue.get(dispatch.job.id)) for dispatch in dispatches]

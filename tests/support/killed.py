@@ -28,7 +28,7 @@ def sent_and_killed(path: Path, count: int) -> None:
         url = f"sqlite:///{path}"
         async with open_store(url) as store, at_work(store) as engine:
             leased_at = store.clock.monotonic()
-            for dispatch in await engine.submitter.prepare(await engine.lease(count), leased_at=leased_at):
+            for dispatch in await engine.sender.prepare(await engine.lease(count), leased_at=leased_at):
                 await engine.finish(dispatch)
             for each in files:
                 shutil.copy2(each, kept)

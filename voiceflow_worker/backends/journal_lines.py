@@ -1,4 +1,4 @@
-"""The lines of a journal file, and what the file says as a whole: read by names, judged by the pages of its processes.
+"""The lines of a journal file, and what the file says as a whole: read by names.
 
 `backends/local_journal.py` says what the lines mean. Damage is no error: what can be read counts.
 """
@@ -18,7 +18,6 @@ from typing import Any, cast
 import msgspec
 import structlog
 
-from voiceflow_worker.backends.marks import Marks, marks_in
 from voiceflow_worker.backends.record import Head, job_from, newer
 from voiceflow_worker.core.base.record_set import Codec, report_unreadable
 from voiceflow_worker.core.ports.outside import JOURNAL_FORMAT, OrderLine
@@ -41,17 +40,14 @@ class _Where(msgspec.Struct, omit_defaults=True):
     """What a line says by itself: the beginning or the end of what a process wrote, another history, a number."""
 
     n: int = 0
-    stored: int = 0
     voiceflow_journal: int = 0
     writer: str = ""
     history: str = ""
     boot: str = ""
-    page: str = ""
     is_late: bool = False
     senders: dict[str, int] = {}
     """The numbers of other senders that the store had."""
     ended: bool = False
-    void: tuple[int, ...] = ()
 
 
 class Line(_Where, omit_defaults=True, forbid_unknown_fields=True):
@@ -110,32 +106,16 @@ class Content:
     writer: str = ""
     history: str = ""
     number: int = 0
-    kept: int = 0
-    """The number of the newest entry that the store certainly had."""
+    """The number of the newest entry. The store had each of them."""
     entries: dict[int, Line] = field(default_factory=dict[int, Line])
-    """Of orders, and of POSTs that may have left."""
-    unknown: dict[int, Line] = field(default_factory=dict[int, Line])
-    """Of POSTs that may have left, or are about to, of a process that goes on and has no page."""
-    unsent: dict[int, Line] = field(default_factory=dict[int, Line])
-    """Of POSTs that were never sent, of processes that have ended."""
-    answers: dict[int, bytes] = field(default_factory=dict[int, bytes])
-    """The answers to POSTs that their processes, which have ended, had perhaps not stored."""
     newest: Line | None = None
     cut: Line | None = None
     """The last entry before a power cut, after which others may be missing."""
     damaged: int = 0
     """How many lines nobody can read."""
     senders: dict[str, int] = field(default_factory=dict[str, int])
-    pages: list[str] = field(default_factory=list[str])
-    """Those of processes that have ended."""
     begun: Line | None = None
     """The first line of the process that wrote the last lines; None if it is not in this part, or has ended."""
-    _open: dict[int, Line] = field(default_factory=dict[int, Line])
-
-    @property
-    def last(self) -> int:
-        """The number of the newest entry that the store may have had, and whose POST may have left; 0 for none."""
-        return max((self.kept, *self.entries))
 
     def add(self, line: Line, *, boot: str) -> None:
         """Add the next line."""
@@ -143,51 +123,17 @@ class Content:
             self.end(boot=boot)
             self.writer = line.writer or self.writer
             self.begun = line
-        self.kept = max(self.kept, line.stored)
         if line.n:
-            self.newest = line
-            (self._open if line.ordered is None else self.entries)[line.n] = line
-            if line.ordered is not None:
-                self.kept = max(self.kept, line.n)
-        for number in line.void:
-            if (entry := self._open.pop(number, None)) is not None:
-                self.unsent[number] = entry
-        self.number = max(self.number, line.n, self.kept)
+            self.newest = self.entries[line.n] = line
+        self.number = max(self.number, line.n)
         self.history = line.history or self.history
         self.senders |= line.senders
         if line.ended:  # in order: nothing of it is missing
             self.end(boot=self.begun.boot if self.begun else boot)
 
-    def goes_on(self) -> None:
-        """Note that the process that wrote the last lines goes on."""
-        marks = self._marks(seals=False)
-        for number, line in self._open.items():
-            if marks is None or line.page != marks.page_id:
-                self.unknown[number] = line
-            elif not marks.proves_unsent(number):
-                self.entries[number] = line
-
-    def _marks(self, *, seals: bool) -> Marks | None:
-        """What the page of the process says that wrote the last lines; None if it has none."""
-        page_id = self.begun.page if self.begun else next((each.page for each in self._open.values()), "")
-        if (marks := marks_in(page_id, seals=seals)) is not None:
-            self.kept = max(self.kept, marks.newest)
-            self.number = max(self.number, self.kept)
-        return marks
-
     def end(self, *, boot: str) -> None:
-        """Note that the process that wrote the last lines has ended: its page alone says what it has not sent."""
-        marks = self._marks(seals=True)
-        page_id = "" if marks is None else marks.page_id
-        if page_id:
-            self.pages.append(page_id)
-        for number, line in self._open.items():
-            known = marks if line.page == page_id else None
-            is_unsent = known is not None and known.proves_unsent(number)
-            (self.unsent if is_unsent else self.entries)[number] = line
-            if known is not None and (answer := known.answer(number)) is not None:
-                self.answers[number] = answer
-        begun, self._open, self.begun = self.begun, {}, None
+        """Note that the process that wrote the last lines has ended."""
+        begun, self.begun = self.begun, None
         if begun is not None and begun.is_late and begun.boot != boot:
             self.cut = self.newest
 
@@ -210,7 +156,7 @@ def newest_at(content: Content, path: Path) -> datetime:
 
 
 def read_content(path: Path, *, is_ours: bool = False, whole: bool = False) -> Content:
-    """The content of a file, or of its last part with the newest entries, and of one that the store certainly had."""
+    """The content of a file, or of its last part with the newest entries."""
     boot = boot_id()
     is_live = not is_ours and is_in_use(path)
     with path.open("rb") as file:
@@ -221,13 +167,11 @@ def read_content(path: Path, *, is_ours: bool = False, whole: bool = False) -> C
         if start > len(head):
             file.readline()
         content = _content(chain([head], file), path, boot=boot, is_part=start > len(head))
-        if start > len(head) and not content.kept:
+        if start > len(head) and not content.number:
             file.seek(len(head))
             content = _content(chain([head], file), path, boot=boot)
     # Another process may have taken it since.
-    if is_live or (not is_ours and is_in_use(path)):
-        content.goes_on()
-    else:
+    if not is_live and (is_ours or not is_in_use(path)):
         content.end(boot=boot)
     return content
 

@@ -5,11 +5,8 @@ are as many as processes wrote at once, and old ones are deleted. Each process b
 whose numbers follow, and the history of the store; one with a later history follows when another server has taken over,
 and the last line of a process that ended in order says so.
 
-The entry of a job is there before its POST leaves, with the newest number that the store certainly had then (`stored`).
-Whether the POST has left, no line says, because a disk may lose a line alone: a page in memory does (`marks`), whose
-random id is in the line with which its process begins, and in each of its entries. An entry without a page was perhaps
-sent. The page keeps the newest answers too. A process that ends in order says which of its entries were not sent
-(`void`), and its page stays only for answers that the store does not have. Lines are read by the names of their fields.
+The entry of a job is written when the store has its number, before its POST leaves. So a line proves that the store had
+the number. Lines are read by the names of their fields.
 
 Each queue has a folder of files; those of orders are in the folder `_orders`.
 """
@@ -23,10 +20,10 @@ import pwd
 import re
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from errno import EBADF, EDQUOT, EIO, ENOSPC, EROFS
+from errno import EDQUOT, EIO, ENOSPC, EROFS
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -48,7 +45,6 @@ from voiceflow_worker.backends.journal_lines import (
     newest_at,
     read_content,
 )
-from voiceflow_worker.backends.marks import MarkPage, delete_page
 from voiceflow_worker.backends.record import head_of, record_of
 from voiceflow_worker.backends.running import Begun, BlockingThread, LoopCalls
 from voiceflow_worker.backends.store_url import file_of, identity_of, is_elsewhere
@@ -148,10 +144,6 @@ class JournalFiles(LocalJournal):
     async def prune(self, queue: str, *, before: datetime) -> None:
         await to_thread.run_sync(partial(self._prune, queue, before))
 
-    async def settled(self, pages: Collection[str]) -> None:
-        for page_id in pages:
-            delete_page(page_id)
-
     def _paths(self, queue: str) -> list[Path]:
         """The files of a queue; those of all queues for `*`."""
         folders = {self.folder}
@@ -175,9 +167,6 @@ class JournalFiles(LocalJournal):
                         name=str(path),
                         writer=content.writer,
                         number=content.number,
-                        kept=content.kept,
-                        last=content.last,
-                        has_unsent=bool(content.unsent or content.pages),
                         other_store=None if url == self.folder.name else url,
                         history=content.history if is_of_store else "",
                         senders=content.senders if is_of_store else {},
@@ -192,14 +181,14 @@ class JournalFiles(LocalJournal):
             with _looking_at(left):
                 if left.stat().st_mtime < before.timestamp():
                     left.unlink()
-        ended, total = list[tuple[datetime, Path, int, list[str]]](), 0
+        ended, total = list[tuple[datetime, Path, int]](), 0
         for path in self._paths(queue):
             with _looking_at(path):  # a file of a newer version is left alone
                 size, content = path.stat().st_size, read_content(path)
                 total += size
                 if not is_in_use(path):
-                    ended.append((newest_at(content, path), path, size, content.pages))
-        for began, path, size, pages in sorted(ended):
+                    ended.append((newest_at(content, path), path, size))
+        for began, path, size in sorted(ended):
             if began >= before and total <= self._most:
                 break
             if began >= before:
@@ -211,8 +200,6 @@ class JournalFiles(LocalJournal):
             with _looking_at(path):
                 path.unlink()
             total -= size
-            for page_id in pages:
-                delete_page(page_id)
 
 
 class JournalFile(LocalJournalFile):
@@ -222,14 +209,11 @@ class JournalFile(LocalJournalFile):
         self.folder = folder
         self.writer: str = ""
         self.number: int = 0
-        self.kept: int = 0
         self.has_failed: bool = False
-        self.leaves_answers: bool = False
         self._full = full
         self._is_late = is_late
         self._is_synced = True
         self._boot = boot_id()
-        self._page: MarkPage | None = None
         self._senders: dict[str, int] = {}
         self._repeated_at = 0
         self._week = self._history = ""
@@ -273,16 +257,14 @@ class JournalFile(LocalJournalFile):
                 return False
             os.ftruncate(fd, os.pread(fd, size, 0).rfind(b"\n") + 1)  # of a line that was cut off
         self.writer = content.writer or self.writer or new_worker_id()
-        self.kept, self.number = content.last, content.number
+        self.number = content.number
         self._fd, self._path, self._size, self._history = fd, path, os.fstat(fd).st_size, history
         self._senders, self._repeated_at = content.senders, self._size
-        self._page = None if self.folder.name == ORDERS else MarkPage.make()
         begins = Line(
             voiceflow_journal=JOURNAL_FORMAT,
             writer=self.writer,
             history=history,
             boot=self._boot,
-            page="" if self._page is None else self._page.id,
             is_late=self._is_late,
             senders=self._senders,
         )
@@ -298,10 +280,6 @@ class JournalFile(LocalJournalFile):
             sync_path(self.folder)
         return True
 
-    @property
-    def keeps_marks(self) -> bool:
-        return self._page is not None
-
     def is_over(self, *, at: datetime) -> bool:
         if self._fd is not None and not _is_at(self._path, self._fd):
             _log.warning(
@@ -310,12 +288,11 @@ class JournalFile(LocalJournalFile):
                 file=str(self._path),
             )
             return True
-        is_full = self._size >= self._full or (self._page is not None and self._page.is_full)
-        return self._fd is None or self.has_failed or is_full or self._week != f"{at:%G-W%V}"
+        return self._fd is None or self.has_failed or self._size >= self._full or self._week != f"{at:%G-W%V}"
 
-    def append(self, lines: Sequence[tuple[int, JournalLine]], *, stored: int) -> Awaitable[None]:
+    def append(self, lines: Sequence[tuple[int, JournalLine]]) -> Awaitable[None]:
         is_idle = self._begun is None or self._begun.has_ended
-        entries = [self._entry(number, line, stored) for number, line in lines]
+        entries = [_entry(number, line) for number, line in lines]
         if self._senders and self._size - self._repeated_at > TAIL // 4:  # in the part that is read first
             entries.append(Line(senders=self._senders))
             self._repeated_at = self._size
@@ -375,16 +352,6 @@ class JournalFile(LocalJournalFile):
             with _writing_to(self.folder):
                 self._write([Line(history=history)])
 
-    def mark(self, number: int) -> None:
-        with self._noting_failure():
-            if self._fd is None or self.has_failed:
-                raise OSError(EBADF, "it was left" if self._fd is None else "its last lines are not written")
-            if self._page is not None:
-                self._page.mark(number)
-
-    def keep(self, number: int, answer: bytes) -> bool:
-        return self._page is not None and self._page.keep(number, answer)
-
     def close(self) -> None:
         self._leave_file()
         if self._thread is not None:
@@ -394,17 +361,13 @@ class JournalFile(LocalJournalFile):
     def _leave_file(self) -> None:
         if self._fd is None:
             return
-        page, self._page = self._page, None
-        void = () if page is None else tuple(page.close())
         try:
             # A line of its own, whatever a failed append may have left behind.
             os.write(self._fd, b"\n")
-            self._write([Line(ended=True, void=void)])
+            self._write([Line(ended=True)])
             if not self._is_synced:
                 sync(self._fd)
-            if page is not None and not self.leaves_answers:
-                delete_page(page.id)
-        except OSError as error:  # its page says the same, to whoever looks next
+        except OSError as error:
             _log.debug("the end of a journal file could not be written", file=str(self._path), error=str(error))
         finally:
             os.close(self._fd)
@@ -420,20 +383,17 @@ class JournalFile(LocalJournalFile):
         while data:
             data = data[os.write(self._descriptor, data) :]
 
-    def _entry(self, number: int, line: JournalLine, stored: int) -> Line:
-        if isinstance(line, OrderLine):
-            return Line(n=number, stored=stored, ordered=line)
-        page_id = ""
-        if self._page is not None:
-            page_id = self._page.id
-            self._page.expect(number)
-        return Line(n=number, stored=stored, page=page_id, head=head_of(line), record=record_of(line), body=line.body)
-
     @property
     def _descriptor(self) -> int:
         if self._fd is None:
             raise OSError("the file was closed")
         return self._fd
+
+
+def _entry(number: int, line: JournalLine) -> Line:
+    if isinstance(line, OrderLine):
+        return Line(n=number, ordered=line)
+    return Line(n=number, head=head_of(line), record=record_of(line), body=line.body)
 
 
 def _is_at(path: Path, fd: int) -> bool:
@@ -463,15 +423,12 @@ def _entries_of(path: Path) -> JournalEntries:
     content = Content()
     with _looking_at(path):
         content = read_content(path, whole=True)
-    content.entries |= content.unknown
     unread = [0] * content.damaged
     orders = [(number, each.ordered) for number, each in content.entries.items() if each.ordered]
     cut_at = None
     with suppress(StoreVersionError):
         cut_at = None if content.cut is None else content.cut.at
-    jobs = jobs_of(content.entries, path, unread)
-    answers = [(job, content.answers[number]) for number, job in jobs if number in content.answers]
-    return JournalEntries(jobs, jobs_of(content.unsent, path, []), orders, cut_at, unread, content.pages, answers)
+    return JournalEntries(jobs_of(content.entries, path, unread), orders, cut_at, unread)
 
 
 @contextmanager

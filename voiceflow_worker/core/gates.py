@@ -7,7 +7,6 @@ was stored have left or gone back, which takes at most `SENT_WITHIN` seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
@@ -30,7 +29,6 @@ from voiceflow_worker.core.ports.controls import (
 )
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import BulkWrite, Key, Record, Result, Same, Write
-from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -131,9 +129,6 @@ async def until_left(
             is_of_them = batch_id in {None, job.batch_id} and job.id != but
             if is_of_them and (numbers is None or any(number in numbers for number in job.parties)):
                 sending[job.id] = job
-    for queue in sorted({job.queue for job in sending.values()}):
-        with suppress(StoreError):  # only sooner: its workers look at once whether an order is against their calls
-            await store.write(BulkWrite(writes=(Write(wakes=queue),), durable=False), now=store.clock.now())
     while sending and (left := until - store.clock.monotonic()) > 0:
         await store.clock.sleep(min(_LOOK_EVERY, left))
         current = (await read_each(store, list(sending))).jobs  # one that a newer version has changed has left, too

@@ -184,10 +184,12 @@ class OrderedStore:
         if (unread := file.unread(entries)) is not None:
             await hold_each_queue(self.inner, UNREAD_LINES.format(lines=unread, what="orders"), GateKind.UNREAD_FILES)
         if not lost:  # of another store under this URL
-            await file.raise_to(self.inner, file.file.kept)
+            await file.raise_to(self.inner, file.file.number)
             return
         reason = HELD.format(lost="; ".join(lost), file=file.file.name)
-        answer = await hold_each_queue(self.inner, reason, also=file.raising(file.file.kept, at=self.inner.clock.now()))
+        answer = await hold_each_queue(
+            self.inner, reason, also=file.raising(file.file.number, at=self.inner.clock.now())
+        )
         if answer.result is Result.DONE:
             _log.error("the store had lost orders: each queue is held", opt_outs=len(listed), orders=named)
 

@@ -19,7 +19,7 @@ import structlog
 
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.identity import new_revision
-from voiceflow_worker.core.base.reading import find_jobs, gates_at, read_each
+from voiceflow_worker.core.base.reading import gates_at, read_each
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
@@ -27,10 +27,8 @@ from voiceflow_worker.core.orders import hold_each_queue, put_opt_outs_back
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, Limits, gate_member, limits_from
 from voiceflow_worker.core.ports.outside import ORDERS, JournalEntries, LocalJournal, LocalJournalState
-from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import BulkWrite, Key, Put, Result, Same, Wanted, Write
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.settle import PostAnswer, Settler, kept_answer
 from voiceflow_worker.core.writer import (
     UNREAD_LINES,
     Compared,
@@ -52,10 +50,10 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
-from voiceflow_worker.model.jobs.job import Job, JobState, Post, ReasonKind
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.rollback import is_forgotten, restored, with_lost_posts
-from voiceflow_worker.model.reports.verdict import NotSentCause, QueueHold, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import QueueHold
 from voiceflow_worker.model.text.wording import in_words
 
 _log = structlog.get_logger("voiceflow.rollback")
@@ -84,7 +82,6 @@ UNREAD = (
     "{problem}. If the store was rolled back since, calls and orders that are in it may be missing here: look for the "
     "calls in the log of 8x8, or use the version that wrote it. Then move the file elsewhere"
 )
-NEVER_LEFT = "its worker ended before the call was sent"
 OTHERS_FIRST = timedelta(seconds=2)
 """The time for which a worker sends nothing after the server was restarted or replaced. If the store was rolled back,
 perhaps only another worker can notice. That worker needs this time to connect, to check, and to hold the queue."""
@@ -187,7 +184,6 @@ class RollbackGuard:
         self._policy = policy
         self._holds = holds
         self._changes = changes
-        self._settler = Settler(store, policy, changes=changes)
         self._histories = Histories(store, queue)
         self._others = OtherWriters()
         self.writer: Writer = Writer(store, local_journal, queue)
@@ -222,9 +218,6 @@ class RollbackGuard:
         except JournalFileError as error:
             raise SettingsError(f"{error}. Without it, nobody would notice that the store was rolled back") from error
         self._server = self._store.server
-        states = (JobState.SENDING, JobState.IN_DOUBT)
-        reads = [partial(find_jobs, self._store, Due(queue=self._queue, state=each, limit=PAGE)) for each in states]
-        await self.without_unsent([job for jobs in await gather(*reads) for job in jobs])
 
     async def _hold_for_unreadable(self, file: LocalJournalState) -> None:
         """Hold the queue for a file that cannot be read: once, and again if the store was rolled back since."""
@@ -233,51 +226,6 @@ class RollbackGuard:
             reason = UNREAD.format(problem=file.problem)
             told = Put(SETTLED, name, "1", self._clock.now() + writes.WRITERS_KEPT)
             await self._hold(self._closing(reason, GateKind.UNREAD_FILES), Same(SETTLED, name, None), puts=(told,))
-
-    async def without_unsent(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Settle those of these calls of which the files of this host say what became of them; returns the others.
-
-        Their workers have ended, after their journal entries: before the first bytes, or before the store had the
-        answers of 8x8.
-        """
-        settled = set[str]()
-        for each in await compared(self._store, await self._journal_files.files(self._queue)):
-            if each.file.has_unsent and not each.is_lost:
-                settled |= await self._settle_known(each, jobs)
-        return [job for job in jobs if job.id not in settled]
-
-    async def _settle_known(self, each: Compared, jobs: Sequence[Job]) -> set[str]:
-        """Requeue what the ended processes of a file have not sent, of these calls and of those that their pages name.
-
-        What was answered gets its verdict. Then their pages go. Returns the ids of the calls.
-        """
-        entries = await self._journal_files.entries(each.file.name)
-        unsent, unreadable = {_newest_post(job) for _, job in entries.unsent}, False
-        known = dict[str, PostAnswer]()
-        if entries.pages:
-            # A commit that is still on its way is refused from now on.
-            newest = max((number for number, _ in (*entries.jobs, *entries.unsent)), default=0)
-            if (await each.raise_to(self._store, newest)).result is not Result.DONE:
-                return set()
-            named = [*(job for _, job in entries.unsent), *(job for job, _ in entries.answers)]
-            found = await read_each(self._store, [job.id for job in named])
-            jobs, unreadable = [*jobs, *found.jobs.values()], bool(found.unreadable)
-            for entry, text in entries.answers:
-                answer, stored = kept_answer(text), found.jobs.get(entry.id)
-                # In whatever state: a person may have settled the doubt since, by less evidence.
-                if answer is not None and stored is not None and _lacks_answer(stored, entry.posts[-1]):
-                    known[stored.id] = answer.of(stored, entry.post_count)
-        states, now = {JobState.SENDING, JobState.IN_DOUBT}, self._clock.now()
-        verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.STOPPED, message=NEVER_LEFT)
-        for job in jobs:
-            if job.state in states and _newest_post(job) in unsent:
-                known[job.id] = PostAnswer(job, job.post_count, verdict, now)
-        if known:
-            settled = await self._settler.verdicts(list(known.values()))
-            unreadable = unreadable or any(isinstance(one, BaseException) for one in settled)
-        if not unreadable:
-            await self._journal_files.settled(entries.pages)
-        return set(known)
 
     async def _begin_file(self) -> bool:
         async with self._beginning:
@@ -407,13 +355,10 @@ class RollbackGuard:
                 found = await self._compared()
                 lost = [each for each in found if each.is_lost]
                 if not lost:
-                    # Their commits were refused or lost, and nobody knows whether they have left.
-                    if behind := [each for each in found if each.file.last > each.number]:
-                        await self._recover(behind)
                     return await self._hold_for_others()
                 # The hold is ordered only if nobody else has restored the calls since they were found missing: what was
                 # seen before a person's `resume` is settled.
-                has_calls = any(each.file.last > each.number for each in lost)
+                has_calls = any(each.file.name for each in lost)
                 reason = HELD if has_calls else HELD_AS_LACKING
                 gate = (await gates_at(self._store, self._queue, [None])).get(None)
                 if not has_calls and gate is not None and GateKind.MAY_LACK in gate.kinds:
@@ -453,14 +398,14 @@ class RollbackGuard:
         files = list(await self._journal_files.files(self._queue))
         if self.writer.file is not None:  # also if its files were removed
             name, stored = self.writer.name, int(self.writer.stored or 0)
-            files.append(LocalJournalState(name="", writer=name, kept=stored, last=0))
+            files.append(LocalJournalState(name="", writer=name, number=stored))
         return await compared(self._store, files)
 
     async def _settle(self, found: Iterable[Compared]) -> None:
         """Store the numbers that the store lacks, after what they stand for was restored."""
         for each in found:
-            if each.number < (newest := max(each.file.kept, each.file.last)):
-                await each.raise_to(self._store, newest)
+            if each.is_lost:
+                await each.raise_to(self._store, each.file.number)
                 if each.file.writer == self.writer.name:
                     self.writer.stored = each.stored
 
@@ -583,17 +528,6 @@ class RollbackGuard:
         reason = f"the same call may have been placed as {sent_as}, before the store was rolled back"
         now, kind = self._clock.now(), ReasonKind.SENT_AS_ANOTHER
         return lifecycle.cancel(job, at=now, reason=reason, kind=kind, policy=self._policy)
-
-
-def _lacks_answer(job: Job, begun: Post) -> bool:
-    """Whether a job has this POST, and not that 8x8 has created its call."""
-    post = job.post(begun.number)
-    return post is not None and post.began_at == begun.began_at and post.verdict is not VerdictKind.CREATED
-
-
-def _newest_post(job: Job) -> tuple[str, datetime]:
-    """What no other POST has, also if the store was rolled back."""
-    return job.posts[-1].client_request_id, job.posts[-1].began_at
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -58,8 +58,7 @@ class Sweeper:
 
     Give `log_timeout` if a `Reconciler` reads the log of 8x8. The sweep then leaves jobs in doubt to the reconciler,
     and waits `log_timeout` longer for an overdue summary. With None, the sweep decides at once. `background` is
-    notified of each duty that fails. `without_unsent` requeues calls of stopped workers that were certainly not sent,
-    and returns the others. `on_limits` gets the limits of the queue at each sweep.
+    notified of each duty that fails. `on_limits` gets the limits of the queue at each sweep.
     """
 
     def __init__(
@@ -71,11 +70,9 @@ class Sweeper:
         changes: Changes | None = None,
         log_timeout: timedelta | None = None,
         background: BackgroundTasks | None = None,
-        without_unsent: Callable[[Sequence[Job]], Awaitable[Sequence[Job]]] | None = None,
         on_limits: Callable[[Limits | None], None] = lambda _: None,
     ) -> None:
         self._store = store
-        self._without_unsent = without_unsent
         self._on_limits = on_limits
         self._background = background
         self._failed: dict[Task, Exception] = {}
@@ -244,8 +241,6 @@ class Sweeper:
             await self._requeue(one, now)
         async with self._duty(Task.STOPPED_WORKERS):
             sending = await self._overdue(JobState.SENDING, now)
-            if sending and self._without_unsent is not None:
-                sending = await self._without_unsent(sending)
             doubt = partial(lifecycle.doubt, at=now, reason=_UNANSWERED, policy=policy)
             doubted = await self._move(one, sending, doubt)
         async with self._duty(Task.OVERDUE_SUMMARIES):

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import structlog
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.base.background import SHOWN, BackgroundTasks, Task, beside
 from voiceflow_worker.core.base.clock import SET_CLOCK
@@ -21,7 +22,7 @@ from voiceflow_worker.core.base.identity import QueueNames, checked_queue, new_w
 from voiceflow_worker.core.base.reading import find_jobs, limits_of
 from voiceflow_worker.core.base.shielding import run_shielded
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
-from voiceflow_worker.core.gates import SENT_WITHIN, Holds
+from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import EVERY, LIMITS_DIFFER, Heartbeat, Heartbeats
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
 from voiceflow_worker.core.ports.outside import LocalJournal, Opens, journal_of
@@ -29,17 +30,14 @@ from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
-from voiceflow_worker.core.sending.journal import Dispatch
+from voiceflow_worker.core.sending.journal import Dispatch, JournalWriter
 from voiceflow_worker.core.sending.pacer import Pacer
-from voiceflow_worker.core.sending.service_health import ServiceHealth
-from voiceflow_worker.core.sending.submit import SenderPool, Submitter
-from voiceflow_worker.core.sending.watch import EVERY as EVERY_WATCH
-from voiceflow_worker.core.sending.watch import Watch
+from voiceflow_worker.core.sending.submit import CallSender
 from voiceflow_worker.core.set_rate import UNREADABLE, SetRate
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.reconcile import TIMEOUT, Reconciler
-from voiceflow_worker.core.settling.settle import PostAnswer, Settler
-from voiceflow_worker.core.settling.verdicts import Verdicts, WorkCounts
+from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.core.settling.verdicts import VerdictWriter, WorkCounts
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
     InvalidInputError,
@@ -60,24 +58,23 @@ SWEEP_EVERY = 1.0
 POLL_EVERY = 5.0
 CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
-LOOK_AGAIN = timedelta(milliseconds=50)
-"""How often a worker looks whether it is certain by now that an answer holds the queue, before which no POST begins."""
+SOONER = timedelta(milliseconds=5)
+"""How much sooner calls must be due than was known, to end the pause of a worker."""
 LOOK_EVERY, LEAST_PAUSE = timedelta(milliseconds=900), 0.01
 """How often calls of programs' transactions are looked for; and the seconds from the end of a lease until a sweep."""
 IDLE_AFTER, IDLE_EVERY = 30.0, 5.0
 """A worker that has sent nothing for so long looks so seldom: what changes wakes it, and each lease looks first."""
 STORE_AWAY = timedelta(seconds=1)
-KEPT_WITHIN, VERDICT_WITHIN, TOGETHER_WITHIN = 0.4, 0.1, 0.005
-"""The seconds for which a verdict waits for another write, with a rate: in long groups if its answer is kept outside of
-the store, and else; without a rate, it waits for others of POSTs in flight."""
-ORDERS_EVERY, SENT_SOON = 0.1, timedelta(seconds=SENT_WITHIN)
-"""The least seconds between two looks for orders against calls that wait for their slots, and how long these may."""
 MOST_UNANSWERED = 5
 """The most calls that a worker has in flight while 8x8 has given it no clear answer for `CLEAR_FOR` seconds. They may
 all end in doubt. After a doubt, it is one call at a time."""
 CLEAR_FOR = 1.0
-_EXPLAINS = frozenset({Task.JOURNAL, Task.JOURNAL_FILE, Task.LEASE, Task.UNREACHABLE, Task.SILENT, Task.ERRORS})
-"""What fails while a worker sends nothing, and says why."""
+MOST_WAITING = 2
+"""How many times as many calls as `concurrency` may wait for their verdicts to be stored; then no calls are leased."""
+TOGETHER_WITHIN = 0.005
+"""The seconds for which a worker without a rate waits for more calls to end, to lease the next ones together."""
+STEPS_TO_ENTRY = 3
+"""Turns of the event loop after which a call for which a connection is kept has asked for its entry, before others."""
 _PASSING = (StaleJobError, OSError, ImportError)
 LONGEST_PAUSE = timedelta(seconds=30)
 """The longest wait of a worker before it tries its journal file again."""
@@ -153,12 +150,11 @@ class Worker:
         )
         self._concurrency = concurrency
         changes = Changes(store, policy := self._options.policy)
-        self._pacer = Pacer(store.clock, queue=self.queue, rate=rate, keeps_marks=self._keeps_marks)
+        self._tasks = BackgroundTasks(store.clock)
+        self._retention = Retention(store, policy, local_journal=local_journal)
         self._reconciler: Reconciler | None = None
         if call_log is not None:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
-        self._tasks = BackgroundTasks(store.clock)
-        self._retention = Retention(store, policy, local_journal=local_journal)
         holds = Holds(store, queue=self.queue)
         self._guard: RollbackGuard | None = None
         if local_journal is not None:
@@ -178,36 +174,42 @@ class Worker:
             changes=changes,
             log_timeout=None if call_log is None else TIMEOUT,
             background=self._tasks,
-            without_unsent=None if self._guard is None else self._guard.without_unsent,
             on_limits=self._follow,
         )
         self._counts = WorkCounts()
-        self._verdicts = Verdicts(
+        self._verdicts = VerdictWriter(
             store.clock,
             Settler(store, policy, changes=changes),
             holds=holds,
-            batch_delay=self._batch_delay,
             restore_if_lost=None if self._guard is None else self._guard.restore_if_lost,
-            on_settled=self._has_freed,
             on_fault=self._note_fault,
             on_stored=partial(self._tasks.mark_healthy, Task.VERDICT, Task.HOLD),
             counts=self._counts,
         )
-        self._submitter = Submitter(
+        self._pacer = Pacer(store.clock, queue=self.queue, rate=rate)
+        journal = JournalWriter(
+            store,
+            policy,
+            lease=self._options.lease,
+            slot=self._pacer.slot,
+            guard=self._guard,
+            on_fault=partial(self._tasks.failed, shown_for=SHOWN),
+            on_progress=self._note_progress,
+        )
+        self._sender = CallSender(
             store,
             voice,
             policy=policy,
-            lease=self._options.lease,
+            journal=journal,
             pacer=self._pacer,
             holds=holds,
             verdicts=self._verdicts,
             on_verdict=self._on_verdict,
             on_fault=self._note_fault,
-            on_unsent=partial(self._tasks.failed, shown_for=SHOWN),
-            on_progress=self._note_progress,
+            on_freed=self._has_freed,
+            most_unanswered=lambda: self._most_in_flight,
             guard=self._guard,
         )
-        self._senders = SenderPool(self._submitter, self._pacer, on_freed=self._has_freed)
         self._heartbeat = Heartbeat(
             store,
             queue=self.queue,
@@ -218,17 +220,13 @@ class Worker:
             max_per_person=None if policy.max_per_person is None else str(policy.max_per_person),
         )
         self._person_limits = {policy.max_per_person}
-        self._is_capped = False
-        self._service = ServiceHealth(
-            store.clock, clock_skew=policy.clock_skew, unanswered=lambda: self._submitter.unanswered
-        )
-        self._watch = Watch(store, queue=self.queue, batch_id=self._options.batch_id, is_busy=self._is_busy)
+        self._preparing = 0
+        self._went_on_at = store.clock.monotonic()
         self._unreachable = 0
         self._doubts = 0
         self._clear_at = float("-inf")
         self._failed_at = float("-inf")
         self._fault: Exception | None = None
-        self._are_ahead = anyio.Event()
         self._pause_until: datetime | None = None
         self._landed = anyio.Event()
         self._lease_ends: datetime | None = None
@@ -298,7 +296,7 @@ class Worker:
     @property
     def in_flight(self) -> int:
         """The number of calls that this worker is sending now."""
-        return self._senders.on_their_way + self._verdicts.waiting
+        return self._on_their_way + self._verdicts.waiting
 
     @property
     def counts(self) -> WorkCounts:
@@ -314,8 +312,8 @@ class Worker:
 
     @property
     def failing(self) -> Mapping[str, str]:
-        """The background tasks that fail now, each with its last error, and how 8x8 fails."""
-        return {**self._tasks.failing, **self._service.failing}
+        """The background tasks that fail now, each with its last error."""
+        return self._tasks.failing
 
     async def _work(self, check: DrainCheck | None) -> None:
         """Work, where no cancellation of the caller reaches the calls: only `stop` and the grace period end them."""
@@ -332,7 +330,6 @@ class Worker:
 
     async def _work_until_stopped(self, check: DrainCheck | None) -> None:
         before, limits = await SetRate(self._store, self.queue).begin(self._limits)
-        self._is_capped = limits.max_active is not None
         self._pacer.follow(limits.rate)
         if before is not None and before != limits:
             _log.info("the limits of the queue were changed", queue=self.queue, old=asdict(before), new=asdict(limits))
@@ -344,8 +341,7 @@ class Worker:
             background.start_soon(sweeps)
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), Task.RETENTION)
             background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, Task.CLOCK)
-            background.start_soon(self._repeat, self._look_for_progress, EVERY_WATCH, Task.STALLED)
-            background.start_soon(self._tasks.run, Task.REQUEUE, self._follow_orders)
+            background.start_soon(self._pacer.run)
             background.start_soon(self._repeat, self._beat, EVERY.total_seconds(), Task.HEARTBEAT)
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
@@ -353,11 +349,8 @@ class Worker:
             if self._guard is not None:
                 watch = partial(self._guard.watch, seldom=self._seldom)
                 background.start_soon(self._tasks.run, Task.ROLLBACK, watch)
-            async with anyio.create_task_group() as storing:
-                storing.start_soon(self._verdicts.run)
-                async with anyio.create_task_group() as dispatches:
-                    await self._send_all(dispatches, check)
-                storing.cancel_scope.cancel()
+            async with anyio.create_task_group() as dispatches:
+                await self._send_all(dispatches, check)
             background.cancel_scope.cancel()
         with anyio.move_on_after(1, shield=True):
             await self._heartbeat.end()
@@ -375,8 +368,7 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - raised below: no POST is cut
                 failed = error
             self._ending.set()
-            self._verdicts.store()
-            await self._senders.close()
+            self._sender.stop()
             while self.in_flight:
                 self._landed = anyio.Event()
                 await self._landed.wait()
@@ -394,7 +386,7 @@ class Worker:
         group.cancel_scope.cancel()
 
     async def _dispatch(self, dispatches: TaskGroup, check: DrainCheck | None) -> None:
-        """Lease the jobs of the next group, and send them, until the worker stops or `check` is done."""
+        """Lease due jobs, and send them, until the worker stops or `check` is done."""
         seen, failures = 0, 0
         while not self._stopping:
             # No waiting helps against a damaged or replaced store; verdicts are tried until the worker has stopped.
@@ -402,10 +394,12 @@ class Worker:
                 raise self._fault
             try:
                 limit = await self._capacity()
-                if limit is None:
+                if not limit:
                     continue
-                until = None
-                if not await self._send_group(dispatches, limit) and limit:
+                until, leased_at = None, self._clock.monotonic()
+                if jobs := await self._lease(limit):
+                    await self._start(dispatches, jobs, leased_at)
+                else:
                     if self.in_flight == 0 and check is not None and await check.is_done():
                         return
                     until = await self._next_check()
@@ -413,7 +407,7 @@ class Worker:
                 self._tasks.mark_healthy(Task.JOURNAL_FILE, Task.LEASE)  # before a wait, which may be long
                 if until is not None:
                     # Until the queue changes, or the last POST in flight has ended. The next lease logs an error.
-                    with self._pause(lambda: not self.in_flight or self._senders.is_waiting), suppress(StoreError):
+                    with self._pause(lambda: not self.in_flight), suppress(StoreError):
                         seen = await self._wait_for_change(seen, until)
             except (StoreCorruptError, StoreVersionError):
                 raise  # waiting does not help against these
@@ -427,20 +421,6 @@ class Worker:
                 pause = self._tasks.failed(Task.LEASE, error, failures=failures)
                 await self._nap(until=self._clock.now() + max(STORE_AWAY, timedelta(seconds=pause)))
 
-    async def _send_group(self, dispatches: TaskGroup, limit: int) -> bool:
-        """Lease so many calls, and ask for the journal entries of those that are ready; False if there are none."""
-        self._pacer.group_begun()
-        leased_at = self._clock.monotonic()
-        jobs = await self._lease(limit) if limit else ()
-        if jobs:
-            await self._start(dispatches, jobs, leased_at)
-        is_due = self._senders.is_waiting and self._are_entries_due(self._clock.now())
-        if is_due:
-            await self._senders.begin()
-            if self._pacer.is_ahead:
-                self._are_ahead.set()
-        return bool(jobs) or is_due
-
     def _not_leased(self, error: StoreError, failures: int) -> timedelta:
         """Note why no calls are leased, and return the wait before the next try."""
         if isinstance(error, JournalFileError):  # each call that is leased in vain would cost the store three writes
@@ -449,66 +429,38 @@ class Worker:
         self._tasks.failed(Task.LEASE, error, failures=failures)
         return STORE_AWAY
 
-    async def _capacity(self) -> int | None:
-        """The number of jobs that may be leased now; 0 if only journal entries are due, and None if nothing is yet.
-
-        If too many POSTs are in flight, no group begins, or 8x8 cannot be reached, this waits and returns None.
-        """
+    async def _capacity(self) -> int:
+        """The number of jobs that may be leased now; 0 after a wait, because none was allowed."""
         if self._guard is not None and self._guard.writer.has_failed:
             with self._pause():
                 await self._guard.require_writable()
-        now = self._clock.now()
-        if self._pause_until is not None and now < self._pause_until and self._busy < self._concurrency:
-            until = self._pause_until
-            if self._senders.is_waiting:
-                if self._are_entries_due(now):
-                    return 0
-                until = min(until, self._entries_at or until)
-            with self._pause(lambda: self._senders.is_waiting):
-                await self._clock.sleep((until - now).total_seconds())
-            return None
+        if self._pause_until is not None and self._clock.now() < self._pause_until:
+            await self._nap(until=self._pause_until)
+            return 0
         capacity, at = self._capacity_now()
-        if capacity is None:
+        if not capacity:
             await self._rest(until=at)
+        elif not self._pacer.is_paced and capacity < self._on_their_way:
+            with self._pause():
+                await self._clock.sleep(TOGETHER_WITHIN)
+            capacity, _ = self._capacity_now()
         return capacity
 
-    def _capacity_now(self) -> tuple[int | None, datetime | None]:
-        """The number of jobs that may be leased now; if nothing is due, None, and the time at which something is."""
-        now, at = self._clock.now(), list[datetime | None]()
-        free = min(self._concurrency - self._busy, self._most_in_flight - self._senders.on_their_way)
-        if free > 0:
-            capacity = self._pacer.capacity(self._senders.leased)
-            if capacity != 0:
-                return (free if capacity is None else min(free, capacity)), None
-            at.append(self._pacer.next_capacity_at(self._senders.leased))
-        if self._senders.is_waiting:
-            if self._are_entries_due(now):
-                return 0, None
-            at.append(self._entries_at)
-        return None, min((each for each in at if each is not None), default=None)
-
-    def _are_entries_due(self, now: datetime) -> bool:
-        """Whether the next slot is so near that journal entries are asked for."""
-        at = self._entries_at
-        return at is None or at <= now
+    def _capacity_now(self) -> tuple[int, datetime | None]:
+        """The number of jobs that may be leased now; if it is 0, the time at which the rate allows one."""
+        free = min(self._concurrency, self._most_in_flight) - self._on_their_way - self._verdicts.deciding
+        if free <= 0 or self._verdicts.waiting >= MOST_WAITING * self._concurrency:
+            return 0, None
+        leased = self._sender.leased + self._preparing
+        capacity = self._pacer.capacity(leased)
+        if capacity is None or capacity > 0:
+            return free if capacity is None else min(free, capacity), None
+        return 0, self._pacer.next_capacity_at(leased)
 
     @property
-    def _entries_at(self) -> datetime | None:
-        """The time at which journal entries are asked for; None for at once."""
-        return self._clock.now() + LOOK_AGAIN if self._submitter.is_held_back else self._pacer.entries_at
-
-    def _keeps_marks(self) -> bool:
-        """Whether a page in memory shows which calls of this process have left."""
-        return self._guard is not None and self._guard.writer.keeps_marks
-
-    def _batch_delay(self, answer: PostAnswer) -> float:
-        """The seconds for which the verdict of a call that 8x8 has created may wait for another write."""
-        if self._stopping:
-            return 0.0
-        if self._pacer.is_paced:
-            may_wait = answer.kept_in is not None and self._pacer.is_ahead and not self._is_capped
-            return KEPT_WITHIN if may_wait else VERDICT_WITHIN  # with `max_active`, the next call waits for it
-        return TOGETHER_WITHIN if self._senders.on_their_way > 1 else 0.0
+    def _on_their_way(self) -> int:
+        """The number of leased calls whose POST has no answer yet."""
+        return self._preparing + self._sender.on_their_way
 
     @property
     def _most_in_flight(self) -> int:
@@ -528,13 +480,10 @@ class Worker:
 
     async def _rest(self, *, until: datetime | None) -> None:
         """Wait until something is due, no longer than `until`, or until the worker stops."""
-        was_waiting = self._senders.is_waiting
 
         def is_over() -> bool:
-            if until is not None:  # what changes it otherwise ends the pause (`_follow_limits`)
-                return self._senders.is_waiting and not was_waiting
             capacity, at = self._capacity_now()
-            return capacity is not None or at is not None
+            return capacity > 0 or (at is not None and (until is None or at < until - SOONER))
 
         with self._pause(is_over):
             if until is None:
@@ -545,27 +494,6 @@ class Worker:
                     with suppress(StoreError):
                         await self._follow_limits()  # a rate that is raised ends the pause
                 await self._clock.sleep((until - self._clock.now()).total_seconds())
-
-    async def _follow_orders(self) -> None:
-        """While calls wait for their slots, look against which of them an order has come, when the queue changes."""
-        seen = 0
-        while True:
-            while not (self._senders.begun or self._verdicts.waiting):
-                await self._are_ahead.wait()
-                self._are_ahead = anyio.Event()
-            count = await self._store.wait(self.queue, seen=seen, until=self._clock.now() + SENT_SOON)
-            if seen and count != seen:
-                await self._senders.follow_orders()
-                await self._clock.sleep(ORDERS_EVERY)
-            seen = count
-
-    def _is_busy(self) -> bool:
-        """Whether this worker knows why it sends nothing: POSTs that go on no longer than a lease, or a fault."""
-        posts = self._senders.on_their_way - self._senders.leased
-        is_full = posts >= min(self._concurrency, self._most_in_flight)
-        is_full = is_full and self._watch.quiet_for < self._options.lease.total_seconds()
-        is_paused = self._pause_until is not None and self._clock.now() < self._pause_until
-        return self._stopping or is_full or is_paused or not self.failing.keys().isdisjoint(_EXPLAINS)
 
     async def _beat(self) -> None:
         """Store a heartbeat, and follow the strictest limit per person of the queue's workers."""
@@ -578,14 +506,11 @@ class Worker:
             return
         self._person_limits = limits
         limit = strictest(each for each in limits if each is not None)
-        self._submitter.limit_person(limit)
+        self._sender.limit_person(limit)
         if len(limits) > 1 and limit is not None:
             _log.warning(
                 f"{LIMITS_DIFFER}: {limit.in_words()} counts", queue=self.queue, limits=sorted(map(str, limits))
             )
-
-    async def _look_for_progress(self) -> None:
-        await self._watch.look(self._pacer.rate)
 
     async def _lease(self, limit: int) -> Sequence[Job]:
         now = self._clock.now()
@@ -601,29 +526,47 @@ class Worker:
         return []  # not reached, because nobody cancels the scope
 
     async def _start(self, dispatches: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
-        """Prepare leased jobs, and pass them to the sender pool."""
-        self._senders.add_leased(len(jobs))
+        """Prepare leased jobs, and send each in a task of its own."""
+        self._preparing += len(jobs)
         ready: list[Dispatch] = []
         try:
             # A stop waits for this: it is short, and a cancellation would leave leases behind.
             with anyio.CancelScope(shield=True):
-                ready = await self._submitter.prepare(jobs, leased_at=leased_at)
+                ready = await self._sender.prepare(jobs, leased_at=leased_at)
         except Exception as error:  # noqa: BLE001 - nothing was sent: the calls are requeued when their leases end
             self._tasks.failed(Task.PREPARE, error, shown_for=SHOWN)
             self._end_drain_for(error)
         else:
             self._tasks.mark_healthy(Task.PREPARE)
+        self._preparing -= len(jobs) - len(ready)
+        for dispatch in ready:
+            dispatches.start_soon(self._send, dispatch)
+        for _ in range(STEPS_TO_ENTRY):
+            await checkpoint()
+
+    async def _send(self, dispatch: Dispatch) -> None:
+        """Send one call that was prepared."""
+        self._preparing -= 1
+        try:
+            await self._sender.send(dispatch)
+        except Exception as error:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
+            self._note_fault(Task.SEND, error)
+            _log.exception(
+                "an unexpected error stopped the sending of a call, or the reading of its answer; when its lease ends, "
+                "the call is queued again or in doubt",
+                job=dispatch.job.id,
+            )
         finally:
-            self._senders.drop_leased(len(jobs) - len(ready))
-        await self._senders.add(ready, dispatches)
+            self._has_freed()
 
     def _note_progress(self) -> None:
-        self._watch.note()
+        self._went_on_at = self._clock.monotonic()
         self._tasks.mark_healthy(Task.JOURNAL, Task.REQUEUE)
 
     def _note_fault(self, task: str, error: Exception) -> None:
         self._tasks.failed(task, error, shown_for=SHOWN)
         self._end_drain_for(error)
+        self._has_freed()
 
     def _end_drain_for(self, error: Exception) -> None:
         """End a drain for this error, if no waiting mends it. A process that has no file descriptors left gets some."""
@@ -631,17 +574,6 @@ class Worker:
         if not passes and self._fault is None:
             self._fault = error
             self._end_pause()
-
-    @property
-    def _busy(self) -> int:
-        """The number of calls that `concurrency` limits.
-
-        Under a rate, a call whose verdict waits for the store takes no permit: a slow store must not cost slots.
-        Without a rate, it does, or answers would come faster than a slow store takes them. That of a call that 8x8 has
-        created does until it is on its way there, so that the next lease shares its commit; a refusal may hold the
-        next call.
-        """
-        return self._senders.on_their_way if self._pacer.is_paced else self.in_flight - self._verdicts.storing
 
     def _has_freed(self) -> None:
         if self._pause_scope is not None and self._is_pause_over():
@@ -652,7 +584,6 @@ class Worker:
     def _on_verdict(self, verdict: Verdict, sent_at: float, batch_id: str | None) -> None:
         now = self._clock.monotonic()
         self._counts.took(verdict, now - sent_at)
-        self._service.note(verdict, sent_at)
         self._tasks.mark_healthy(Task.SEND)
         if verdict.is_clear:
             self._clear_at, self._doubts = now, 0
@@ -732,7 +663,7 @@ class Worker:
 
     @property
     def _is_idle(self) -> bool:
-        return self._watch.quiet_for > IDLE_AFTER and not self.in_flight
+        return self._clock.monotonic() - self._went_on_at > IDLE_AFTER and not self.in_flight
 
     async def _repeat(self, step: Callable[[], Awaitable[object]], every: float, failed: str) -> None:
         await self._tasks.run_periodically(failed, step, every=partial(self._seldom, every))
@@ -741,7 +672,6 @@ class Worker:
         self._follow(await limits_of(self._store, self.queue))
 
     def _follow(self, limits: Limits | None) -> None:
-        self._is_capped = limits is not None and limits.max_active is not None
         if limits is not None and self._pacer.follow(limits.rate):
             if limits.are_unreadable:
                 _log.error(UNREADABLE, queue=self.queue)

@@ -15,7 +15,6 @@ from typing import TypeVar
 from voiceflow_worker.core.base.record_set import RecordSet, text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import (
-    Entry,
     JournalEntries,
     JournalLine,
     LocalJournal,
@@ -51,7 +50,7 @@ class Compared:
     @property
     def is_lost(self) -> bool:
         """Whether the store lacks a line that it certainly had."""
-        return self.number < self.file.kept
+        return self.number < self.file.number
 
     def lost(self, lines: Sequence[tuple[int, Line]]) -> list[Line]:
         """Those of these lines of the file that the store lacks."""
@@ -152,11 +151,6 @@ class Writer:
         return "" if self.file is None else self.file.writer
 
     @property
-    def keeps_marks(self) -> bool:
-        """Whether its file has a page in memory with what has left (`LocalJournalFile.keeps_marks`)."""
-        return self.file is not None and self.file.keeps_marks
-
-    @property
     def has_failed(self) -> bool:
         """Whether the last lines could not be written, and no file was begun since."""
         return self._has_failed or (self.file is not None and self.file.has_failed)
@@ -176,7 +170,7 @@ class Writer:
         self._has_failed = False
         try:
             stored = (await numbers_in(self._store).get([file.writer])).get(file.writer)
-            number, is_whole = max(file.number, int(stored or 0)), int(stored or 0) >= file.kept
+            number, is_whole = max(file.number, int(stored or 0)), int(stored or 0) >= file.number
             if tells and is_whole:
                 number += 1
                 put = writer_put(file.writer, number, at=at)
@@ -208,23 +202,18 @@ class Writer:
             writes[place] = replace(writes[place], puts=(*writes[place].puts, put))
         return replace(bulk, writes=tuple(writes), guard=Guard(server, writer_same(self.name, self.stored)))
 
-    def append(self, places: Iterable[int] | None = None) -> Awaitable[None]:
-        """Begin to write the lines of the last `numbered`, or of these of its writes (`LocalJournalFile.append`)."""
+    def append(self, places: Iterable[int]) -> Awaitable[None]:
+        """Begin to write the lines of these writes of the last `numbered` (`LocalJournalFile.append`)."""
         if self.file is None:
             raise RuntimeError("the journal file was not begun")
-        wanted = self._places if places is None else places
-        lines = {number: line for place in wanted for number, line in self._places[place]}
-        return self.file.append(list(lines.items()), stored=int(self.stored or 0))
+        lines = {number: line for place in places for number, line in self._places[place]}
+        return self.file.append(list(lines.items()))
 
     def has_stored(self, places: Collection[int]) -> None:
         """Note that the store has these writes of the last `numbered`."""
         numbers = [self._places[place][-1][0] for place in places]
         if numbers:
             self.stored = str(max(numbers))
-
-    def entry_of(self, place: int) -> Entry | None:
-        """The line of the POST of a write of the last `numbered`."""
-        return None if self.file is None else Entry(self.file, self._places[place][-1][0])
 
     def close(self) -> None:
         """Leave the file to others."""

@@ -47,7 +47,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.notify.delivery import Notifications
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.on_call import counted_here
-from voiceflow_worker.service.whole_queue import WholeQueue, health, met_by, read_queue
+from voiceflow_worker.service.whole_queue import WholeQueue, health, read_queue
 from voiceflow_worker.settings import Settings
 
 
@@ -355,7 +355,7 @@ def of_queue(queue: WholeQueue) -> Iterator[Figure]:
     yield QUEUE_OLDEST_DUE, (name,), status.oldest_due_seconds or 0.0
     yield QUEUE_HOLDS, (name,), len(holds)
     yield QUEUE_HELD, (name,), bool(stopped)
-    lasting = [gate for gate in stopped if gate.until is None and Task.CLOCK_OFF not in met_by(gate, status.failing)]
+    lasting = [gate for gate in stopped if gate.until is None]
     yield QUEUE_STOPPED, (name,), bool(lasting)
     yield QUEUE_OVERDUE, (name,), status.overdue_outcomes
     yield QUEUE_WORKERS, (name,), status.workers

@@ -26,7 +26,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.finding import Diagnosis, Level, failure, warning
 from voiceflow_worker.ivr.menu_data import unserved_in_words, unserved_menus
-from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words
 from voiceflow_worker.queue import CallQueue
@@ -65,14 +65,13 @@ class WholeQueue:
     def conditions(self) -> list[Diagnosis]:
         """What stands in the way of its calls, each with its name and what to do, as every interface tells it."""
         found, sees_all = self.status, self.unheard is None
-        holds = {gate: met_by(gate, found.failing) for gate in found.holds if gate.start is None}
-        told = {Task.CLOCKS_DIFFER, *(task for met in holds.values() for task in met)}
-        faults = {task: fault for task, fault in found.failing.items() if task not in told}
+        holds = [gate for gate in found.holds if gate.start is None]
+        faults = {task: fault for task, fault in found.failing.items() if task != Task.CLOCKS_DIFFER}
         named = {
             "store": self._of_store(),
             "clock": self._of_clocks(),
             "workers": _of_workers(found, self._heard("worker")) if sees_all else (),
-            "holds": (each for gate, met in holds.items() for each in _of_hold(gate, met)),
+            "holds": (each for gate in holds for each in _of_hold(gate)),
             "imports": map(_of_import, found.imports),
             "faults": of_faults(faults),
             "outcomes": _of_outcomes(found, sees_all=sees_all),
@@ -130,8 +129,6 @@ def _of_workers(found: QueueStatus, heard: Sequence[str]) -> Iterator[Diagnosis]
 _REMEDIES: Mapping[str, tuple[Level, str]] = {
     REFUSED: (Level.FAILURE, REGISTER),
     FEW_REFUSED: (Level.WARNING, REGISTER),
-    Task.CLOCK_OFF: (Level.FAILURE, SET_CLOCK),
-    Task.THROTTLED: (Level.WARNING, "wait; if it comes again and again, lower the rate (`voiceflow rate`)"),
 }
 
 
@@ -181,28 +178,15 @@ def _of_menus(unserved: Sequence[str]) -> Iterator[Diagnosis]:
         yield failure(unserved_in_words(unserved), remedy=how)
 
 
-def met_by(gate: Gate, failing: Mapping[str, str]) -> Mapping[str, tuple[str, str]]:
-    """The faults for which a queue is held: the error, which its reason has, and since when and by whom it is met."""
-    found = dict[str, tuple[str, str]]()
-    for task, fault in failing.items() if gate.scope is GateScope.QUEUE else ():
-        since, _, rest = fault.partition(": ")
-        error, _, who = rest.partition("; seen by ")
-        if error and error in gate.reason:
-            found[task] = error, f"{since}, seen by {who}"
-    return found
-
-
 MAY_LACK = (
     "do not resume yet: {before}add opt-outs that are missing (`voiceflow suppress add`), run `voiceflow reconcile`, "
     "resolve the calls that stay in doubt (`voiceflow calls resolve`), enqueue calls that are missing, then {resume}"
 )
 
 
-def _of_hold(gate: Gate, met: Mapping[str, tuple[str, str]]) -> Iterator[Diagnosis]:
+def _of_hold(gate: Gate) -> Iterator[Diagnosis]:
     """A line for each cause of a hold; the first has what to do, and is about the hold with its cause."""
-    first, *others = (
-        "; ".join((cause, *(by for error, by in met.values() if error in cause))) for cause in gate.reason.split(THEN)
-    )
+    first, *others = gate.reason.split(THEN)
     gate = replace(gate, reason=first)
     before = "what the lines after this one say, then " if others else ""
     level, remedy = Level.WARNING, f"correct the cause{'s' if others else ''}, then {resume_of(gate)}"

@@ -439,7 +439,7 @@ async def test_calls_whose_journal_entries_a_server_took_before_it_was_full_are_
             dispatches = await engine.prepare(limit=MANY)
             with monkeypatch.context() as patched:
                 before_part(store, part, lambda: fill(own_server), patched)
-                begun = await engine.submitter.begin(dispatches)
+                begun = await engine.begin(dispatches)
             for dispatch in begun:
                 await engine.finish(dispatch)
             assert len(voice.placed) == AT_ONCE * (part - 1)

@@ -35,10 +35,7 @@ SHOWN = 60.0
 
 
 class Task(StrEnum):
-    """What a worker does: its value is what has not happened when it fails, its name the label of metrics.
-
-    The last eight are what 8x8 does, and what its answers and the store show of a clock.
-    """
+    """What a worker does: its value is what has not happened when it fails, its name the label of metrics."""
 
     CALL_LOG = "the log of 8x8 was not read"
     CANCELLED = "calls of cancelled batches were not ended"
@@ -58,17 +55,9 @@ class Task(StrEnum):
     RETENTION = "old calls were not deleted"
     ROLLBACK = "the store was not checked for lost calls"
     SEND = "a call was not sent, or its answer not read"
-    STALLED = "nothing is sent and no reason is known"
     STOPPED_WORKERS = "calls whose lease has ended while they were sent were not put in doubt"
     SWEEP = "overdue calls were not settled"
     VERDICT = "the verdict of a POST was not stored"
-    UNREACHABLE = "8x8 is out of reach"
-    SILENT = "8x8 does not answer"
-    ERRORS = "8x8 answers with errors"
-    SLOW = "8x8 is slow"
-    THROTTLED = "8x8 asks for fewer calls"
-    REFUSED = "8x8 accepts no call of this worker"
-    CLOCK_OFF = "the clock is not that of 8x8"
     CLOCKS_DIFFER = "the clock of a machine is not that of the store"
 
 

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 import anyio
 import structlog
+from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.base.shielding import run_shielded
 from voiceflow_worker.core.ports import Clock, Store
@@ -45,11 +46,15 @@ class Batcher(Generic[Item, Got]):
     with an item in this flush gets the error. The first caller runs the flush, and a caller that waited runs the next
     one. A caller in a cancelled scope ends only after its items were flushed, and so does a caller that runs the flush.
     Another that is cancelled without a scope (by asyncio's `Task.cancel`) ends at once: if its items still wait, they
-    are not flushed. The end of the event loop alone interrupts a flush: its callers get `StoreUnavailableError`.
+    are not flushed. The end of the event loop alone interrupts a flush: its callers get `StoreUnavailableError`. With
+    `only_scopes`, every caller is cancelled by scopes alone, and no flush needs a task of its own.
     """
 
-    def __init__(self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Got | BaseException]]]) -> None:
+    def __init__(
+        self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Got | BaseException]]], *, only_scopes: bool = False
+    ) -> None:
         self._flush = flush
+        self._only_scopes = only_scopes
         self._waiting: list[_Waiting[Item, Got]] = []
         self._is_flushing = False
 
@@ -69,7 +74,11 @@ class Batcher(Generic[Item, Got]):
                 await self._wait(mine)
             if mine.answers is None:
                 self._is_flushing = True
-                await run_shielded(self._flush_waiting)  # what is cut here would cut the items of others
+                if self._only_scopes:
+                    await checkpoint()  # what comes in the same moment is flushed too
+                    await self._flush_waiting()
+                else:
+                    await run_shielded(self._flush_waiting)  # what is cut here would cut the items of others
         return cast("Sequence[Got | BaseException]", mine.answers)
 
     async def _wait(self, mine: _Waiting[Item, Got]) -> None:

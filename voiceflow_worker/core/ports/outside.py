@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
@@ -21,21 +21,16 @@ if TYPE_CHECKING:
 class LocalJournalState:
     """One journal file of this host: that of a writer, which numbers its entries.
 
-    `number` is that of its newest entry, `kept` that of the newest one that was certainly committed to the store, and
-    `last` that of the newest one that may have been, and whose POST may have left, of those that no live process is
-    about to send; 0 for none. If it `has_unsent`, processes have ended, and what they had not sent is known, or is
-    still to be settled. `other_store` is the URL of the store that its worker used, if that is not the one used here.
-    `history` is the history of the store that its worker has followed, as its `begin` had it; empty if that was of
-    another store, or none. `senders` are the newest numbers of other senders that the store had.
-    With a `problem`, nothing else is known, because it cannot be read, but which `content` it has.
+    `number` is that of its newest entry, 0 for none. The store had each entry of the file. `other_store` is the URL of
+    the store that its worker used, if that is not the one used here. `history` is the history of the store that its
+    worker has followed, as its `begin` had it; empty if that was of another store, or none. `senders` are the newest
+    numbers of other senders that the store had. With a `problem`, nothing else is known, because it cannot be read, but
+    which `content` it has.
     """
 
     name: str
     writer: str
-    kept: int
-    last: int
-    number: int = 0
-    has_unsent: bool = False
+    number: int
     other_store: str | None = None
     history: str = ""
     senders: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -46,20 +41,15 @@ class LocalJournalState:
 class JournalEntries(NamedTuple):
     """The orders in a journal file, and the newest entry of each job, with their numbers, in order.
 
-    An entry is the job as it was just before its POST was sent. Those in `jobs` may have left; those in `unsent` have
-    not, and the processes have ended that were to send them. After `cut_at`, when this machine lost its power, others
-    may be missing. `unread` has the numbers of entries that this version does not know, and 0 for each line that nobody
-    can read. `pages` are those that have proved what is in `unsent`, and had the `answers` to jobs in `jobs`; once all
-    that is settled, they can go.
+    An entry is the job as it was just before its POST was sent: it may have left. After `cut_at`, when this machine
+    lost its power, others may be missing. `unread` has the numbers of entries that this version does not know, and 0
+    for each line that nobody can read.
     """
 
     jobs: Sequence[tuple[int, Job]] = ()
-    unsent: Sequence[tuple[int, Job]] = ()
     orders: Sequence[tuple[int, OrderLine]] = ()
     cut_at: datetime | None = None
     unread: Sequence[int] = ()
-    pages: Sequence[str] = ()
-    answers: Sequence[tuple[Job, bytes]] = ()
 
 
 class OrderLine(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -85,45 +75,22 @@ ORDERS = "_orders"
 
 
 class LocalJournalFile(Protocol):
-    """A journal file that this process writes, for its `writer`.
-
-    When it was begun, `number` was the highest number in it, and `kept` that of the newest entry that the store must
-    have: it certainly had it, or its POST may have left.
-    """
+    """A journal file that this process writes, for its `writer`. When it was begun, `number` was the highest in it."""
 
     writer: str
     number: int
-    kept: int
     has_failed: bool
     """Whether an `append` has failed, or nobody has seen its end: the next entries belong into another file."""
-    leaves_answers: bool
-    """Whether answers that were kept are still to be found after `close`, because the store does not have them."""
-
-    @property
-    def keeps_marks(self) -> bool:
-        """Whether it is known which entries of this process have been marked, whatever becomes of the process."""
-        ...
 
     def is_over(self, *, at: datetime) -> bool:
         """Whether the next entries belong into another file: it is full, closed, gone or old, or has failed."""
         ...
 
-    def append(self, lines: Sequence[tuple[int, JournalLine]], *, stored: int) -> Awaitable[None]:
-        """Begin to write entries with their numbers, and the newest number that the store certainly has.
+    def append(self, lines: Sequence[tuple[int, JournalLine]]) -> Awaitable[None]:
+        """Begin to write entries with their numbers, which the store has.
 
         They are on disk when what this returns was awaited, which raises `JournalFileError`; of jobs of a store on
         another machine, they are within a second.
-        """
-        ...
-
-    def mark(self, number: int) -> None:
-        """Note that the first byte of the POST of this entry is sent now. Raises `JournalFileError`: then it is not."""
-        ...
-
-    def keep(self, number: int, answer: bytes) -> bool:
-        """Keep the answer to the POST of this entry until the store has it; returns whether it is kept.
-
-        It is then found when this process has ended, as long as this machine goes on.
         """
         ...
 
@@ -138,25 +105,6 @@ class LocalJournalFile(Protocol):
     def close(self) -> None:
         """Leave the file to others."""
         ...
-
-
-class Entry(NamedTuple):
-    """The line of a POST in the file of this process."""
-
-    file: LocalJournalFile
-    number: int
-
-    def mark(self) -> None:
-        """Note that the first byte of the POST is sent now (`LocalJournalFile.mark`)."""
-        self.file.mark(self.number)
-
-    def keep(self, answer: bytes) -> bool:
-        """Keep the answer until the store has it; returns whether it is kept (`LocalJournalFile.keep`)."""
-        return self.file.keep(self.number, answer)
-
-    def leave(self) -> None:
-        """Leave the answer that is kept to the next process: this one ends, and the store does not have it."""
-        self.file.leaves_answers = True
 
 
 class LocalJournal(Protocol):
@@ -178,10 +126,6 @@ class LocalJournal(Protocol):
 
     async def entries(self, name: str) -> JournalEntries:
         """The entries in a file."""
-        ...
-
-    async def settled(self, pages: Collection[str]) -> None:
-        """Delete the pages of `JournalEntries` whose entries the caller has settled."""
         ...
 
     async def prune(self, queue: str, *, before: datetime) -> None:

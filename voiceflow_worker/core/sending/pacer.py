@@ -5,8 +5,11 @@ The store allots the slots, each with the journal entry of its call (`core.ports
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
 from datetime import datetime, timedelta
+
+import anyio
+from msgspec import Struct
 
 from voiceflow_worker.core.gates import SENT_WITHIN
 from voiceflow_worker.core.ports import Clock
@@ -26,7 +29,7 @@ class PeakLatency:
 
     def __init__(self, clock: Clock, *, expected: timedelta = timedelta()) -> None:
         self._clock = clock
-        self._seconds = expected.total_seconds()
+        self._seconds = 0.0
         self._at = 0.0
         self.time: timedelta = expected
         """The time that the next one is expected to take at most."""
@@ -41,29 +44,30 @@ class PeakLatency:
 
 
 MIN_LEAD = timedelta(milliseconds=50)
-"""A group is leased, and its journal entries are asked for, at least this long before its first slot. It is enough for
-a write to the disk."""
+"""A journal entry is asked for at least this long before its slot, which is enough for a write to the disk."""
 
-HORIZON = timedelta(milliseconds=100)
-"""How much further ahead a slot may be, because other workers have taken those before it; and the longest time between
-the first and the last slot of a group, if a worker that is killed leaves all of the group in doubt."""
-
-GROUP = timedelta(milliseconds=400)
-"""The longest time from the first slot of a group to that of the next one, if a page of marks shows which calls have
-left: if the worker is killed, those that have not go back by themselves."""
-
+TOGETHER = timedelta(milliseconds=100)
 MOST_TOGETHER = 5
-"""The most calls of a shorter group."""
+"""Entries whose slots are so near to each other are asked for together, but no more than so many: if their worker is
+killed, all of them are in doubt."""
 
-SLOWLY = 12.0
-"""The rate below which groups may be as long as `GROUP`. At 50 calls a second, calls of such groups miss slots."""
+CONNECT_LEAD = timedelta(milliseconds=250)
+"""A call is leased, and connects, this long before its journal entry is asked for, until connecting was measured."""
+
+LEASE_SPAN = timedelta(milliseconds=400)
+"""Calls whose slots are within this time share a lease."""
+
+LATEST = timedelta(milliseconds=500)
+"""How much later than expected the slot of an entry may be, because other workers have taken those before it."""
+
+ASKS_AGAIN = timedelta(seconds=1)
+"""A call waits in this worker for a slot that is no further ahead than this."""
 
 MARGIN = 1.1
 """The factor by which a journal entry may take longer than measured."""
 
-MAX_LEAD = timedelta(seconds=SENT_WITHIN) - HORIZON
-"""No slot is further ahead than this: a call is sent within `SENT_WITHIN` of the time at which its entry was asked
-for."""
+MAX_LEAD = timedelta(seconds=SENT_WITHIN - 0.1) - LATEST
+"""No entry is asked for earlier: a call is sent within `SENT_WITHIN` of the time at which its entry was asked for."""
 
 SLOT_TOLERANCE = timedelta(milliseconds=20)
 """A call that misses its slot by more than this is requeued, so that delayed calls are not sent together."""
@@ -74,42 +78,40 @@ TOLERANCE_FRACTION = 0.5
 CLOCK_SET_BACK = timedelta(seconds=10)
 """A clock that goes back by more than this counts as set back."""
 
-MOST_AT_ONCE = 512
-"""The most calls that are tried together while conditions refuse all of them."""
-
 _NOTHING = timedelta()
-_TWO_SHORT = 2 * HORIZON
+
+
+class _Turn(Struct, eq=False):
+    """A call that waits until it may ask for its journal entry, and whether it may then."""
+
+    has_come: anyio.Event
+    may_ask: bool = False
 
 
 class Pacer:
     """The timing of one worker's calls under the rate of its queue. With `rate` None, every call may be sent at once.
 
-    Calls go in groups: those of a group are leased together, get their journal entries in one write, and leave one by
-    one in their slots. A group begins as long before its first slot as it takes: `connected` measures how long calls
-    wait for their connections, `group_begun` and `entries_answered` the rest. With `keeps_marks`, it is known of each
-    call whether it has left, whatever becomes of this process. `missed` counts the slots that passed before their call
-    was ready.
+    A call is leased some time before the slot that it can expect, connects, and waits for its turn to ask for its
+    journal entry, which `run` gives it. `missed` counts the slots that passed before their call was ready.
     """
 
-    def __init__(
-        self, clock: Clock, *, queue: str, rate: float | None, keeps_marks: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, clock: Clock, *, queue: str, rate: float | None) -> None:
         self._clock = clock
         self._queue = queue
         self.rate: float | None = rate
-        self._keeps_marks = keeps_marks
         self._next_at: datetime | None = None
         self._noted_at = clock.now()
+        self._asked = 0
         self.tries: int = 1
-        """How many times as many calls are tried at a time, because conditions have refused all of the last ones."""
+        """How many calls are tried for one slot, because conditions have refused all of the last ones."""
         self.missed: int = 0
-        self._connecting = PeakLatency(clock)
-        self._write_latency = PeakLatency(clock, expected=MIN_LEAD)
-        self._group_latency = PeakLatency(clock)
-        self._lead_time: timedelta = MIN_LEAD
-        """How long before the next slot a group begins."""
-        self._due_at = float("inf")
-        self._began_at = self._asked_at = self._answered_at = float("-inf")
+        self._connecting = PeakLatency(clock, expected=CONNECT_LEAD / 2)
+        self._entry = PeakLatency(clock, expected=MIN_LEAD)
+        self._write = PeakLatency(clock, expected=MIN_LEAD)
+        self._line = deque[_Turn]()
+        self._has_come = anyio.Event()
+        self._nap = anyio.CancelScope()
+        self._is_stopped = False
 
     def follow(self, rate: float | None) -> bool:
         """Use this rate from now on. Returns False if it is the same as before.
@@ -120,17 +122,18 @@ class Pacer:
             return False
         self.rate = rate
         self._next_at = None
+        self._nap.cancel()
         return True
+
+    def stop(self) -> None:
+        """Let no call wait for its turn any more."""
+        self._is_stopped = True
+        self._give_turns(len(self._line), may_ask=False)
 
     @property
     def is_paced(self) -> bool:
         """Whether calls wait for send slots."""
         return self.rate is not None
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether calls of a group may have their journal entries long before their slots."""
-        return self._together > HORIZON
 
     def connected(self, leased_at: float) -> None:
         """Note that a call that was leased then, on the monotonic clock, has its connection."""
@@ -138,42 +141,57 @@ class Pacer:
             self._connecting.record(leased_at)
 
     def capacity(self, leased: int) -> int | None:
-        """The number of calls to lease now: those of the group that begins now. None means any number.
-
-        The `leased` calls, which have no journal entry yet, get the first of its slots.
-        """
+        """The number of calls to lease now, with `leased` calls that have no journal entry yet. None: any number."""
         if self.rate is None:
             return None
-        ahead = self._until_next(self._lease_lead)
+        ahead = self._lease_lead - max(self._until_next(), _NOTHING)
         near = 0 if ahead < _NOTHING else self._slots_in(ahead) * self.tries
-        capacity = near - leased
-        return capacity if capacity >= self._per_lease else 0
+        return near - leased if near - leased >= self._per_lease else 0
 
     def next_capacity_at(self, leased: int) -> datetime | None:
         """The time at which `capacity` allows a call, if nothing else changes; None if it never does."""
-        ahead = leased + self._per_lease - 1
-        if self._next_at is None or self.rate is None or ahead > self._lease_lead.total_seconds() * self.rate:
+        ahead, lead = leased + self._per_lease - 1, self._lease_lead
+        if self._next_at is None or self.rate is None or ahead > lead.total_seconds() * self.rate:
             return None
-        at = self._next_at - self._lease_lead + timedelta(seconds=ahead / self.rate)
+        at = self._next_at - lead + timedelta(seconds=ahead / self.rate)
         return max(at, self._clock.now()) + timedelta(milliseconds=1)  # longer than the rounding errors of times
 
-    @property
-    def is_far(self) -> bool:
-        """Whether the next slot is so far ahead that calls must not wait for it in this worker."""
-        return self._until_next(self._lease_lead + HORIZON) < _NOTHING
+    async def turn(self, *, again: bool = False) -> bool:
+        """Wait until a call may ask for its journal entry; returns False if it must not wait for that in this worker.
 
-    @property
-    def entries_at(self) -> datetime | None:
-        """The time at which journal entries are asked for; None for at once."""
-        early = self._lead_time + HORIZON / 2
-        return None if self._until_next(early) >= _NOTHING or self._next_at is None else self._next_at - self._lead_time
+        It goes first `again` if it has asked already, and no slot was free in time.
+        """
+        if self.rate is None or self._is_stopped:
+            return not self._is_stopped
+        mine = _Turn(anyio.Event())
+        (self._line.appendleft if again else self._line.append)(mine)
+        self._has_come.set()
+        await mine.has_come.wait()
+        return mine.may_ask
 
-    def entries_to_request(self) -> int | None:
-        """The number of journal entries to ask for together now; None means any number."""
-        if self.rate is None:
-            return None
-        ahead = max(self._until_next(self._lead_time), _NOTHING) + self._together
-        return self._slots_in(ahead) * self.tries
+    async def run(self) -> None:
+        """Give calls their turns, until this is cancelled."""
+        while True:
+            if not self._line:
+                self._has_come = anyio.Event()
+                await self._has_come.wait()
+            wait = self._until_entry()
+            if wait > self._connect_lead + ASKS_AGAIN:
+                self._give_turns(len(self._line), may_ask=False)
+            elif wait > _NOTHING:
+                with anyio.CancelScope() as self._nap:
+                    await self._clock.sleep(wait.total_seconds())
+            else:
+                if self._next_at is None:  # the first one learns when the next slot is
+                    self._next_at, self._noted_at = self._clock.now() + self._lead, self._clock.now()
+                self._give_turns(self._most_together)
+
+    def _give_turns(self, count: int, *, may_ask: bool = True) -> None:
+        for _ in range(min(count, len(self._line))):
+            turn = self._line.popleft()
+            turn.may_ask = may_ask
+            self._asked += may_ask
+            turn.has_come.set()
 
     def slot(self) -> Slot | None:
         """What a journal entry that is asked for now says about its slot; None if the call may be sent at once."""
@@ -181,43 +199,31 @@ class Pacer:
             return None
         now = self._clock.now()
         # With a fast store, the entry is back before the slot counts as missed.
-        soonest = max(min(self._write_latency.time * MARGIN, MAX_LEAD - 2 * HORIZON) - SLOT_TOLERANCE / 2, _NOTHING)
-        return Slot(self._queue, now + soonest, now + self._lead_time + HORIZON + self._together)
+        soonest = max(min(self._write.time * MARGIN, MAX_LEAD) - SLOT_TOLERANCE / 2, _NOTHING)
+        return Slot(self._queue, now + soonest, now + self._lead + LATEST)
 
-    def group_begun(self) -> None:
-        """Note that a group begins now. It may have waited for the one before it."""
-        now = self._clock.monotonic()
-        late = max(self._until_next(self._lead_time).total_seconds(), 0.0)
-        waited = min(late, now - self._began_at) if now - self._answered_at < SLOT_TOLERANCE.total_seconds() else 0.0
-        self._due_at, self._began_at = now - waited, now
+    def answered(self, asked_at: float, written_at: float, slot: SendSlot | None, *, is_begun: bool | None) -> None:
+        """Note the answer to an entry: its slot, if it came so far, and whether it `is_begun`; None if nobody knows.
 
-    def entries_requested(self) -> float:
-        """Note that entries are asked for now; returns the time on the monotonic clock."""
-        self._asked_at = self._clock.monotonic()
-        return self._asked_at
-
-    def entries_answered(self, *, is_whole: bool) -> None:
-        """Note that the store has answered; with `is_whole`, to all of the entries."""
-        self._answered_at = self._clock.monotonic()
-        due_at, self._due_at = self._due_at, float("inf")
-        if is_whole and self.rate is not None:
-            self._write_latency.record(self._asked_at)
-            self._group_latency.record(min(due_at, self._asked_at))
-            self._lead_time = max(
-                MIN_LEAD, min(self._group_latency.time * MARGIN + SLOT_TOLERANCE, MAX_LEAD - 2 * HORIZON)
-            )
-
-    def allotted(self, slots: Iterable[SendSlot], *, is_begun: bool) -> None:
-        """Note what the store has answered to entries that were asked for together: their slots, if they got so far.
-
-        `is_begun` says whether any of them was stored.
-
-        Calls that were refused, such as those to a busy number, use no slot. While there are only such, more are leased
-        and tried at a time. Otherwise the calls behind thousands of them would not be sent.
+        It was asked for, and its write began, at these monotonic times. A call that was refused, such as one to a busy
+        number, takes no slot. While there are only such, more are leased and tried for one slot: else the calls behind
+        thousands of them would wait.
         """
-        self.tries = 1 if is_begun else min(2 * self.tries, MOST_AT_ONCE)
-        for slot in slots:
-            self._next_at, self._noted_at, self.tries = slot.next_at, self._clock.now(), 1
+        self._asked -= self._asked > 0
+        if is_begun and self.rate is not None:
+            self._entry.record(asked_at)
+            self._write.record(written_at)
+        if slot is not None:
+            before, self._next_at, self._noted_at = self._next_at, slot.next_at, self._clock.now()
+            is_sooner = before is not None and slot.next_at <= before
+        else:
+            is_sooner = not is_begun
+        if slot is not None or is_begun:
+            self.tries = 1
+        elif is_begun is not None:
+            self.tries += 1
+        if is_sooner:
+            self._nap.cancel()
 
     async def wait_for_slot(self, slot: SendSlot, *, within: float) -> bool:
         """Wait for a slot, at most so many seconds. Returns False if it has not come by then, or was missed."""
@@ -233,33 +239,43 @@ class Pacer:
         return in_time
 
     @property
-    def _together(self) -> timedelta:
-        """How much later than the first slot of a group its last one may be."""
-        if not self.rate:
-            return _NOTHING
-        if self.rate < SLOWLY and self._lead_time <= GROUP and self._keeps_marks():
-            return max(GROUP - timedelta(seconds=1 / self.rate), _NOTHING)
-        return min(HORIZON, timedelta(seconds=(MOST_TOGETHER - 1) / self.rate))
+    def _lead(self) -> timedelta:
+        """How long before its slot an entry is asked for."""
+        return max(MIN_LEAD, min(self._entry.time * MARGIN + SLOT_TOLERANCE, MAX_LEAD))
+
+    @property
+    def _connect_lead(self) -> timedelta:
+        """How long before its entry is asked for a call is leased."""
+        return max(MIN_LEAD, min(2 * self._connecting.time, MAX_LEAD))
+
+    @property
+    def _most_together(self) -> int:
+        """The number of calls that may ask for their entries together."""
+        return self.tries * (min(self._slots_in(TOGETHER), MOST_TOGETHER) if self.rate else 1)
 
     @property
     def _per_lease(self) -> int:
-        """The number of calls that share a lease: those of a group, or of two short ones."""
-        return self._slots_in(max(self._together, _TWO_SHORT))
+        """The number of calls that share a lease."""
+        return max(min(int(LEASE_SPAN.total_seconds() * (self.rate or 0)), MOST_TOGETHER), 1)
 
     @property
     def _lease_lead(self) -> timedelta:
-        """How long before the last slot of a lease its calls are leased."""
-        whole = timedelta(seconds=(self._per_lease - 1) / self.rate) if self.rate else _NOTHING
-        return self._lead_time + whole + min(2 * self._connecting.time, MAX_LEAD)
+        """How long before the first slot of a lease its calls are leased."""
+        return self._lead + self._connect_lead + timedelta(seconds=(self._per_lease - 1) / (self.rate or 1))
 
     def _slots_in(self, span: timedelta) -> int:
         """The number of slots from one that is due to the end of a span."""
         return 1 + int(span.total_seconds() * (self.rate or 0) + 0.001)  # times are rounded to microseconds
 
-    def _until_next(self, early: timedelta) -> timedelta:
-        """For how long something may be done already that is done so `early` before the next slot; at most `early`."""
+    def _until_entry(self) -> timedelta:
+        """How long it takes until the next entry is asked for, if those that were asked for get their slots."""
+        before = timedelta(seconds=self._asked // self.tries / self.rate) if self.rate else _NOTHING
+        return self._until_next() + before - self._lead
+
+    def _until_next(self) -> timedelta:
+        """How long it takes until the next slot, as far as it is known."""
         now = self._clock.now()
         # The clock itself must have gone back: a far slot alone may also come from a slower rate that somebody set.
         if self._next_at is not None and now < self._noted_at - CLOCK_SET_BACK:
             self._next_at = None
-        return early if self._next_at is None else min(now + early - self._next_at, early)
+        return _NOTHING if self._next_at is None else self._next_at - now

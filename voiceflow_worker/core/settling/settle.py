@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import partial
 
 import structlog
-from msgspec import Struct, json
+from msgspec import Struct
 
 from voiceflow_worker.core import logs
 from voiceflow_worker.core.audit import Actor
@@ -17,7 +17,6 @@ from voiceflow_worker.core.base.identity import job_of
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.base.record_set import report_unreadable, skip_unreadable
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import Entry
 from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.progress import CallProgress, LegState
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange, Sessions
@@ -54,22 +53,6 @@ class SummaryResult(StrEnum):
     """The summary belongs to no call of this store."""
 
 
-class KeptAnswer(Struct, frozen=True, array_like=True):
-    """What is kept, outside of the store, of the answer to a POST that was placed."""
-
-    at: datetime
-    session_id: str
-    code: int | None
-    message: str
-
-    def of(self, job: Job, number: int) -> PostAnswer:
-        """The answer to this POST of a job."""
-        verdict = Verdict(
-            kind=VerdictKind.CREATED, message=self.message, code=self.code, session_id=self.session_id, http_status=200
-        )
-        return PostAnswer(job, number, verdict, self.at)
-
-
 class PostAnswer(Struct, eq=False):
     """The answer to a POST of a job. `number` is the POST's number, `at` the time of the answer.
 
@@ -77,9 +60,7 @@ class PostAnswer(Struct, eq=False):
     again, a correct clock would look wrong compared with the time in the old answer, and each hold would start again.
     `gate` is a hold for this answer that is not stored yet, and `held_until` the time at which the queue opens again
     after a stored one. Without `is_known`, `job` has a journal entry of which it is not known whether it was stored,
-    and whose POST certainly did not leave. Without `has_entry`, it could not connect, and has no entry. If it is
-    `kept_in` a local journal, it is found there if this process is
-    killed, or ends before the store has it.
+    and whose POST certainly did not leave. Without `has_entry`, it could not connect, and has no entry.
     """
 
     job: Job
@@ -90,22 +71,6 @@ class PostAnswer(Struct, eq=False):
     is_known: bool = True
     has_entry: bool = True
     gate: Gate | None = None
-    kept_in: Entry | None = None
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether nobody waits for it: 8x8 has placed the call, and the queue is not held for the answer."""
-        return self.gate is None and self.verdict.kind is VerdictKind.CREATED
-
-    def keep_in(self, entry: Entry) -> None:
-        """Keep this in a local journal too, if it may wait."""
-        verdict = self.verdict
-        if self.may_wait and verdict.session_id is not None:
-            kept = KeptAnswer(self.at, verdict.session_id, verdict.code, verdict.message)
-            try:
-                self.kept_in = entry if entry.keep(_encode(kept)) else None
-            except UnicodeEncodeError:  # of half a surrogate pair; faster than `suppress`
-                self.kept_in = None
 
     def apply(self, job: Job, *, policy: CallPolicy) -> Job:
         """The job of the store after this answer."""
@@ -116,17 +81,6 @@ class PostAnswer(Struct, eq=False):
                 return job  # its lease has ended
             job = lifecycle.begin(job, at=self.at, lease_until=self.at, policy=policy)
         return answered(job, self.number, self.verdict, at=self.at, policy=policy, held_until=self.held_until)
-
-
-_encode = json.Encoder().encode
-_decode = json.Decoder(KeptAnswer).decode
-
-
-def kept_answer(text: bytes) -> KeptAnswer | None:
-    """What was kept of an answer; None if this version cannot read it."""
-    with contextlib.suppress(ValueError):
-        return _decode(text)
-    return None
 
 
 class Settler:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import anyio
 import structlog
-from anyio.abc import TaskGroup
 
 from voiceflow_worker.core.base.background import Fault, Task
 from voiceflow_worker.core.base.clock import ahead_of_8x8, clock_of_worker
+from voiceflow_worker.core.base.round_trips import Batcher
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler
@@ -85,17 +85,12 @@ class WorkCounts:
             self.post_seconds += seconds
 
 
-class Verdicts:
-    """Keeps the verdicts of answers until they are stored. One task stores them: together, as they came meanwhile.
+class VerdictWriter:
+    """Stores the verdicts of POSTs at once; those that come in the same moment share a commit.
 
-    Nobody waits for the session of a call that 8x8 has created: its verdict waits for the next write of this worker
-    (`store`), or for those of other calls, as many seconds as `batch_delay` gives at most. If the worker is killed
-    before, the call is in doubt, unless its answer is kept. All other verdicts are stored at once: they may hold the
-    queue, or are counted.
-
-    `on_settled` is called when verdicts go to the store, and when they are stored; `on_fault` with the error because of
-    which one was not, and `on_stored` when the last of those is. `counts` counts them. `restore_if_lost` restores what
-    a store that was rolled back has lost of a job, and returns whether it had lost it.
+    A verdict is tried until it is stored, or refused for good. `on_fault` is called with the error because of which one
+    was not stored, and `on_stored` when the last of those is. `counts` counts them. `restore_if_lost` restores what a
+    store that was rolled back has lost of a job, and returns whether it had lost it.
     """
 
     def __init__(
@@ -104,9 +99,7 @@ class Verdicts:
         settler: Settler,
         *,
         holds: Holds,
-        batch_delay: Callable[[PostAnswer], float] = lambda _: 0.0,
         restore_if_lost: Callable[[Job], Awaitable[bool]] | None,
-        on_settled: Callable[[], None],
         on_fault: Fault,
         on_stored: Callable[[], None] = lambda: None,
         counts: WorkCounts,
@@ -114,96 +107,33 @@ class Verdicts:
         self._counts = counts
         self._clock = clock
         self.settler = settler
+        self._together: Batcher[PostAnswer, Job] = Batcher(settler.verdicts, only_scopes=True)
         self._holds = holds
-        self._batch_delay = batch_delay
         self._restore = restore_if_lost
-        self._on_settled = on_settled
         self._on_fault = on_fault
         self._on_stored = on_stored
         self.late: set[str] = set()
         """The calls whose verdicts could not be stored yet: the store was away, or refused them."""
-        self._pending: list[PostAnswer] = []
-        self._came = anyio.Event()
-        self._wait: anyio.CancelScope | None = None
-        self._store_by = float("inf")
         self.waiting: int = 0
         """The number of POSTs that have ended, but whose verdict is not stored yet."""
-        self.storing: int = 0
-        """How many of them, of calls that 8x8 has created, are on their way to the store together."""
+        self.deciding: int = 0
+        """How many of them are not of calls that 8x8 has created, and are stored for the first time: these may hold."""
 
-    def add(self, answer: PostAnswer) -> None:
-        """Keep a verdict until it is stored."""
+    async def store(self, answer: PostAnswer) -> None:
+        """Store one verdict. If this is cancelled, it is tried for some seconds more."""
         self._counts.count_verdict(answer.verdict)
-        self._pending.append(answer)
         self.waiting += 1
-        wait = self._batch_delay(answer) if answer.may_wait else 0.0
-        self.store(by=self._clock.monotonic() + wait if wait else float("-inf"))
-
-    def store(self, *, by: float = float("-inf")) -> None:
-        """Store what has waited by this time on the monotonic clock: now, if it is not given."""
-        if self._pending and by < self._store_by:
-            self._store_by = by
-            self._came.set()
-            if self._wait is not None:
-                self._wait.cancel()
-
-    async def run(self) -> None:
-        """Store verdicts, until this is cancelled. What is not stored by then is tried for some seconds more."""
-        async with anyio.create_task_group() as alone:
-            try:
-                while True:
-                    await self._came.wait()
-                    while (wait := self._store_by - self._clock.monotonic()) > 0:
-                        with anyio.CancelScope() as self._wait:
-                            await self._clock.sleep(wait)
-                        self._wait = None
-                    self._came, self._store_by = anyio.Event(), float("inf")
-                    batch, self._pending = self._pending, []
-                    self.storing = sum(each.verdict.kind is VerdictKind.CREATED for each in batch)
-                    self._on_settled()
-                    failed: list[PostAnswer] = []
-                    with anyio.CancelScope(shield=True):
-                        failed = await self._settle_together(batch)
-                    self.storing = 0
-                    self._settle_each(failed, alone)
-                    self._has_settled(len(batch) - len(failed))
-            finally:
-                self._settle_each(self._pending, alone)
-
-    def _settle_each(self, batch: Sequence[PostAnswer], group: TaskGroup) -> None:
-        for answer in batch:
-            group.start_soon(self._settle_alone, answer)
-
-    def _has_settled(self, count: int) -> None:
-        self.waiting -= count
-        self._on_settled()
-
-    async def _settle_together(self, batch: Sequence[PostAnswer]) -> list[PostAnswer]:
-        """Store verdicts in one commit; returns the verdicts that must be stored one by one."""
-        plain = [each for each in batch if each.gate is None]
-        failed = [each for each in batch if each.gate is not None]
         try:
-            settled = await self.settler.verdicts(plain)
-        except Exception as error:  # noqa: BLE001 - a fault in one verdict must not keep the others from being stored
-            _log.warning("verdicts of POSTs could not be stored together; each is stored alone", error=str(error))
-            return list(batch)
-        failed += [each for each, job in zip(plain, settled, strict=True) if isinstance(job, BaseException)]
-        return failed
-
-    async def _settle_alone(self, answer: PostAnswer) -> None:
-        try:
-            await self._settle_until_stored(answer)
+            await self._store_until_done(answer)
         except cancellations():
             # The answer is known. Without one more try to store it, the call would be in doubt for nothing.
             with anyio.move_on_after(SHUTDOWN_TIMEOUT, shield=True) as last:
-                await self._settle_until_stored(answer)
+                await self._store_until_done(answer)
             if last.cancelled_caught:
-                then = "when the lease ends, the call is in doubt"
-                if answer.kept_in is not None:
-                    answer.kept_in.leave()
-                    then = "the next worker of this machine stores it, or the call is in doubt"
                 _log.error(
-                    f"a worker stopped before the verdict of a POST could be stored; {then}", **_evidence_of(answer)
+                    "a worker stopped before the verdict of a POST could be stored; when the lease ends, the call is "
+                    "in doubt",
+                    **_evidence_of(answer),
                 )
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the worker, and cut its POSTs
@@ -218,20 +148,24 @@ class Verdicts:
                 self._on_stored()
         finally:
             self.late.discard(answer.job.id)
-            self._has_settled(1)
+            self.waiting -= 1
 
-    async def _settle_until_stored(self, answer: PostAnswer) -> None:
+    async def _store_until_done(self, answer: PostAnswer) -> None:
         """Store one verdict. Tries again, whatever is raised: what this worker knows is kept until it is stored."""
         job, wait = answer.job, 0.05
-        is_restored = False
+        is_restored, is_first = False, True
         while True:
             try:
                 if answer.gate is not None:
                     answer.held_until = await self._holds.order(answer.gate)
                     answer.gate = None
-                (settled,) = await self.settler.verdicts([answer])
-                if isinstance(settled, BaseException):
-                    raise settled
+                if is_first:
+                    is_first = False
+                    await self._store_first(answer)
+                else:  # a fault in one verdict must not keep the others from being stored
+                    (settled,) = await self.settler.verdicts([answer])
+                    if isinstance(settled, BaseException):
+                        raise settled
             except (IllegalMoveError, JobNotFoundError) as error:
                 # The store was rolled back and does not know this POST, or the job was deleted. A store that was rolled
                 # back is restored from the worker's own file, once; then the verdict finds its POST.
@@ -257,6 +191,15 @@ class Verdicts:
                 wait = min(wait * 2, 2.0)
             else:
                 return
+
+    async def _store_first(self, answer: PostAnswer) -> None:
+        """Store a verdict together with those of the same moment."""
+        decides = answer.verdict.kind is not VerdictKind.CREATED
+        self.deciding += decides
+        try:
+            await self._together.submit(answer)
+        finally:
+            self.deciding -= decides
 
     async def _has_newer_record(self, job: Job) -> bool:
         """Whether the store answers, and has a record of this job that only a newer version can read."""
