@@ -30,7 +30,7 @@ from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until, wait_until
 from tests.support.workers import enqueued, in_state, worker_with_files
 from voiceflow_worker import CallQueue, CallRequest, Job, JobState, open_store
-from voiceflow_worker.backends.postgres import connection
+from voiceflow_worker.backends.postgres import database
 from voiceflow_worker.backends.redis import client
 from voiceflow_worker.core.base.reading import count_states, gates_of
 from voiceflow_worker.core.ports import Store
@@ -454,7 +454,7 @@ async def test_postgresql(waiting_server: PostgresServer, monkeypatch: pytest.Mo
     async with open_store(waiting_server.url(schema=schema), advises=False) as store:
         await prepared(store)
         async with open_store(waiting_server.url(schema=schema, user="strict"), advises=False) as strict:
-            monkeypatch.setattr(connection, "ANSWER_WITHIN", 1.0)
+            monkeypatch.setattr(database, "ANSWER_WITHIN", 1.0)
             await is_refused_twice(strict, order)
         monkeypatch.undo()
         # What waits for the standby holds its locks.

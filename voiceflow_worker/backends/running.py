@@ -170,8 +170,6 @@ class Begun(Generic[T]):
 
 AGAIN_AFTER = 1.0
 """Seconds until work in the background begins again that has failed."""
-unanswered: set[object] = set()
-"""The connections of this process, of all its stores, whose server has not answered in time, and may answer yet."""
 
 
 def met_running(error: VoiceflowError) -> VoiceflowError:

@@ -32,7 +32,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.backends.running import unanswered
 from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.record_set import unreadable_here
@@ -213,10 +212,6 @@ HOOK_DELIVERED = CounterOf("voiceflow_hook_delivered_total", "Outcomes delivered
 HOOK_FAILURES = CounterOf("voiceflow_hook_failures_total", "Failed deliveries.", ("hook",))
 HOOK_WAITING = GaugeOf("voiceflow_hook_waiting", "Outcomes waiting for delivery.", ("hook",))
 HOOK_STOPPED = GaugeOf("voiceflow_hook_stopped", "1 if the receiver wants no more.", ("hook",))
-STATEMENTS_UNANSWERED = GaugeOf(
-    "voiceflow_store_statements_unanswered",
-    "Connections of this process whose statement the store's server has neither answered nor ended yet.",
-)
 RECORDS_UNREADABLE = CounterOf(
     "voiceflow_records_unreadable_total",
     "Calls and records that this process could not read, and has skipped: the first 10,000.",
@@ -234,7 +229,6 @@ def of_hooks(hooks: Notifications) -> Iterator[Figure]:
 
 def of_process(folder: Path | None) -> Iterator[Figure | Metric]:
     """Return the figures of this process and of its stores, and of the disk of `folder` (None: where it runs)."""
-    yield STATEMENTS_UNANSWERED, (), len(unanswered)
     yield RECORDS_UNREADABLE, (), unreadable_here()
     yield BUILD, (version("voiceflow-worker"),), 1
     with suppress(OSError):  # the folder is made when it is first needed

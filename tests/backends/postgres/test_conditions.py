@@ -33,7 +33,7 @@ from voiceflow_worker.actions import Operator, OperatorAction
 from voiceflow_worker.actions.calls import Redial
 from voiceflow_worker.actions.queues import Hold, Rate, Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
-from voiceflow_worker.backends.postgres import PostgresStore, connection, open_postgres
+from voiceflow_worker.backends.postgres import PostgresStore, database, open_postgres
 from voiceflow_worker.backends.postgres.codec import plain_bulk
 from voiceflow_worker.backends.postgres.connection import Connection
 from voiceflow_worker.core import audit, writes
@@ -324,7 +324,7 @@ async def test_an_order_that_a_server_stood_still_with_never_comes_into_force(
     Then another process gets what it would have got before the order.
     """
     url = fresh_url("postgres")
-    monkeypatch.setattr(connection, "ANSWER_WITHIN", 1.0)
+    monkeypatch.setattr(database, "ANSWER_WITHIN", 1.0)
     monkeypatch.setattr(audit, "GIVEN_UP_AFTER", timedelta(seconds=0.5))
     monkeypatch.setattr(Connection, "cancel_safe", checkpointed)  # as if the process that ordered were gone
     async with open_postgres(url) as bare, open_store(url) as store:

@@ -1,12 +1,11 @@
-"""Waiting for changes: one connection listens for all queues of a store, and without it the store is asked often."""
+"""Waiting for changes: the store is polled each second, and notifications of the database wake its callers earlier."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from datetime import datetime
-from uuid import uuid4
 
 import anyio
 import psycopg
@@ -22,10 +21,8 @@ from voiceflow_worker.errors import VoiceflowError
 
 _log = structlog.get_logger("voiceflow.postgres")
 
-POLL_EVERY = 0.25
-"""Seconds between two polls for changes while nobody listens."""
-HEARD_WITHIN = 1.0
-"""Seconds in which a listener must hear what it sends itself."""
+POLL_EVERY = 1.0
+"""Seconds between two polls for changes."""
 LISTEN_AGAIN_AFTER = 1.0
 """Seconds after a listening connection was lost."""
 _MACHINE = SystemClock()
@@ -37,9 +34,8 @@ _STAYS = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idl
 class QueueChanges:
     """The change counts of queues, as the database has them, and when to look at them.
 
-    Writers NOTIFY the name of a queue on the channel of the store. From the first wait on, one connection listens. A
-    pooler may give each statement another connection, so that nobody would hear: then, and while the listening
-    connection is lost, the counts are looked at every `POLL_EVERY` seconds.
+    Writers NOTIFY the name of a queue on the channel of the store. From the first wait on, one connection listens.
+    Behind a pooler none does: it gives each statement another connection, so that nobody would hear.
     """
 
     def __init__(self, database: Database, clock: Clock, count: Callable[[str, int], Awaitable[int]]) -> None:
@@ -60,10 +56,7 @@ class QueueChanges:
             left = (until - self._clock.now()).total_seconds()
             if count != seen or left <= 0:
                 return count
-            if self._hears:
-                await change.wait(self._clock, within=left)
-            else:
-                await change.wait(_MACHINE, within=min(left, POLL_EVERY))
+            await change.wait(self._clock if self._hears else _MACHINE, within=min(left, POLL_EVERY))
 
     async def close(self) -> None:
         """End the listening connection."""
@@ -78,17 +71,14 @@ class QueueChanges:
         while True:
             connection: Connection | None = None
             try:
-                connection, channel = await self._opened()
-                if not await self._hears_itself(connection, channel):
-                    _log.info(
-                        "a pooler is before PostgreSQL, so the store is polled for changes four times a second",
-                        store=self._database.url.shown,
-                    )
-                    return
-                if is_logged:
-                    _log.info("the store notifies of changes again")
-                is_logged = False
-                self._hears = True
+                ((channel,),) = await self._database.rows("SELECT voiceflow.channel()")
+                connection = await self._database.connected()
+                ((sender_pid,),) = await connection.rows("SELECT pg_backend_pid()")
+                if sender_pid != connection.pgconn.backend_pid:
+                    return  # a pooler: LISTEN would stay with a connection of others
+                await connection.rows(_STAYS)
+                await connection.rows(f'LISTEN "{channel}"')
+                is_logged, self._hears = False, True
                 self.wakeups.wake_all()  # there may have been changes before
                 async for notice in connection.notifies():
                     self.wakeups.wake(notice.payload)
@@ -102,29 +92,7 @@ class QueueChanges:
             except Exception:  # noqa: BLE001 - what goes on in the background ends no store
                 _log.exception("the listener failed; it begins again")
             finally:
-                if connection is not None:
-                    self._database.leave(connection)
                 self._hears = False
-                self.wakeups.wake_all()  # they wait without a listener now
+                if connection is not None:
+                    await connection.close()
             await anyio.sleep(LISTEN_AGAIN_AFTER)
-
-    async def _opened(self) -> tuple[Connection, str]:
-        """A new connection, and the channel of the store."""
-        ((channel,),) = await self._database.rows("SELECT voiceflow.channel()")
-        return await self._database.connected(), str(channel)
-
-    async def _hears_itself(self, connection: Connection, channel: str) -> bool:
-        """Whether the connection, which begins to listen, hears what another one sends it."""
-        ((sender_pid,),) = await connection.rows("SELECT pg_backend_pid()")
-        if sender_pid != connection.pgconn.backend_pid:
-            return False  # a pooler. LISTEN would stay with a connection of others
-        await connection.rows(_STAYS)
-        await connection.rows(f'LISTEN "{channel}"')
-        word = f"? {uuid4()}"
-        await self._database.rows("SELECT pg_notify(%s, %s)", channel, word)
-        async with aclosing(connection.notifies(timeout=HEARD_WITHIN)) as notices:
-            async for notice in notices:
-                if notice.payload == word:
-                    return True
-        await connection.rows("UNLISTEN *")
-        return False
