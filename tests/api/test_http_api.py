@@ -28,8 +28,8 @@ from voiceflow_worker.api import exchange
 from voiceflow_worker.api.secrets import ApiSecrets
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.webhooks import PATH, Receiver
+from voiceflow_worker.webhooks.events import OtherEvent
 from voiceflow_worker.webhooks.menu_events import MenuEvents
-from voiceflow_worker.webhooks.reading import OtherEvent
 
 pytestmark = pytest.mark.anyio
 PATHS = ["/v1/calls", "/v1/calls/default.1", "/v1/openapi.json", "/v1/nothing", "/v1/"]

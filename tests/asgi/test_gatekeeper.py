@@ -8,10 +8,8 @@ from ipaddress import ip_address, ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Scope
-from structlog.testing import capture_logs
 
-from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, OVER_AFTER, Gatekeeper, RefusalReason, RefusedSenders
-from voiceflow_worker.core.heartbeats import FEW_REFUSED, REFUSED
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason
 
 SECRET = "Basic c2VjcmV0"
 EIGHT = "18.140.80.2"
@@ -103,51 +101,3 @@ def test_headers_of_any_bytes_are_judged_and_never_let_a_stranger_in(headers: li
     )
     assert keeper.refusal(asking(PROXY, headers)) is not None
     assert keeper.refusal(asking(STRANGER, headers)) is RefusalReason.NETWORK
-
-
-def test_a_refused_sender_has_a_log_line_each_ten_minutes_and_is_shown_for_so_long() -> None:
-    now = 0.0
-    senders = RefusedSenders(monotonic=lambda: now)
-    assert senders.told() == {}
-    with capture_logs() as logs:
-        for second in range(1201):
-            now = float(second)
-            senders.note(ip_address(STRANGER), "secret")
-    assert [(each["sender"], each["left_out"]) for each in logs] == [(STRANGER, 0), (STRANGER, 599), (STRANGER, 599)]
-    now += 599
-    (told,) = senders.told().values()
-    assert STRANGER in told
-    assert "voiceflow serve --register URL" in told
-    now += 2
-    assert senders.told() == {}
-    with capture_logs():
-        senders.note(ip_address(STRANGER), "secret")
-    now += 2 * OVER_AFTER
-    assert senders.told()
-    senders.taken()
-    assert senders.told() == {}, "so 8x8 has the right secret"
-    for wait, task in ((61, FEW_REFUSED), (29, FEW_REFUSED), (40, FEW_REFUSED), (19, REFUSED), (500, REFUSED)):
-        now += wait
-        with capture_logs():
-            senders.note(ip_address(STRANGER), "secret")
-        assert list(senders.told()) == [task], "three within a minute are a failure"
-
-
-def test_a_sender_without_an_address_is_told_as_such() -> None:
-    senders = RefusedSenders(monotonic=lambda: 0.0)
-    with capture_logs() as logs:
-        senders.note(ip_address(STRANGER), "network")
-        senders.note(None, "network")
-    for told in (senders.told()[FEW_REFUSED], logs[1]["remedy"]):
-        assert "Unix socket" in told
-        assert "VOICEFLOW_TRUSTED_PROXIES" in told
-    assert "remedy" not in logs[0]
-
-
-def test_senders_without_number_take_no_more_memory() -> None:
-    senders = RefusedSenders(monotonic=lambda: 0.0)
-    with capture_logs():
-        for number in range(MOST_ADDRESSES + 500):
-            senders.note(ip_address(number), "network")
-    assert len(senders._last) == MOST_ADDRESSES
-    assert "9997 other senders" in senders.told()[REFUSED]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import resource
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -13,13 +16,13 @@ import anyio
 import anyio.to_thread
 import httpx
 import pytest
-from anyio.abc import SocketStream
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
-from voiceflow_worker.asgi.server import Address, connections_that_fit, serving
+from voiceflow_worker.asgi.server import connections_that_fit, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -85,68 +88,29 @@ async def test_a_request_under_way_is_finished() -> None:
     assert answers == ["finished"]
 
 
-async def posted(line: SocketStream, path: str) -> bytes:
-    """The answer on a connection that is kept."""
-    await line.send(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
-    answer = b""
-    while not answer.endswith(b"stored"):
-        answer += await line.receive()
-    return answer
+async def test_a_server_that_ends_closes_idle_connections_and_answers_the_rest() -> None:
+    go_on, started = anyio.Event(), anyio.Event()
 
-
-async def test_a_server_that_ends_loses_no_request_on_a_kept_connection() -> None:
-    """One client is told with its next answer, another waits for an answer, and the request of a third crosses the
-    end of its connection.
-    """
-    stored: list[str] = []
-    go_on = anyio.Event()
-
-    async def store(request: Request) -> Response:
-        stored.append(request.url.path)
-        if request.url.path == "/slow":
-            await go_on.wait()
+    async def slow(_request: Request) -> Response:
+        started.set()
+        await go_on.wait()
         return PlainTextResponse("stored")
 
-    app = app_of(Route("/{name}", store, methods=["POST"]))
-    ends, ended = anyio.Event(), anyio.Event()
-    address: Address | None = None
-    begun = anyio.Event()
+    async with anyio.create_task_group() as tasks, serving(app_of(Route("/slow", slow))) as address:
+        idle = await anyio.connect_tcp(address.host, address.port)
+        waiting = await anyio.connect_tcp(address.host, address.port)
+        await waiting.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        await started.wait()
 
-    async def serve() -> None:
-        nonlocal address
-        async with serving(app, linger=timedelta(seconds=0.3)) as address:
-            begun.set()
-            await ends.wait()
-        ended.set()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve)
-        await begun.wait()
-        assert address is not None
-        async with (
-            await anyio.connect_tcp(address.host, address.port) as told,
-            await anyio.connect_tcp(address.host, address.port) as idle,
-            await anyio.connect_tcp(address.host, address.port) as waiting,
-        ):
-            assert b"connection: close" not in await posted(told, "/first") + await posted(idle, "/second")
-            await waiting.send(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-            ends.set()
-            answer = b""
-            while b"connection: close" not in answer:  # the server looks each tenth of a second
-                answer = await posted(told, "/third")
-            with pytest.raises(anyio.EndOfStream):
-                await told.receive()
-            async with await anyio.connect_tcp(address.host, address.port) as late:
-                assert b"connection: close" in await posted(late, "/late")
+        async def rest() -> None:
             with pytest.raises(anyio.EndOfStream):
                 await idle.receive()
-            await idle.send(b"POST /crossed HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-            await idle.send_eof()
             go_on.set()
-            assert b"connection: close" in await waiting.receive()
-            with anyio.fail_after(20):
-                await ended.wait()
-    assert stored[-2:] == ["/late", "/crossed"]
+            assert b"stored" in await waiting.receive()
+
+        tasks.start_soon(rest)
+    await idle.aclose()
+    await waiting.aclose()
 
 
 async def test_a_port_that_is_taken_is_an_error() -> None:
@@ -238,3 +202,55 @@ async def test_a_connection_that_was_idle_for_a_minute_is_answered() -> None:
 def test_connections_fit_below_the_limit() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert 16 <= connections_that_fit() < limit
+
+
+# -- in the open -------------------------------------------------------------------------------------------------------
+
+
+def closed_after(connection: socket.socket, *sent: bytes) -> float:
+    """Return the seconds until the server closes a connection on which these bytes come."""
+    began = time.monotonic()
+    with contextlib.suppress(OSError):
+        for each in sent:
+            connection.sendall(each)
+        while connection.recv(4096):
+            pass
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT"])
+@pytest.mark.parametrize("is_second", [False, True])
+async def test_a_connection_without_a_request_head_is_closed(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes, *, is_second: bool
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.asgi.limits.HEAD", timedelta(seconds=0.3))
+    async with serving(app_of(), kept=timedelta(seconds=1)) as address:
+        with socket.create_connection((address.host, address.port), timeout=20) as connection:
+            if is_second:
+                assert await anyio.to_thread.run_sync(asked, connection)
+            assert await anyio.to_thread.run_sync(closed_after, connection, sent) < 10
+        assert await ask(address.url) == "hello"
+
+
+async def test_connections_beyond_the_limit_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiceflow_worker.asgi.server.connections_that_fit", lambda: 2)
+    async with serving(app_of()) as address:
+        lines = [socket.create_connection((address.host, address.port), timeout=20) for _ in range(3)]
+        assert await anyio.to_thread.run_sync(closed_after, lines[2]) < 5
+        assert await anyio.to_thread.run_sync(asked, lines[0])
+        for line in lines:
+            line.close()
+
+
+async def test_an_accept_that_fails_is_told_once_a_minute() -> None:
+    loop = asyncio.get_running_loop()
+    told: list[str] = []
+    loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+    async with serving(app_of()):
+        with capture_logs() as logs:
+            for _ in range(500):
+                failed = OSError(24, "Too many open files")
+                loop.call_exception_handler({"message": "socket.accept() out of system resource", "exception": failed})
+            loop.call_exception_handler({"message": "another"})
+    assert ([each["log_level"] for each in logs], told) == (["error"], ["another"])
+    loop.set_exception_handler(None)

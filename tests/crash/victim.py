@@ -104,7 +104,7 @@ async def _receiver(order: ReceiverOrder, tell: Tell) -> None:
         told = anyio.Event()
         async with (
             _stopped_by(signal.SIGTERM, told.set),
-            present(Heartbeats(store), name="receiver", failing=dict),
+            present(Heartbeats(store), name="receiver"),
             serving(app, port=order.port),
         ):
             tell("ready")

@@ -28,8 +28,7 @@ from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.webhooks import PATH, Receiver
-from voiceflow_worker.webhooks.events import EventEndpoint
-from voiceflow_worker.webhooks.reading import Metrics, RequestReader
+from voiceflow_worker.webhooks.events import EventEndpoint, Metrics
 
 SECRET = "Basic c2VjcmV0LW9mLWV2ZW50cw"
 
@@ -108,7 +107,8 @@ def events_app(
     gatekeeper = Gatekeeper(secrets=[secret], allow=allow, trusted_proxies=trusted_proxies)
     endpoint = EventEndpoint(
         settle=Settling() if settle is None else settle,  # type: ignore[arg-type]
-        reader=RequestReader(gatekeeper, read_limit=read_limit),
+        gatekeeper=gatekeeper,
+        read_limit=read_limit,
         metrics=Metrics(counted),
         **more,
     )

@@ -27,7 +27,6 @@ from voiceflow_worker.campaigns.row_list import ListedRow
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.reporting.story import story
-from voiceflow_worker.webhooks.reading import OddReason
 
 pytestmark = pytest.mark.anyio
 
@@ -105,24 +104,24 @@ NEW = {"namespace": "VOICE", "eventType": "SOMETHING_NEW", "payload": {"a": 1}}
 @pytest.mark.parametrize(
     ("event", "status", "reason"),
     [
-        (b"{", 400, OddReason.NOT_JSON), (b'{"a": nan}', 400, OddReason.NOT_JSON),
-        (b"\x1f\x8b", 415, OddReason.ENCODING), (b"[" * 5000, 400, OddReason.NOT_JSON),
-        ({}, 400, OddReason.NOT_AN_EVENT), (b"null", 400, OddReason.NOT_AN_EVENT),
-        ({"eventType": "SESSION_SUMMARY"}, 400, OddReason.NOT_AN_EVENT), (NEW, 200, OddReason.UNKNOWN_EVENT),
-        ({**summary(), "namespace": "SMS"}, 200, OddReason.UNKNOWN_EVENT),
-        (whole(Call("x", "s"), sessionStatus="SOMETHING_NEW"), 200, OddReason.UNKNOWN_STATUS),
-        (other("CALL_STATUS", sessionId=None), 200, OddReason.NO_SESSION),
+        (b"{", 400, "not_json"), (b'{"a": nan}', 400, "not_json"),
+        (b"\x1f\x8b", 400, "not_json"), (b"[" * 5000, 400, "not_json"),
+        ({}, 400, "not_an_event"), (b"null", 400, "not_an_event"),
+        ({"eventType": "SESSION_SUMMARY"}, 400, "not_an_event"), (NEW, 200, "unknown_event"),
+        ({**summary(), "namespace": "SMS"}, 200, "unknown_event"),
+        (whole(Call("x", "s"), sessionStatus="SOMETHING_NEW"), 200, "unknown_status"),
+        (other("CALL_STATUS", sessionId=None), 200, "no_session"),
     ],
 )  # fmt: skip
 async def test_what_could_not_be_understood_is_logged_and_counted(
-    store: Store, event: Any, status: int, reason: OddReason
+    store: Store, event: Any, status: int, reason: str
 ) -> None:
     content = event if isinstance(event, bytes) else json.dumps(event).encode()
     with structlog.testing.capture_logs() as logged:
         async with posting(receiver_of(store).app) as sender:
             assert (await sender.send(content)).status_code == status
-            assert await sender.metric(f'unparsed_total{{reason="{reason.value}"}}') == 1
-    (line,) = [each for each in logged if each.get("reason") == reason.value]
+            assert await sender.metric(f'unparsed_total{{reason="{reason}"}}') == 1
+    (line,) = [each for each in logged if each.get("reason") == reason]
     assert line["body"] == content[:2048].decode(errors="backslashreplace")
     assert (line["answered"], line["size"], line["sender"]) == (status, len(content), "18.140.80.2")
     assert SECRET not in repr(line)

@@ -28,19 +28,18 @@ from voiceflow_worker.core.progress import LegState
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.events import CallStatus, SessionSummary
+from voiceflow_worker.webhooks.events import OtherEvent
 from voiceflow_worker.webhooks.readiness import present
-from voiceflow_worker.webhooks.reading import OtherEvent
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_store_that_is_away_is_reported_in_a_sentence_and_liveness_is_not_touched(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store,
 ) -> None:
     async def away(_: object) -> None:
         raise StoreUnavailableError("the file is locked")
 
-    monkeypatch.setattr("voiceflow_worker.webhooks.readiness.FRESH", 0.0)
     faulty = FaultyStore(store, before=away)
     async with posting(receiver_of(faulty).app) as sender:
         answer = await sender.client.get("/readyz")
@@ -204,7 +203,7 @@ async def test_a_store_that_is_away_does_not_end_the_receiver(store: Store) -> N
         raise StoreUnavailableError("locked")
 
     faulty, there = FaultyStore(store, before=away), Heartbeats(store)
-    async with present(Heartbeats(faulty), name="here", failing=dict, every=timedelta(milliseconds=10)):
+    async with present(Heartbeats(faulty), name="here", every=timedelta(milliseconds=10)):
         faulty.before = nothing
         await until(there.has_receiver)
         faulty.before = away

@@ -33,7 +33,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StaleJobError, StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.webhooks import PATH
-from voiceflow_worker.webhooks.reading import OtherEvent
+from voiceflow_worker.webhooks.events import OtherEvent
 
 pytestmark = pytest.mark.anyio
 

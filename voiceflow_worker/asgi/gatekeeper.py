@@ -7,9 +7,8 @@ webhook, and by the addresses that 8x8 publishes (8x8 webhook guides, voice IP a
 from __future__ import annotations
 
 import math
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import (
@@ -21,17 +20,13 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from itertools import takewhile
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 from starlette.types import Scope
 
-from voiceflow_worker.core.base.round_trips import RateLimitedLog
-from voiceflow_worker.core.heartbeats import FEW_REFUSED, REFUSED
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.jobs.gcra import SlotTime, allot_slot
-from voiceflow_worker.model.text.wording import count_of, write_duration
 from voiceflow_worker.secret_text import is_one_of
 
 if TYPE_CHECKING:
@@ -193,61 +188,10 @@ def read_address(text: str) -> Address | None:
     return address if mapped is None else mapped
 
 
-REFUSED_EVERY = timedelta(minutes=10)
-"""A sender that is refused again and again has one log line in this time, and is shown for so long."""
-OVER_AFTER = 60.0
-"""Seconds after which the refusals of before are over, once an event was taken: so the secret is right."""
-MANY = 3
-"""So many refusals within a minute are a failure; fewer are a warning."""
-
-
 NO_ADDRESS = (
     "requests come without an address that can be read (over a Unix socket they have none), so VOICEFLOW_WEBHOOK_ALLOW "
     "refuses them: let the server listen on 127.0.0.1, and name a proxy before it in VOICEFLOW_TRUSTED_PROXIES"
 )
-
-
-class RefusedSenders:
-    """Whose events were refused of late, for the log and for people."""
-
-    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._log = RateLimitedLog(every=REFUSED_EVERY.total_seconds(), monotonic=monotonic)
-        self._last: OrderedDict[str, float] = OrderedDict()
-        self._taken = self._many_at = float("-inf")
-        self._newest: deque[float] = deque(maxlen=MANY)
-
-    def taken(self) -> None:
-        """Note that an event was not refused. Refusals of over a minute before are over."""
-        self._taken = self._monotonic()
-
-    def note(self, sender: Address | None, why: str) -> None:
-        """Note that an event was refused, for this reason."""
-        name = _name(sender)
-        self._last[name] = now = self._monotonic()
-        self._newest.append(now)
-        if len(self._newest) == MANY and now - self._newest[0] <= OVER_AFTER:
-            self._many_at = now
-        _keep_newest(self._last, name)
-        if (left_out := self._log.admit((name, why))) is not None:
-            more = {} if sender is not None or why != RefusalReason.NETWORK else {"remedy": NO_ADDRESS}
-            _LOG.warning("an event was refused", sender=name, reason=why, left_out=left_out, **more)
-
-    def told(self) -> Mapping[str, str]:
-        """What people should know about it now, as a task that fails; nothing if nobody was refused of late."""
-        since = max(self._monotonic() - REFUSED_EVERY.total_seconds(), self._taken - OVER_AFTER)
-        newest = list(takewhile(lambda name: self._last[name] > since, reversed(self._last)))
-        if not newest:
-            return {}
-        task = REFUSED if self._many_at > since else FEW_REFUSED
-        if _name(None) in newest:
-            return {task: NO_ADDRESS}
-        others = f" and {count_of(len(newest) - 3, 'other sender')}" if len(newest) > 3 else ""
-        return {
-            task: f"in the last {write_duration(REFUSED_EVERY)}, requests of {', '.join(newest[:3])}{others} had "
-            "no Authorization header or a wrong one, or came from another network; if that is 8x8, start "
-            "the receiver again with `voiceflow serve --register URL`"
-        }
 
 
 MOST_ADDRESSES = 10_000

@@ -22,6 +22,8 @@ T = TypeVar("T")
 CONNECTION: Final = timedelta(seconds=75)
 """How long a connection without a request is kept after an answer: longer than proxies and senders keep theirs (60 s,
 as a rule). Whoever sends an event on a connection that is closed in this moment has lost it."""
+HEAD: Final = timedelta(seconds=10)
+"""The head of a request arrives within it, counted from the connection, or else the connection is closed."""
 BODY: Final = timedelta(seconds=10)
 """The body of an event, or of a request to /v1, arrives within it."""
 UPLOAD: Final = timedelta(seconds=60)

@@ -1,4 +1,8 @@
-"""An ASGI app served on a port of this process, by uvicorn."""
+"""An ASGI app served on a port of this process, by uvicorn.
+
+A server may stand in the open: a connection without a request is closed after a while, and connections stay below the
+limit of open files. What else strangers may do is the matter of a proxy before it (docs/deploy).
+"""
 
 from __future__ import annotations
 
@@ -9,30 +13,33 @@ import socket
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import structlog
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from voiceflow_worker.asgi import limits
+from voiceflow_worker.core.base.round_trips import RateLimitedLog
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Scope
 
-BACKLOG = 65_535
-"""The number of connections that may wait to be accepted. The system may lower it to its own limit (net.core.somaxconn
-on Linux)."""
-FAREWELL = 1.0
-"""Seconds for which a client may take to see that its idle connection has ended."""
-LOOK_EVERY = 0.01
+_LOG = structlog.get_logger("voiceflow.server")
+
+BACKLOG = 128
+"""The number of connections that may wait to be accepted, and that are accepted in one turn of the event loop."""
 MOST = 4096
-"""The most connections that a server takes requests from, even if more descriptors are free. Each takes 30 KB."""
-LEAST, OTHERS = 16, 160
+"""The most connections that a server has, even if more descriptors are free. Each takes 30 KB."""
+LEAST, OTHERS = 16, 160 + BACKLOG
 """The fewest connections, and the descriptors that are kept for the store, journal files and notifications."""
+_ACCEPT_FAILED = "socket.accept() out of system resource"
+"""The message of asyncio when the process has no descriptor for a new connection."""
 
 
 def connections_that_fit() -> int:
-    """The number of connections that may be opened, with enough descriptors left for everything else."""
+    """Return the number of connections that may be open, with enough descriptors left for everything else."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST if limit == resource.RLIM_INFINITY else max(LEAST, min(MOST, limit - OTHERS))
 
@@ -43,12 +50,13 @@ class Address:
 
     host: str
     port: int
-    _server: _Server | None = field(default=None, repr=False, compare=False)
+    _server: uvicorn.Server | None = field(default=None, repr=False, compare=False)
 
     def transport_of(self, scope: Scope) -> asyncio.Transport | None:
-        """The transport of the connection on which a request has come; None if it has ended."""
-        found = [] if self._server is None else self._server.transports()
-        return next((each for each in found if client_of(each) == _client(scope)), None)
+        """Return the transport of the connection on which a request has come; None if it has ended."""
+        transports = () if self._server is None else (each.transport for each in self._server.server_state.connections)
+        client = tuple(scope.get("client") or ())
+        return next((each for each in transports if tuple(each.get_extra_info("peername")[:2]) == client), None)
 
     @property
     def url(self) -> str:
@@ -64,7 +72,6 @@ async def serving(
     host: str = "127.0.0.1",
     port: int = 0,
     grace: timedelta = timedelta(seconds=5),
-    linger: timedelta = timedelta(),
     kept: timedelta = limits.CONNECTION,
     date_header: bool = True,
 ) -> AsyncGenerator[Address]:
@@ -72,18 +79,15 @@ async def serving(
 
     When the block begins, the app's lifespan has started and the port accepts connections. When the block ends or
     fails, no new connections are accepted, requests in progress have `grace` to finish, and the app's lifespan is shut
-    down. Before that, for at most `linger`, each answer tells its client that the connection ends; a request that was
-    on its way on an idle connection when that ended still reaches the app, though nobody hears its answer. Signals and
-    logging are left to the caller. A connection without a request is `kept` for so long after an answer. If file
-    descriptors allow no more connections, a new one gets a 503. A proxy in front ends those that send no whole request.
+    down. Signals and logging are left to the caller. A connection without a request is `kept` for so long after an
+    answer, and for `limits.HEAD` before its first. If file descriptors allow no more connections, a new one is closed.
 
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """
     # `proxy_headers` is off, so the app sees the address of the peer and judges X-Forwarded-For itself.
-    closing = _Closing(app)
     config = uvicorn.Config(
-        closing,
-        http="httptools",
+        app,
+        http=_Connection,
         interface="asgi3",  # "auto" takes a bound method for an ASGI 2 app
         ws="none",
         lifespan="auto",
@@ -92,13 +96,12 @@ async def serving(
         proxy_headers=False,
         server_header=False,
         date_header=date_header,
-        limit_concurrency=connections_that_fit(),
         backlog=BACKLOG,
         timeout_keep_alive=max(1, round(kept.total_seconds())),
         timeout_graceful_shutdown=max(0, round(grace.total_seconds())),
     )
-    server = _Server(config, closing=closing, linger=min(linger, grace))
-    with _bound(host, port) as listening:
+    server = _Server(config)
+    with _bound(host, port) as listening, _seldom_told():
         bound = listening.getsockname()
         task = asyncio.create_task(server.run_until_exit(listening), name=f"serving {host}:{bound[1]}")
         try:
@@ -116,7 +119,7 @@ async def serving(
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens on `host` and `port`."""
+    """Return a socket that listens on `host` and `port`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # IPPROTO_TCP is given because asyncio turns Nagle's algorithm off only for sockets with that protocol, and accepted
     # sockets inherit it. With Nagle's algorithm each answer waited 40 ms for a delayed acknowledgement.
@@ -134,58 +137,71 @@ def _bound(host: str, port: int) -> socket.socket:
     return listening
 
 
-class _Closing:
-    """The app within, whose answers end their connections once the end of the server `has_begun`.
+@contextlib.contextmanager
+def _seldom_told() -> Generator[None]:
+    """Log once a minute that no connection can be accepted: asyncio tells it many times a second."""
+    loop = asyncio.get_running_loop()
+    before, log = loop.get_exception_handler(), RateLimitedLog(every=60)
 
-    `busy` are the clients that wait for the end of an answer.
-    """
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context.get("message") == _ACCEPT_FAILED:
+            if (left_out := log.admit(_ACCEPT_FAILED)) is not None:
+                _LOG.error("no connection can be accepted", error=str(context.get("exception")), left_out=left_out)
+        elif before is not None:
+            before(loop, context)
+        else:
+            loop.default_exception_handler(context)
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self.has_begun = False
-        self.busy: set[tuple[str, int]] = set()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        client, is_answered = _client(scope), False
-        self.busy.add(client)
-
-        async def told(message: Message) -> None:
-            nonlocal is_answered
-            if self.has_begun and message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
-            await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                is_answered = True
-                self.busy.discard(client)
-
-        try:
-            await self._app(scope, receive, told)
-        finally:
-            if not is_answered:  # else the client may have sent its next request
-                self.busy.discard(client)
+    loop.set_exception_handler(handle)
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(before)
 
 
-def client_of(transport: asyncio.Transport) -> tuple[str, int]:
-    """The address and the port of the client of a connection: no two open connections of a server have the same."""
-    host, port, *_ = transport.get_extra_info("peername") or ("", 0)
-    return host, port
+class _Connection(HttpToolsProtocol):
+    """A connection that is closed if it does not send the head of a request in time, or if there are too many."""
 
+    _without_head: asyncio.TimerHandle | None = None
 
-def _client(scope: Scope) -> tuple[str, int]:
-    host, port = scope.get("client") or ("", 0)
-    return host, port
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > connections_that_fit():
+            transport.abort()
+        else:
+            self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self._without_head is None and self._is_idle():
+            self._await_head()  # of the next request
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._head_is_here()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def _is_idle(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is None or cycle.response_complete
+
+    def _await_head(self) -> None:
+        self._without_head = self.loop.call_later(limits.HEAD.total_seconds(), self.transport.abort)
+
+    def _head_is_here(self) -> None:
+        if self._without_head is not None:
+            self._without_head.cancel()
+            self._without_head = None
 
 
 class _Server(uvicorn.Server):
     """A server without signal handlers. `begun` is set when the server has started or failed."""
 
-    def __init__(self, config: uvicorn.Config, *, closing: _Closing, linger: timedelta) -> None:
+    def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._closing = closing
-        self._linger = linger.total_seconds()
         self.begun = asyncio.Event()
 
     async def run_until_exit(self, listening: socket.socket) -> None:
@@ -196,38 +212,9 @@ class _Server(uvicorn.Server):
             finally:
                 self.begun.set()
 
-    def transports(self) -> list[asyncio.Transport]:
-        """Those of all open connections."""
-        return [each.transport for each in self.server_state.connections]
-
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.begun.set()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._linger:
-            await self._take_leave()
-        await super().shutdown(sockets)
-
-    async def _take_leave(self) -> None:
-        """End the connections so that no request is lost on one (RFC 9112 §9.6)."""
-        self._closing.has_begun = True
-        await self._until_closed(self._linger)
-        for server in self.servers:
-            server.close()
-        for transport in self.transports():
-            if client_of(transport) not in self._closing.busy:
-                with contextlib.suppress(OSError):
-                    # What the client has sent before it sees this end is still read, and stored.
-                    transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
-        await self._until_closed(FAREWELL)
-
-    async def _until_closed(self, seconds: float) -> None:
-        """Wait until no connection is open, or for so many seconds."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        while self.server_state.connections and loop.time() < until:  # noqa: ASYNC110 - uvicorn keeps a set, no event
-            await asyncio.sleep(LOOK_EVERY)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:

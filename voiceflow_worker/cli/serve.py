@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("voiceflow.webhooks")
 
-LINGER = timedelta(seconds=2)
-"""The time for which a receiver that has to stop goes on, so that clients end the connections that they keep."""
-
 
 async def serve(
     *,
@@ -90,7 +87,12 @@ async def serve(
     # Short, so that 8x8 soon gets an answer while the store is locked: its own time limit is not documented.
     async with opened_queue(settings, makes=True, lock_timeout=timedelta(seconds=2)) as calls:
         receiver = Receiver(settings, calls.store, menus=menus, api=api)
-        served = serving(receiver.app, host=host, port=port, grace=settings.shutdown_grace, linger=LINGER)
+        served = serving(
+            receiver.app,
+            host=host,
+            port=port,
+            grace=settings.shutdown_grace,
+        )
         async with (
             signals_to(lambda _: stopped.set()),
             receiver.running(),

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from socket import gethostname
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import structlog
@@ -30,10 +29,6 @@ KEPT = timedelta(hours=1)
 
 WORKERS = "worker"
 RECEIVERS = "receiver"
-REFUSED = "events are refused"
-"""What fails while a receiver refuses events, such as by their secret."""
-FEW_REFUSED = "an event was refused"
-"""What is told instead of fewer than three in a minute: they may be of anybody."""
 LIMITS_DIFFER = "workers of the queue have different limits per person"
 REGISTER = "`voiceflow serve --register URL` registers this receiver"
 NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"
@@ -146,9 +141,9 @@ class Heartbeats:
             rates.update(beat.batches)
         return rates
 
-    async def receiver(self, name: str, *, failing: Mapping[str, str] = MappingProxyType({})) -> None:
+    async def receiver(self, name: str) -> None:
         """Store the heartbeat of a webhook receiver, with what fails beside its background tasks."""
-        await self._put(self._receivers, name, replace(self._beat, failing={**failing_here(), **failing}))
+        await self._put(self._receivers, name, replace(self._beat, failing=dict(failing_here())))
 
     async def _put(self, beats: RecordSet[_Kind], name: str, beat: _Kind) -> None:
         now = self._clock.now()

@@ -13,12 +13,9 @@ from voiceflow_worker.core.base.clock import CLOCKS_AGREE, SET_CLOCK, clock_ahea
 from voiceflow_worker.core.base.identity import runs_here
 from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.heartbeats import (
-    FEW_REFUSED,
     HEARD,
     LIMITS_DIFFER,
     NO_RECEIVER,
-    REFUSED,
-    REGISTER,
     Heartbeats,
 )
 from voiceflow_worker.core.imports import StagedImport
@@ -126,12 +123,6 @@ def _of_workers(found: QueueStatus, heard: Sequence[str]) -> Iterator[Diagnosis]
         )
 
 
-_REMEDIES: Mapping[str, tuple[Level, str]] = {
-    REFUSED: (Level.FAILURE, REGISTER),
-    FEW_REFUSED: (Level.WARNING, REGISTER),
-}
-
-
 def of_faults(failing: Mapping[str, str]) -> Iterator[Diagnosis]:
     """What workers and receivers say that fails now, in their heartbeats or of this process: a line for each cause."""
     causes: dict[str, list[str]] = {}
@@ -139,13 +130,9 @@ def of_faults(failing: Mapping[str, str]) -> Iterator[Diagnosis]:
         causes.setdefault(error.partition(": ")[2].partition("; seen by ")[0] or error, []).append(task)
     for tasks in causes.values():
         first = min(tasks, key=lambda task: failing[task])  # which begins with the time
-        if first in _REMEDIES:
-            level, remedy = _REMEDIES[first]
-            yield Diagnosis(level, f"{first}: {failing[first]}", remedy)
-        else:
-            more = f", and {len(tasks) - 1} more" if tasks[1:] else ""
-            remedy = "it is tried again; if it lasts, the logs of workers and receivers have more"
-            yield warning(f"failing: {first}{more} ({failing[first]})", remedy=remedy)
+        more = f", and {len(tasks) - 1} more" if tasks[1:] else ""
+        remedy = "it is tried again; if it lasts, the logs of workers and receivers have more"
+        yield warning(f"failing: {first}{more} ({failing[first]})", remedy=remedy)
 
 
 def health(failing: Mapping[str, str]) -> dict[str, object]:

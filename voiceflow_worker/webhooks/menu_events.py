@@ -27,8 +27,8 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 from voiceflow_worker.service.metrics import IVR_ANSWERS
+from voiceflow_worker.webhooks.events import OtherEvent
 from voiceflow_worker.webhooks.menu_calls import Bridges, MenuCall, MenuCalls
-from voiceflow_worker.webhooks.reading import EventAnswer, OtherEvent
 
 ANSWERS = "ivr-answer"
 LEASES = "ivr-claim"
@@ -143,7 +143,7 @@ class MenuEvents:
         self._written = {each.name: Menus(each, handler_limit=handler_limit) for each in menus[1:] if each.definition}
         _loaded()
 
-    async def __call__(self, event: OtherEvent) -> EventAnswer:
+    async def __call__(self, event: OtherEvent) -> bytes | None:
         """The answer to a call action event, in bytes; None for other events. Raises StoreError and StaleJobError."""
         return await self._answer(event) if isinstance(event, CallAction) else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -11,61 +11,46 @@ import structlog
 
 from voiceflow_worker.core.base.background import BackgroundTasks, Task, beside
 from voiceflow_worker.core.base.clock import SystemClock
-from voiceflow_worker.core.base.probe import Probe
+from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.base.round_trips import RateLimitedLog
 from voiceflow_worker.core.heartbeats import EVERY, Heartbeats
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 
 _log = structlog.get_logger("voiceflow.webhooks")
 
 WITHIN = timedelta(seconds=1)
-FRESH = 1.0
-"""Seconds for which a result is reused. /readyz needs no secret, so frequent requests must not load the store."""
 
 
 class Readiness:
-    """The readiness of a store. Requests at the same time share one probe."""
+    """The readiness of a store. Requests at the same time ask it one after the other."""
 
-    def __init__(self, probe: Probe) -> None:
-        self._probe = probe
+    def __init__(self, store: Store) -> None:
+        self._probe = store_probe(store)
         self._asking = anyio.Lock()
         self._log = RateLimitedLog()
-        self._until = float("-inf")
-        self._why: str | None = None
 
     async def why_not(self) -> str | None:
-        """The reason why events cannot be stored now, as a clause; None if they can be stored."""
-        if anyio.current_time() < self._until:
-            return self._why
-        seconds = WITHIN.total_seconds()
-        why: str | None = f"the store did not answer within {seconds:g} s"
-        with anyio.move_on_after(seconds):
+        """Return why events cannot be stored now, as a clause; None if they can be stored."""
+        with anyio.move_on_after(WITHIN.total_seconds()):
             async with self._asking:
-                if anyio.current_time() < self._until:
-                    return self._why  # another request has probed meanwhile
                 try:
                     await self._probe()
-                    why = None
                 except StoreError as error:
-                    why = error.in_public
                     if self._log.admit(str(error)) is not None:
                         _log.warning("the store cannot take events", error=str(error))
-        self._why, self._until = why, anyio.current_time() + FRESH
-        return why
+                    return error.in_public
+                return None
+        return f"the store did not answer within {WITHIN.total_seconds():g} s"
 
 
 @asynccontextmanager
-async def present(
-    heartbeats: Heartbeats, *, name: str, failing: Callable[[], Mapping[str, str]], every: timedelta = EVERY
-) -> AsyncGenerator[None]:
-    """Send heartbeats of the receiver `name`, now and at every interval, to the end.
-
-    `failing` says what fails beside the background tasks of the process.
-    """
+async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY) -> AsyncGenerator[None]:
+    """Send heartbeats of the receiver `name`, now and at every interval, to the end."""
     background = BackgroundTasks(SystemClock())
 
     async def beat() -> None:
-        await heartbeats.receiver(name, failing=failing())
+        await heartbeats.receiver(name)
 
     async def keep_beating() -> None:
         await anyio.sleep(every.total_seconds())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -20,7 +20,6 @@ from voiceflow_worker.asgi.gatekeeper import Gatekeeper, NamingProxy
 from voiceflow_worker.core.base.background import BackgroundTasks, failing_here
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.identity import new_worker_id
-from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.progress import CallProgress
@@ -34,10 +33,9 @@ from voiceflow_worker.service.metrics import Figures, Scraped, of_hooks, of_proc
 from voiceflow_worker.service.uploads import delete_left_over
 from voiceflow_worker.service.whole_queue import health
 from voiceflow_worker.settings import Settings
-from voiceflow_worker.webhooks.events import EventEndpoint
+from voiceflow_worker.webhooks.events import EventEndpoint, Metrics
 from voiceflow_worker.webhooks.menu_events import MenuEvents
 from voiceflow_worker.webhooks.readiness import Readiness, present
-from voiceflow_worker.webhooks.reading import Metrics, RequestReader
 
 if TYPE_CHECKING:
     from voiceflow_worker.api.http_api import HttpApi
@@ -101,7 +99,7 @@ class Receiver:
         policy = settings.policy()
         answering = MenuEvents(store, *menus, policy=policy, registry=self.registry)
         self._heartbeats = Heartbeats(store, menus=answering.menu_names)
-        self._readiness = Readiness(store_probe(store))
+        self._readiness = Readiness(store)
         self._scraped = Scraped(store, policy)
         self._has_run = self._ends = False
         self.http_api: HttpApi | None = None
@@ -123,15 +121,12 @@ class Receiver:
             allow=settings.webhook_allow,
             trusted_proxies=settings.trusted_proxies,
         )
-        reader = RequestReader(gatekeeper)
-        self._refused = reader.refused
         events = EventEndpoint(
             settle=Settler(store, policy),
-            reader=reader,
+            gatekeeper=gatekeeper,
             metrics=Metrics(self.registry),
             progress=CallProgress(store),
             on_event=answering,
-            first=nullcontext if self.http_api is None else self.http_api.context.events.handling,
         )
         routes = [
             Route("/", self._show_what_this_is, methods=["GET"]),
@@ -156,7 +151,7 @@ class Receiver:
         )
 
     async def _show_health(self, _request: Request) -> Response:
-        return JSONResponse(health({**failing_here(), **self._refused.told()}))
+        return JSONResponse(health(failing_here()))
 
     async def _show_readiness(self, _request: Request) -> Response:
         why = "the receiver ends" if self._ends else await self._readiness.why_not()
@@ -185,7 +180,7 @@ class Receiver:
             if self._shown_in is not None:
                 self._shown_in.register(self.registry)
                 stack.callback(self._shown_in.unregister, self.registry)
-            await stack.enter_async_context(present(self._heartbeats, name=new_worker_id(), failing=self._refused.told))
+            await stack.enter_async_context(present(self._heartbeats, name=new_worker_id()))
             await stack.enter_async_context(retained(store, policy))
             hooks = await stack.enter_async_context(
                 notifying(notifier_of(settings), settings, store, queue=None, tell=self._tell)
