@@ -306,7 +306,9 @@ async def test_a_start_that_was_cut_off_goes_on_and_an_erased_file_is_chosen_aga
         shown = one.shown
         assert shown is not None
         (draft,) = await Drafts(memory)._drafts.values()
-        await Drafts(memory).begin(draft, version=draft.version, batch="may", digest="", by="Mary Tan")
+        await Drafts(memory).begin(
+            draft, {"version": str(draft.version), "batch_id": "may", "digest": ""}, by="Mary Tan"
+        )
         told = Page((await one.client.get(shown.url)).text).text
         assert "Mary Tan started this campaign" in told
         assert "Go on" in told

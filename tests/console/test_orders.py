@@ -36,14 +36,13 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
-from voiceflow_worker.console.orders import ACTS
+from voiceflow_worker.console.orders import ORDERS
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.reading import find_jobs, gates_of
-from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
+from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
@@ -57,8 +56,8 @@ pytestmark = pytest.mark.anyio
 
 def acting_routes() -> list[str]:
     """Every address that changes something, from the table that the pages are served by."""
-    assert len(ACTS) >= 10
-    return [*(f"/ui/act/{each.name}" for each in ACTS), "/ui/campaign", "/ui/campaigns/x"]
+    assert len(ORDERS) >= 10
+    return [*(f"/ui/act/{each}" for each in ORDERS), "/ui/campaign", "/ui/campaigns/x"]
 
 
 async def test_a_reader_cannot_act(memory: Store) -> None:
@@ -236,8 +235,8 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
         ("unsuppress?number=%2B6587654321", {"note": "why"}, "Take +6587654321 off", "is off the list"),
         (f"forget?call={first.id}", {"note": "why"}, "Erase +6580000000 for good?", "a person was erased: 2 calls"),
     ]
-    assert {each.name for each in ACTS} == {row[0].partition("?")[0] for row in table} | {
-        "redial-batch", "import-numbers", "take-back-numbers",
+    assert {*ORDERS} == {row[0].partition("?")[0] for row in table} | {
+        "redial-batch", "import-numbers",
     }  # fmt: skip
     with capture_logs() as logs:
         async with signed_in(receiver(store)) as client:
@@ -455,7 +454,7 @@ async def test_a_number_on_the_list_is_found_and_taken_off(memory: Store) -> Non
         assert (await client.get("/ui/act/unsuppress?number=%2B6587654321")).status_code == 409
 
 
-async def test_a_file_of_numbers_is_shown_imported_and_taken_back(memory: Store) -> None:
+async def test_a_file_of_numbers_is_imported(memory: Store) -> None:
     listed = SuppressionList(memory)
     german = b"Phone\n0171 2345678\n0664 1234567\n+33612345678\n"
     async with signed_in(receiver(memory)) as client:
@@ -469,19 +468,10 @@ async def test_a_file_of_numbers_is_shown_imported_and_taken_back(memory: Store)
         assert "has no country code" in await sent("import-numbers", bad)
         assert "no column &#39;Land&#39;" in await sent("import-numbers", bad, columns="country=Land")
         assert "Choose a file" in (await confirmed(client, "/ui/act/import-numbers")).text
-        shown = await sent("import-numbers", country="DE", show="yes")
-        assert "3 numbers; 0 bad. Nothing is stored" in shown
-        assert await listed.scan() == []
         assert "3 numbers added" in await sent("import-numbers", country="DE", note="CRM")
         assert {each.reason for each in await listed.scan()} == {"CRM (by Mary Tan), from name.csv"}
-        await listed.add("+33612345678", reason="asked")
-        assert "2 numbers taken off the list, 1 left on it" in await sent("take-back-numbers", country="DE")
-        assert [each.number for each in await listed.scan()] == ["+33612345678"]
         told = await sent("import-numbers", bad, country="SG")
         assert ("1 number added" in told, "line 3" in told, "/tmp" in told) == (True, True, False)
-        gone = b"Phone,Status\n+33612345670,Gone\n+33612345671,Active\n"
-        assert "1 number added" in await sent("import-numbers", gone, only="Status=Gone")
-        assert "+33612345671" not in {each.number for each in await listed.scan()}
 
 
 async def test_the_first_page_has_the_button_that_ends_each_hold(memory: Store) -> None:
@@ -501,22 +491,3 @@ async def test_the_first_page_has_the_button_that_ends_each_hold(memory: Store) 
             assert (await confirmed(client, urljoin("/ui", link))).status_code == 303
         left = [gate.state for gate in await gates_of(memory, "default") if gate.is_closed(at=memory.clock.now())]
         assert left == [GateState.CANCELLED]
-
-
-async def test_a_queue_that_is_held_for_unread_files_is_resumed_where_that_is_ticked(memory: Store) -> None:
-    await enqueued(memory)
-    async with signed_in(receiver(memory)) as client:
-        for kinds in (frozenset[GateKind](), frozenset({GateKind.UNREAD_FILES})):
-            since = memory.clock.now()
-            held = Gate.of("default", None, GateState.HELD, since=since, reason="2 files", kinds=kinds)
-            await order_gate(memory, held)
-            form = Form((await client.get("/ui/act/resume?queue=default")).text)
-            assert ("unread_files" in form.fields) is bool(kinds), "it is offered where it is needed"
-            if not kinds:
-                continue
-            refused = await client.post("/ui/act/resume", data=form.values())
-            assert (refused.status_code, "journal files could not be read" in refused.text) == (409, True)
-            assert await gates_of(memory, "default")
-            resumed = await client.post("/ui/act/resume", data=form.values(unread_files="yes"))
-            assert "queue default is open" in await told_after(client, resumed)
-    assert not [gate for gate in await gates_of(memory, "default") if gate.is_closed(at=memory.clock.now())]

@@ -20,6 +20,7 @@ import anyio
 import orjson
 import structlog
 from anyio.to_thread import run_sync
+from babel import Locale
 from phonenumbers import SUPPORTED_REGIONS
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,9 +38,9 @@ from voiceflow_worker.campaigns.lists.filters import Filter, text_of_parts
 from voiceflow_worker.campaigns.lists.input_file import LARGEST_FILE, InputFile
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.console.drafts import Draft, Drafts
-from voiceflow_worker.console.formats import ZONE, countries, label_of, span
 from voiceflow_worker.console.orders import ActionDone, batch_page
 from voiceflow_worker.console.page import Answer, Page, PageRequest, problem
+from voiceflow_worker.console.rendering import ZONE, label_of, span
 from voiceflow_worker.console.sign_in import PageForm, Person, read_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.ports.store import BulkWrite, Write
@@ -47,6 +48,7 @@ from voiceflow_worker.errors import ChangedSinceError, IntakeError, InvalidInput
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.model.country_windows import AT_ANY_HOUR
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import INTERNATIONAL, read_number
@@ -178,11 +180,8 @@ class CampaignPages:
         elif do == "start" and not (is_same and form.one("digest")):
             raise ChangedSinceError("the campaign was changed after its check. Check the new preview, then start")
         elif do == "start":
-            version = int(form.one("version")) if form.one("version").isdecimal() else -1
-            batch = await self._batch_of(draft)
-            draft, is_mine = await self._drafts.begin(
-                before, version=version, batch=batch, digest=form.one("digest"), by=person.name
-            )
+            shown = {name: form.one(name) for name in ("version", "batch_id", "digest")}
+            draft, is_mine = await self._drafts.begin(before, shown, by=person.name)
             return await (self._start(draft, person) if is_mine else self._follow(draft, asked))
         return _to(asked, draft, "#preview")
 
@@ -191,7 +190,7 @@ class CampaignPages:
     def _list_in(self, form: PageForm) -> tuple[str, bytes]:
         """Return the name and the content of the list in a form. Raises InvalidInputError."""
         now = self._operator.store.clock.now().astimezone(ZONE.get())
-        pasted = f"list-{now:%Y-%m-%d-%H%M}.csv", form.exactly("pasted").encode()
+        pasted = f"list-{now:%Y-%m-%d-%H%M}.csv", form.get("pasted", "").encode()
         name, content = form.files.get("file", pasted)
         if not content.strip():
             raise InvalidInputError("there is no list. Choose a file that is not empty, or paste one")
@@ -218,6 +217,8 @@ class CampaignPages:
             fields["date_order"] = found.date_orders[0].value
         if usual := _CLOCKS.fullmatch(self._settings.window or ""):
             fields |= {"from": usual[1], "to": usual[2]}
+        if self._settings.window == AT_ANY_HOUR:
+            fields["any"] = "yes"
         return fields
 
     async def _found(self, fields: Mapping[str, str], kept: InputFile) -> ListPreview:
@@ -248,7 +249,7 @@ class CampaignPages:
             "columns": {role: column for role, column in columns.items() if column} or None,
             **({"menu": {"questions": [question]}} if keys else {"say": typed.get("say")}),
             "ivr": typed.get("ivr"),
-            "window": "any" if "any" in typed else hours if len(hours) > 1 else None,
+            "window": AT_ANY_HOUR if "any" in typed else hours if len(hours) > 1 else None,
             "days": None if typed.get("days") == ",".join(_DAYS) else typed.get("days", "none"),
             "not_before": typed["not_before"].replace("T", " ") if "not_before" in typed else None,
             **{name: typed.get(name) for name in ("redial_max", "redial_after", "skip_bad", "again")},
@@ -272,10 +273,6 @@ class CampaignPages:
         if (file := await self._drafts.file(draft)) is None:
             raise InvalidInputError("the file is not stored any more. Choose it again; the fields are as you left them")
         return await _stored(folder, file[0].name, file[1])
-
-    async def _batch_of(self, draft: Draft) -> str:
-        with uploading() as folder:
-            return self._campaign(draft, await self._kept(draft, folder)).batch_id
 
     async def _start(self, draft: Draft, person: Person) -> ActionDone:
         """Store the calls of a draft that became a batch. Raises InvalidInputError and ChangedSinceError."""
@@ -348,7 +345,7 @@ class CampaignPages:
 
     async def _upload(self, form: PageForm | None = None, *, said: str = "") -> Page:
         started = [each for each in await self._drafts.started() if each.batch][:10]
-        typed = {name: form.exactly(name) if form else "" for name in ("pasted", "like")}
+        typed = {name: form.get(name, "") if form else "" for name in ("pasted", "like")}
         shown = {"said": said, "typed": typed, "earlier": [(each.id, each.batch) for each in started]}
         return Page(template="upload.html", shown=shown, status=409 if said else 200, headers=_KEPT_FOR_BACK)
 
@@ -367,7 +364,7 @@ class CampaignPages:
             except InvalidInputError as error:
                 faults = _faults_of(error)
         said = said or faults.get("", "")
-        names = countries()
+        names: Mapping[str, str] = Locale("en").territories
         values = {
             "draft": draft,
             "form": {**dict.fromkeys((*_TEXTS, *_TICKS, "days", "ignore"), ""), **draft.fields},
@@ -408,7 +405,7 @@ def _to(asked: PageRequest, draft: Draft, place: str = "") -> Response:
 
 def _typed_in(form: PageForm, before: Mapping[str, str]) -> dict[str, str]:
     """Return what was typed into the page, by the names of its controls; of those that it had not, what was before."""
-    found = {name: form.one(name) if form.has(name) else before.get(name, "") for name in _TEXTS}
+    found = {name: form.one(name) if name in form else before.get(name, "") for name in _TEXTS}
     found |= {name: form.one(name) for name in _TICKS} | {"say": form.one("say").replace("\r\n", "\n")}
     found |= {"days": ",".join(form.all("days")), "ignore": "\n".join(form.all("ignore"))}
     return {name: value for name, value in found.items() if value}

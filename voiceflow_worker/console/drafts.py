@@ -84,7 +84,7 @@ class Drafts:
         await self._uploads.remove(draft.upload if taken_by.upload == upload.id else upload.id)
         return taken_by
 
-    async def begin(self, draft: Draft, *, version: int, batch: str, digest: str, by: str) -> tuple[Draft, bool]:
+    async def begin(self, draft: Draft, shown: Mapping[str, str], *, by: str) -> tuple[Draft, bool]:
         """Note that a draft becomes this batch, and return it, and whether it became it by this call.
 
         Who comes later gets the draft with the batch that it has. Raises ChangedSinceError if the draft has another
@@ -96,10 +96,11 @@ class Drafts:
             found = found or draft
             if found.batch:
                 return found
-            if found.version != version:
+            if str(found.version) != shown["version"]:
                 raise ChangedSinceError("somebody has changed this campaign since it was shown. Check it again")
             at = self._clock.now()
-            return replace(found, batch=batch, digest=digest, start=start, by=by, started_at=at, version=version + 1)
+            batch, digest = shown["batch_id"], shown["digest"]
+            return replace(found, batch=batch, digest=digest, start=start, by=by, started_at=at)
 
         found = await self._drafts.change(draft.id, begun)
         return found, found.start == start

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
@@ -13,72 +11,38 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from voiceflow_worker.core.base.identity import BatchNames, QueueNames, job_of, queue_of
-from voiceflow_worker.core.base.reading import find_jobs, get_jobs
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reads import ByKey, Listing
-from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.jobs.job import Job, usual_key
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME
-from voiceflow_worker.model.times import zone_of_number
-from voiceflow_worker.model.zones import zone_named
+from voiceflow_worker.model.zones import require_zone
 
 LONGEST_NAME = 256
 
 
-async def find_call(store: Store, text: str, *, also: str | None = None) -> Job | None:
-    """The call with this id, `clientRequestId` or unique key; None if there is none, or one in several queues.
-
-    `also` is a queue that is searched even if it never had a worker or a batch. Raises StoreError.
-    """
-    job = await call_with(store, text)
-    if job is None and (post := job_of(text)) is not None:
-        job = await call_with(store, post[0])
-    if job is not None:
-        return job
-    reads = [ByKey(name, (usual_key(text),)) for name in await queue_names(store, also=also)]
-    found = [job for read in reads for job in await find_jobs(store, read) if job.body]  # a tombstone has none
-    return found[0] if len(found) == 1 else None
-
-
 async def call_with(store: Store, job_id: str) -> Job | None:
-    """The call with this id; None if there is none. Raises StoreError."""
+    """Return the call with this id, or this clientRequestId; None if there is none. Raises StoreError."""
     # A text that cannot be an id is not looked up, because some stores find the job by the queue in its id.
     if len(job_id) > LONGEST_NAME or "." not in job_id or not QUEUE_NAME.fullmatch(queue_of(job_id)):
         return None
-    return (await get_jobs(store, [job_id])).get(job_id)
+    post = job_of(job_id)
+    found = await get_jobs(store, [job_id, *([post[0]] if post else [])])
+    return next(iter(found.values()), None)
 
 
 async def no_such_batch(store: Store, queue: str, batch_id: str) -> Page:
-    """The page that says that a queue has no calls of this batch. Raises StoreError."""
+    """Return the page that says that a queue has no calls of this batch. Raises StoreError."""
     is_name = QUEUE_NAME.fullmatch(queue) and 0 < len(batch_id) <= LONGEST_NAME
     unknown = await BatchNames(store, queue).why_unknown(batch_id) if is_name else None
     return problem(404, "No such batch", sentence(unknown or "the address of this page names no batch with calls"))
 
 
 async def queue_names(store: Store, *, also: str | None) -> list[str]:
-    """The queues that ever had a call or a worker, the default queue, and the queue `also`. Raises StoreError."""
+    """Return the queues that ever had a call or a worker, the default one, and the queue `also`. Raises StoreError."""
     known = await QueueNames(store).known()
     named = {also} if also is not None and QUEUE_NAME.fullmatch(also) else set[str]()
     return sorted({DEFAULT_QUEUE, *known, *named})
-
-
-_LOOKED_AT = 100
-
-
-async def zone_of(store: Store, queue: str) -> ZoneInfo:
-    """The zone of most of the newest calls of a queue; UTC if none has one. Raises StoreError.
-
-    A call without a time zone counts with that of its number.
-    """
-    newest = Listing(queue=queue, newest=True, limit=_LOOKED_AT)
-    jobs: Sequence[Job] = ()
-    with suppress(StoreVersionError):
-        jobs = await find_jobs(store, newest)
-    names = Counter(job.time_zone or zone_of_number(job.destination).zone for job in jobs)
-    del names[None]
-    usual = min(names, key=lambda name: (-names[name], name or ""), default=None)
-    return zone_named(usual or "") or ZoneInfo("UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +50,18 @@ class PageRequest:
     """A request for a page below `/ui`.
 
     `home` is the relative path from the page to `/ui`, so that links work wherever the app is mounted. `zone` is the
-    zone of the times on the page: that of the browser, or the one that its person has chosen, or else the `usual_zone`,
-    which is that of the queue.
+    zone of the times on the page: that of the browser, or the one that its person has chosen.
     """
 
     path: str
     query: Mapping[str, str]
     home: str
     zone: str = "UTC"
-    usual_zone: str = "UTC"
 
     @property
     def time_zone(self) -> ZoneInfo:
         """The zone of the times on the page."""
-        return zone_named(self.zone) or ZoneInfo("UTC")
-
-    @property
-    def queue(self) -> str | None:
-        """The queue of the page; None if it names none."""
-        name = queue_of(self.name) if self.section == "calls" and self.name else self.query.get("queue", "")
-        return name if QUEUE_NAME.fullmatch(name) else None
+        return require_zone(self.zone)
 
     @property
     def section(self) -> str:
@@ -118,7 +74,7 @@ class PageRequest:
         return self.path.partition("/")[2]
 
     def asked(self, name: str) -> str | None:
-        """A value of the query, without spaces around it; None if it is missing or empty."""
+        """Return a value of the query, without spaces around it; None if it is missing or empty."""
         return self.query.get(name, "").strip() or None
 
 
@@ -139,13 +95,13 @@ PageRoute = Callable[[Store, PageRequest], Awaitable[Answer]]
 
 
 def problem(status: int, title: str, what: str, *, back: str = "", headers: Mapping[str, str] | None = None) -> Page:
-    """A page that says what is wrong and what to do. `back` is the page under /ui to which its button leads."""
+    """Return a page that says what is wrong and what to do; its button leads to the page `back` under /ui."""
     shown = {"title": title, "what": what, "back": back}
     return Page(template="problem.html", shown=shown, status=status, headers=headers or {})
 
 
 def sentence(error: Exception | str) -> str:
-    """The message of an error, or a clause, as a sentence with a capital letter.
+    """Return the message of an error, or a clause, as a sentence with a capital letter.
 
     The name of a file or an address at its beginning stays as it is.
     """
@@ -156,12 +112,11 @@ def sentence(error: Exception | str) -> str:
 
 
 def read_request(scope: Scope) -> PageRequest:
-    """The request of an ASGI scope for `/ui` or `/ui/{rest:path}`."""
+    """Return the request of an ASGI scope for `/ui` or `/ui/{rest:path}`."""
     rest: str | None = scope.get("path_params", {}).get("rest")
     query = parse_qs(scope["query_string"].decode("latin-1"), errors="replace", max_num_fields=None)
-    if rest is None:
-        home = "ui"
-    else:
+    home = "ui"
+    if rest is not None:
         # Segments are counted in the raw path, where a slash inside a name is %2F and does not separate segments.
         before = scope["path"][: len(scope["path"]) - len(rest)].count("/")
         sent = (scope.get("raw_path") or scope["path"].encode()).count(b"/")

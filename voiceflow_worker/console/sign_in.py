@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import scrypt
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from types import MappingProxyType
+from urllib.parse import quote, unquote, urlsplit
 
 import anyio
 import structlog
-from starlette.datastructures import FormData, Headers, MutableHeaders, UploadFile
+from starlette.datastructures import FormData, Headers, ImmutableMultiDict, MutableHeaders, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.middleware.sessions import SessionMiddleware
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceflow_worker.asgi.gatekeeper import NamingProxy
 from voiceflow_worker.asgi.limits import at_most
-from voiceflow_worker.console.page import Answer, Page, PageRequest, problem, sentence
+from voiceflow_worker.console.page import Answer, Page, PageRequest, problem
 from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError, SettingsError
@@ -62,43 +63,22 @@ class FormRefusedError(InvalidInputError):
     """Raised for a form that is too long, or cannot be read. Nothing was changed."""
 
 
-class PageForm:
+class PageForm(ImmutableMultiDict[str, str]):
     """The values of a form, or of the query of a URL; its `files` by field: the name of each file, and its content."""
 
-    def __init__(
-        self, values: Iterable[tuple[str, str]], *, files: Mapping[str, tuple[str, bytes]] | None = None
-    ) -> None:
-        self._values = list(values)
-        self.files: Mapping[str, tuple[str, bytes]] = files or {}
-
-    def but(self, *names: str) -> list[tuple[str, str]]:
-        """Return the values without those with these names."""
-        return [(key, value) for key, value in self._values if key not in names]
-
-    def has(self, name: str) -> bool:
-        """Return whether there is a value with this name."""
-        return any(key == name for key, _ in self._values)
+    files: Mapping[str, tuple[str, bytes]] = MappingProxyType({})
 
     def one(self, name: str) -> str:
         """Return the value with this name, without white space around it; empty if there is none."""
-        return self.exactly(name).strip()
-
-    def exactly(self, name: str) -> str:
-        """Return the value with this name as it was sent."""
-        return next((value for key, value in self._values if key == name), "")
-
-    def some(self, *names: str) -> list[tuple[str, str]]:
-        """Return the values with these names, as they were sent, each with its name."""
-        return [(key, value) for key, value in self._values if key in names and value]
+        return self.get(name, "").strip()
 
     def all(self, name: str) -> list[str]:
         """Return all different values with this name."""
-        return list(dict.fromkeys(value.strip() for key, value in self._values if key == name and value.strip()))
+        return list(dict.fromkeys(filter(None, map(str.strip, self.getlist(name)))))
 
-
-def query_form(scope: Scope) -> PageForm:
-    """Return the values of the query of a URL."""
-    return PageForm(parse_qsl(scope["query_string"].decode("latin-1"), errors="replace", keep_blank_values=True))
+    def only(self, *names: str) -> PageForm:
+        """Return the values with these names that are not empty."""
+        return PageForm([(name, value) for name, value in self.multi_items() if name in names and value])
 
 
 async def read_form(request: Request) -> PageForm:
@@ -111,8 +91,9 @@ async def read_form(request: Request) -> PageForm:
         raise FormRefusedError("the form cannot be read. Open the page again, and send it once more") from error
     try:
         sent = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
-        files = {name: (value.filename or "", await value.read()) for name, value in sent if value.filename}
-        return PageForm(((name, value) for name, value in form.multi_items() if isinstance(value, str)), files=files)
+        found = PageForm([(name, value) for name, value in form.multi_items() if isinstance(value, str)])
+        found.files = {name: (value.filename or "", await value.read()) for name, value in sent if value.filename}
+        return found
     finally:
         await form.close()
 
@@ -226,11 +207,6 @@ def only_operators(person: Person) -> Page:
         what = f"{person.name} may look only: VOICEFLOW_AUTH_OPERATORS does not have this name."
         return problem(403, "Only operators may do this", what)
     return problem(403, "Only operators may do this", "Sign in with VOICEFLOW_UI_OPERATOR_SECRET.")
-
-
-def refused(error: InvalidInputError) -> Page:
-    """Return the page for a form that cannot be read."""
-    return problem(400, "Nothing was changed", sentence(error))
 
 
 def _form(status: int, *, way: str = "", name: str = "", said: str = "", is_aside: bool = False) -> Page:

@@ -20,13 +20,10 @@ from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.asgi import limits
-from voiceflow_worker.console import campaign, exports
-from voiceflow_worker.console.batches import show_batch, show_batches, show_overview
-from voiceflow_worker.console.calls import doubts_route, show_call, show_calls, show_suppression
-from voiceflow_worker.console.formats import NOW, ZONE
+from voiceflow_worker.console import campaign, views
 from voiceflow_worker.console.orders import DOUBTS, SECTION, ActionDone, Orders
-from voiceflow_worker.console.page import Answer, PageRequest, PageRoute, problem, read_request, sentence, zone_of
-from voiceflow_worker.console.rendering import draw, templates
+from voiceflow_worker.console.page import Answer, Page, PageRequest, PageRoute, problem, read_request, sentence
+from voiceflow_worker.console.rendering import NOW, ZONE, draw, templates
 from voiceflow_worker.console.sign_in import (
     SIGN_IN,
     SIGN_OUT,
@@ -35,7 +32,6 @@ from voiceflow_worker.console.sign_in import (
     SignIn,
     comes_from_here,
     only_operators,
-    refused,
     sign_out,
 )
 from voiceflow_worker.core.audit import Interface
@@ -102,20 +98,19 @@ class Pages:
             SECTION: _Section(Orders(operator, files).answer, limits.ACTION),
             campaign.NEW: _Section(campaigns.begin),
             campaign.SECTION: _Section(campaigns.answer),
-            exports.SECTION: _Section(exports.ReportExports(store, files).answer, for_operators=False),
+            views.EXPORT: _Section(views.ReportExports(store, files).answer, for_operators=False),
         }
         self._routes: Mapping[str, PageRoute] = {
-            "": partial(show_overview, policy=policy),
-            "batches": show_batches,
-            "batches/ID": show_batch,
-            "calls": show_calls,
-            "calls/ID": show_call,
-            DOUBTS: doubts_route(policy),
-            "suppression": show_suppression,
+            "": partial(views.show_overview, policy=policy),
+            "batches": views.show_batches,
+            "batches/ID": views.show_batch,
+            "calls": views.show_calls,
+            "calls/ID": views.show_call,
+            DOUBTS: views.doubts_route(policy),
+            "suppression": views.show_suppression,
         }
         templates()  # while there are file descriptors
         self._static = StaticFiles(packages=[("voiceflow_worker.console", FOLDER)])
-        self._queue = settings.queue
         self._store_limit = store_limit
         self._app = self._access.with_sessions(self._serve)
 
@@ -141,98 +136,71 @@ class Pages:
                 file = await self._static.get_response(asked.name, request.scope)
                 file.headers["Cache-Control"] = "no-cache"
                 return file
-        section = self._sections.get(asked.section)
-        limit = (self._store_limit if section is None else section.limit).total_seconds()
-        try:
-            with anyio.fail_after(limit):
-                return await self._admitted(request, asked)
-        except StoreError as error:
-            _log.warning("a page could not be shown", error=str(error))
-            why = error.in_public
-        except TimeoutError:
-            why = f"the store took longer than {limit:g} s"
-            _log.warning("a page could not be shown", error=why)
-        except Exception:  # noqa: BLE001 - after any error, the answer must have the usual headers
-            _log.exception("a page could not be shown")
-            what = f"The log of the receiver has the reason.{'' if reads else f' {_UNSURE}'}"
-            return self._drawn(problem(500, "This page failed", what), asked)
-        what = "Nothing was changed; open this page again once the store is back." if reads else _UNSURE
-        return self._drawn(problem(503, "The store is not available", f"{sentence(why)} {_WHOM_TO_ASK} {what}"), asked)
-
-    async def _admitted(self, request: Request, asked: PageRequest) -> Response:
-        """Return the answer to a request, as the session allows. Raises StoreError."""
-        method = request.method
-        if method not in {"GET", "HEAD", "POST"}:
-            return Response(status_code=405, headers={"Allow": "GET, HEAD, POST"})
-        if method == "POST" and not comes_from_here(request.headers):
-            what = "The form was not sent from this console. Open the page again, and send it from there."
-            return self._drawn(problem(403, "Nothing was changed", what), asked)
-        try:
-            person = self._access.person(request)
-        except InvalidInputError as error:
-            return self._drawn(problem(403, "Nobody is signed in", sentence(error)), asked)
-        try:
-            if asked.path == SIGN_IN and not (person and person.is_named):
-                return self._drawn(await self._access.answer(request, asked), asked)
-            if person is None:
-                return self._drawn(self._access.closed(request, asked), asked)
-            asked = await self._in_zone(request, asked)
-            return await self._of_person(request, asked, person)
-        except FormRefusedError as error:
-            return self._drawn(refused(error), asked, person)
-
-    async def _of_person(self, request: Request, asked: PageRequest, person: Person) -> Response:
-        if (section := self._sections.get(asked.section)) is not None:
-            if section.for_operators and not person.may_act:
-                return self._drawn(only_operators(person), asked, person)
-            result = await section.answer(request, asked, person)
-            if isinstance(result, ActionDone):
-                request.session["told"] = result.message[:_LONGEST_TOLD]
-                return Response(b"", 303, {"Location": f"{asked.home}/{result.back}" if result.back else asked.home})
-            return self._drawn(result, asked, person, said=_told(request))
-        if request.method == "POST" and asked.path == SIGN_OUT:
-            return sign_out(request, asked)
-        if request.method == "POST":
-            what = "A form cannot be sent to this page. Open the page, and use its buttons."
-            return self._drawn(problem(405, "Not possible here", what, headers={"Allow": "GET, HEAD"}), asked, person)
-        return await self._looked_up(request, asked, person)
-
-    async def _in_zone(self, request: Request, asked: PageRequest) -> PageRequest:
-        """Return a request with the zone of its times. Raises StoreError."""
-        chosen = zone_named(request.cookies.get(ZONE_COOKIE, ""))
-        is_live = LIVE in request.headers  # a live part names no other zone
-        usual = chosen if chosen and is_live else await zone_of(self._store, asked.queue or self._queue)
-        asked = replace(asked, zone=(chosen or usual).key, usual_zone=usual.key)
+        if (zone := zone_named(request.cookies.get(ZONE_COOKIE, ""))) is not None:
+            asked = replace(asked, zone=zone.key)
         ZONE.set(asked.time_zone)
         NOW.set(self._store.clock.now())
-        return asked
+        section, person = self._sections.get(asked.section), None
+        limit = (self._store_limit if section is None else section.limit).total_seconds()
+        unsure = "" if reads else _UNSURE
+        page: Answer | ActionDone
+        try:
+            person = self._access.person(request)
+            with anyio.fail_after(limit):
+                page = await self._page(request, asked, person)
+        except FormRefusedError as error:
+            page = problem(400, "Nothing was changed", sentence(error))
+        except InvalidInputError as error:  # the name of a proxy is not certain
+            page = problem(403, "Nobody is signed in", sentence(error))
+        except (StoreError, TimeoutError) as error:
+            why = error.in_public if isinstance(error, StoreError) else f"the store took longer than {limit:g} s"
+            _log.warning("a page could not be shown", error=str(error) or why)
+            what = unsure or "Nothing was changed; open this page again once the store is back."
+            page = problem(503, "The store is not available", f"{sentence(why)} {_WHOM_TO_ASK} {what}")
+        except Exception:  # noqa: BLE001 - after any error, the answer must have the usual headers
+            _log.exception("a page could not be shown")
+            page = problem(500, "This page failed", f"The log of the receiver has the reason. {unsure}")
+        if isinstance(page, ActionDone):
+            request.session["told"] = page.message[:_LONGEST_TOLD]
+            return Response(b"", 303, {"Location": f"{asked.home}/{page.back}" if page.back else asked.home})
+        return page if isinstance(page, Response) else _drawn(page, request, asked, person)
 
-    async def _looked_up(self, request: Request, asked: PageRequest, person: Person) -> Response:
-        route, tag = self._routes.get(f"{asked.section}/ID" if asked.name else asked.path), request.headers.get(LIVE)
+    async def _page(self, request: Request, asked: PageRequest, person: Person | None) -> Answer | ActionDone:
+        """Return the answer to a request, as the session allows. Raises StoreError and FormRefusedError."""
+        posts, section = request.method == "POST", self._sections.get(asked.section)
+        if request.method not in {"GET", "HEAD", "POST"}:
+            return Response(status_code=405, headers={"Allow": "GET, HEAD, POST"})
+        if posts and not comes_from_here(request.headers):
+            what = "The form was not sent from this console. Open the page again, and send it from there."
+            return problem(403, "Nothing was changed", what)
+        if asked.path == SIGN_IN and not (person and person.is_named):
+            return await self._access.answer(request, asked)
+        if person is None:
+            return self._access.closed(request, asked)
+        if section is not None:
+            may_answer = person.may_act or not section.for_operators
+            return await section.answer(request, asked, person) if may_answer else only_operators(person)
+        if posts and asked.path == SIGN_OUT:
+            return sign_out(request, asked)
+        if posts:
+            what = "A form cannot be sent to this page. Open the page, and use its buttons."
+            return problem(405, "Not possible here", what, headers={"Allow": "GET, HEAD"})
+        route = self._routes.get(f"{asked.section}/ID" if asked.name else asked.path)
         if route is None:
-            what = "Use the links of the navigation to find the page."
-            return self._drawn(problem(404, "No such page", what), asked, person)
-        if tag is None:
-            page = await route(self._store, asked)
-            return self._drawn(page, asked, person, said=_told(request))
-        page = await route(self._store, asked)
-        if isinstance(page, Response) or not page.is_live:  # it does not exist any more
-            return Response(status_code=204)
-        html = draw(page, asked, live_only=True, may_act=person.may_act)
-        current = f'"{sha256(html).hexdigest()[:16]}"'
-        is_known = current == tag
-        return Response(b"" if is_known else html, 304 if is_known else 200, {"ETag": current})
+            return problem(404, "No such page", "Use the links of the navigation to find the page.")
+        return await route(self._store, asked)
 
-    def _drawn(
-        self, page: Answer, asked: PageRequest, person: Person | None = None, *, said: str | None = None
-    ) -> Response:
-        if isinstance(page, Response):
-            return page
-        html = draw(page, asked, person=person, may_act=person is not None and person.may_act, told=said)
+
+def _drawn(page: Page, request: Request, asked: PageRequest, person: Person | None) -> Response:
+    """Return a page as HTML; or its live part alone to the script, if that has changed."""
+    may_act, tag = person is not None and person.may_act, request.headers.get(LIVE)
+    if tag is None or person is None:
+        told = request.session.pop("told", None) if request.method == "GET" else None  # once
+        html = draw(page, asked, person=person, may_act=may_act, told=told)
         return Response(html, page.status, page.headers)
-
-
-def _told(request: Request) -> str | None:
-    """Return the result of the action that led to this page, once; None if no action did."""
-    told = request.session.pop("told", None) if request.method == "GET" and LIVE not in request.headers else None
-    return told if isinstance(told, str) else None
+    if not page.is_live:  # it does not exist any more
+        return Response(status_code=204)
+    html = draw(page, asked, live_only=True, may_act=may_act)
+    current = f'"{sha256(html).hexdigest()[:16]}"'
+    is_known = current == tag
+    return Response(b"" if is_known else html, 304 if is_known else 200, {"ETag": current})

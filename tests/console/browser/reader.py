@@ -95,7 +95,7 @@ class Reader:
         self.go(next(each for each in found if each.is_displayed()))
 
     def field(self, name: str) -> WebElement:
-        """The field with this name that a person can see; one of a tick has its blank before it."""
+        """The field with this name that a person can see."""
         return self.driver.find_element(By.CSS_SELECTOR, f"[name='{name}']:not([type=hidden])")
 
     def leave(self, page: WebElement) -> None:
@@ -103,10 +103,6 @@ class Reader:
         wait = WebDriverWait(self.driver, 60, poll_frequency=0.02)
         wait.until(lambda _: _is_gone(page))
         wait.until(lambda _: self.script("return document.readyState === 'complete'"))
-
-    def step(self, name: str) -> None:
-        """Go to a step of a form."""
-        self.go(self.driver.find_element(By.XPATH, f"//nav[@class='steps']/button[normalize-space()='{name}']"))
 
     def sign_in(self, address: str, *, secret: str = OPERATORS, name: str = "Mary Tan") -> None:
         self.open(f"{address}/ui")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.console.browser.reader import PHONE, Reader
+from tests.console.browser.reader import Reader
 from tests.console.signing_in import OPERATORS
 from tests.support.processes import waited_for_a_processor
 from tests.support.stage import Stage
@@ -71,30 +69,6 @@ def test_a_campaign_is_held_resumed_and_cancelled_while_it_runs(on: Stage, reade
     assert reader.console() == []
 
 
-def test_ticked_batches_are_held_by_a_double_click_and_once(on: Stage, reader: Reader) -> None:
-    for place, name in enumerate(("march", "april", "may")):
-        on.campaign(2, name=name, first=10 * place)
-    reader.sign_in(on.receiver)
-    reader.open(f"{on.receiver}/ui/batches")
-    boxes = reader.driver.find_elements(By.CSS_SELECTOR, "#ticked [data-all] input, input[name=of]")
-    boxes[0].click()  # all of them, and then not the first
-    boxes[1].click()
-    wait_until(lambda: reader.script("return document.querySelector('#live').innerHTML.length") > 0, "the live part")
-    reader.press("Hold")
-    reader.sees("Hold 2 batches?")
-    reader.fill(note="a wrong date")
-    page = reader.driver.find_element(By.TAG_NAME, "html")
-    ActionChains(reader.driver).double_click(reader.driver.find_element(By.CSS_SELECTOR, "form.card button")).perform()
-    reader.leave(page)
-    reader.sees("2 batches on hold")
-    assert len(on.status()["holds"]) == 2
-    reader.driver.back()  # to the question, which is sent again
-    reader.sees("Hold 2 batches?")
-    reader.press("Hold")
-    reader.sees("has changed since it was shown")
-    assert len(on.status()["holds"]) == 2
-
-
 def test_the_keyboard_is_enough(on: Stage, reader: Reader) -> None:
     on.campaign(3)
     reader.open(f"{on.receiver}{BATCH}")
@@ -123,22 +97,3 @@ def test_the_keyboard_is_enough(on: Stage, reader: Reader) -> None:
     reader.sees("Your name")
     reader.open(f"{on.receiver}{BATCH}")
     assert "Mary Tan" not in reader.text
-
-
-def test_on_a_phone_nothing_is_wider_than_the_window(on: Stage, reader: Reader) -> None:
-    on.campaign(3)
-    call = on.calls()[0]["id"]
-    reader.as_on_a_phone()
-    reader.open(f"{on.receiver}/ui")
-    widths = {"sign-in": reader.width}
-    name = f"{'ä' * 48}@example.com"
-    reader.sign_in(on.receiver, name=name)
-    for path in (
-        "", "/batches", BATCH.removeprefix("/ui"), "/calls", f"/calls/{call}", "/doubts", "/suppression",
-        "/act/hold?queue=default", f"/act/cancel-call?call={call}", "/act/suppress", "/act/import-numbers", "/campaign",
-    ):  # fmt: skip
-        reader.open(f"{on.receiver}/ui{path}")
-        reader.sees(name)
-        widths[path] = reader.width
-    assert {path: width for path, width in widths.items() if width > PHONE} == {}
-    assert reader.console() == []

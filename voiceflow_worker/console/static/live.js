@@ -13,7 +13,7 @@ function zones() {
   if (!/(^|; )voiceflow-zone=/.test(document.cookie)) keep(own);
   for (const named of all("[data-zones]")) { // a page with what somebody has typed has none
     const label = document.createElement("label"), choice = document.createElement("select");
-    for (const each of new Set([zone, own, named.dataset.zones, "UTC"])) choice.add(new Option(each, each));
+    for (const each of new Set([zone, own, "UTC"])) choice.add(new Option(each, each));
     choice.addEventListener("change", () => (keep(choice.value), location.reload()));
     label.append(named.textContent.replace(zone, ""), choice);
     named.replaceChildren(label);
