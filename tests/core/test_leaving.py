@@ -44,6 +44,7 @@ from voiceflow_worker.core import gates
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.sending import submit
 from voiceflow_worker.core.sending.journal import JournalWriter, requeued
@@ -179,6 +180,46 @@ async def test_a_hold_that_somebody_has_ended_before_it_returns_is_told_as_open(
 
     await passing(engine.clock, resume, hold)
     assert [gate.state for gate in gates] == [GateState.OPEN]
+
+
+class Handshakes(ScriptedVoice):
+    """Connects anew for each call."""
+
+    connects_each_time, connected = True, 0
+
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
+        self.connected += 1
+        return await super().place(placement, before_first_byte=before_first_byte)
+
+
+async def suppressed(engine: Engine) -> None:
+    await SuppressionList(engine.store).add(number(0), reason="asked")
+
+
+async def held_since(engine: Engine) -> None:
+    now = engine.store.clock.now()
+    await order_gate(engine.store, Gate.of("default", None, GateState.HELD, since=now, reason="lunch"))
+
+
+async def busy(engine: Engine) -> None:
+    digest = number_digest(number(0), store_id=engine.store.id)
+    await text_records(engine.store, "number").put({digest: "another.1"})
+
+
+@pytest.mark.parametrize(
+    ("why", "state"), [(None, "submitted"), (suppressed, "cancelled"), (held_since, "queued"), (busy, "queued")]
+)
+async def test_where_each_call_connects_anew_one_that_nobody_may_make_costs_no_connection(
+    store: Store, why: Callable[[Engine], Awaitable[None]] | None, state: str
+) -> None:
+    voice = Handshakes()
+    engine = Engine(store, voice)
+    job = await engine.enqueue(number(0))
+    leased, leased_at = await engine.lease(), store.clock.monotonic()
+    if why is not None:
+        await why(engine)
+    await engine.finish(*await engine.sender.prepare(leased, leased_at=leased_at))
+    assert (voice.connected, await engine.state(job)) == (int(why is None), state)
 
 
 CALLS = 4

@@ -29,7 +29,7 @@ from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.answer import AnswerReader
 from voiceflow_worker.gateway.first_byte import FirstByte
 from voiceflow_worker.gateway.network import Network, Timeouts
-from voiceflow_worker.gateway.transports import AnswerProof, Transport, check_transport, open_transport
+from voiceflow_worker.gateway.transports import AnswerProof, HttpxPosts, Transport, check_transport, open_transport
 from voiceflow_worker.gateway.verdict import (
     read_date,
     verdict_on_answer,
@@ -198,6 +198,11 @@ class VoiceClient(api.AccountApi):
     def is_open(self) -> bool:
         """Whether the client is within its `async with` block."""
         return self._transport is not None
+
+    @property
+    def connects_each_time(self) -> bool:
+        """Whether the open client keeps no connection from one call to the next: over httpx."""
+        return self._transport is not None and isinstance(self._transport.posts, HttpxPosts)
 
     @property
     def has_unproven_hold(self) -> bool:

@@ -175,6 +175,16 @@ class Opens(Protocol):
 
 
 @runtime_checkable
+class Connects(Protocol):
+    """A gateway that says whether it connects anew for each call."""
+
+    @property
+    def connects_each_time(self) -> bool:
+        """Whether it keeps no connection from one call to the next."""
+        ...
+
+
+@runtime_checkable
 class ProvesHolds(Protocol):
     """A gateway that finds out whose an answer is, if answers may be left over from earlier requests."""
 

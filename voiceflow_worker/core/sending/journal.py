@@ -101,6 +101,22 @@ class JournalWriter:
         """Journal the next POST of a leased job, durably, under all its conditions (`writes.journal_entry`)."""
         return await self._entries.submit(dispatch)
 
+    async def kept_back(self, dispatches: Sequence[Dispatch]) -> list[tuple[Job, Job]]:
+        """The jobs to which a condition of the journal entry says no already, each with what becomes of it.
+
+        Nothing is stored, and the entry has all conditions again. Raises `StoreError`.
+        """
+        now, waits = self._store.clock.now(), dict[str, timedelta]()
+        entries = [self._entry(each, None, now)[1] for each in dispatches]
+        looks = tuple(Write(conditions=entry.conditions) for entry in entries)
+        answers = await self._store.write(BulkWrite(writes=looks, durable=False), now=now)
+        found = [
+            (each.job, self._instead(each.job, answer, waits, now))
+            for each, answer in zip(dispatches, answers, strict=True)
+            if answer.result is Result.NOT_FREE
+        ]
+        return [(job, new) for job, new in found if isinstance(new, Job)]
+
     async def move(self, job: Job, new: Job) -> None:
         """Store what becomes of a leased job that has no journal entry. Raises `StoreError`."""
         await self._moves.submit((job, new))

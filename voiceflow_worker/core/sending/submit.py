@@ -15,7 +15,7 @@ from voiceflow_worker.core import logs
 from voiceflow_worker.core.base.background import Fault, Task
 from voiceflow_worker.core.gates import SENT_WITHIN, Holds
 from voiceflow_worker.core.ports import Placement, Store, Voice
-from voiceflow_worker.core.ports.outside import ProvesHolds
+from voiceflow_worker.core.ports.outside import Connects, ProvesHolds
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.journal import Answer, Dispatch, JournalWriter, outside_window, requeued
 from voiceflow_worker.core.sending.pacer import ASKS_AGAIN, Pacer
@@ -105,7 +105,8 @@ class CallSender:
         """The leased jobs that may go on to their connections; their journal entries check all else.
 
         A job whose calling window is closed is requeued. All jobs are requeued if the store was rolled back to an older
-        state. A job whose lease has ended is left to the sweep; one that found no free line ends if a phone rang.
+        state. A job whose lease has ended is left to the sweep; one that found no free line ends if a phone rang. If
+        each call needs a connection of its own, what a read shows (suppressed, held, busy) is read before.
         """
         now = self._store.clock.now()
         # When its lease has ended, another worker may have the job.
@@ -119,7 +120,14 @@ class CallSender:
             await self._journal.move_together([(job, outside_window(job, at=now)) for job in closed])
             ours = [job for job in ours if job not in closed]
         look = self._verdicts.settler.look_for_ringing
-        return [Dispatch(job, leased_at) for job in ours if (await look(job)) is job]
+        ready = [Dispatch(job, leased_at) for job in ours if (await look(job)) is job]
+        if ready and isinstance(self._voice, Connects) and self._voice.connects_each_time:
+            # Whom nobody may call now costs no connection. The entry has all conditions again.
+            back = await self._journal.kept_back(ready)
+            await self._journal.move_together(back)
+            gone = {job.id for job, _ in back}
+            ready = [each for each in ready if each.job.id not in gone]
+        return ready
 
     async def send(self, dispatch: Dispatch) -> None:
         """POST one call, and store its verdict. A call that may not be sent goes back, or ends.
@@ -221,6 +229,7 @@ class CallSender:
         """
         if not dispatch.is_begun:
             await self.enter(dispatch)
+        await checkpoint_if_cancelled()  # the entry was awaited all the same
         if dispatch.unsent is not None:
             raise NotSentError(_not_sent(NotSentCause.STORE_AWAY, dispatch.unsent))
         clock = self._store.clock
