@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import CallFlowError
-from voiceflow_worker.model.flows.actions import PARAMS, ParamKind
+from voiceflow_worker.model.flows.actions import ParamKind
 from voiceflow_worker.model.flows.callflow import CallFlow, find_problems
+from voiceflow_worker.model.flows.models import PARAMS
 from voiceflow_worker.model.flows.values import file_warnings
 
 Body = dict[str, Any]

@@ -22,7 +22,8 @@ from voiceflow_worker.ivr.template_text import (
     is_template,
     require_filled_in,
 )
-from voiceflow_worker.model.flows.actions import PARAMS, Action
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.models import PARAMS
 from voiceflow_worker.model.jobs.job import Job, KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.times import PersonZone

@@ -25,7 +25,7 @@ from voiceflow_worker.ivr.menu import (
 )
 from voiceflow_worker.ivr.template_text import TemplateText, TemplateValueError
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.flows.rules import speech_problem
+from voiceflow_worker.model.flows.models import speech_problem
 from voiceflow_worker.model.flows.values import language_in
 from voiceflow_worker.model.jobs.call_json import is_result
 from voiceflow_worker.model.text.wording import name_among

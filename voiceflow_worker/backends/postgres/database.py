@@ -113,7 +113,7 @@ class Database:
             is_begun = False
             try:
                 async with self._connection() as connection:
-                    is_begun = True
+                    is_begun, connection.is_unconfirmed = True, False
                     async with asyncio.timeout(ANSWER_WITHIN if within is None else within):
                         done = await work(connection)
                     connection.require_confirmed()

@@ -23,8 +23,9 @@ from voiceflow_worker.ivr.template_text import (
     is_template,
     require_filled_in,
 )
-from voiceflow_worker.model.flows.actions import PARAMS, Action, Param, ParamKind, read_actions
+from voiceflow_worker.model.flows.actions import Action, Param, ParamKind, read_actions
 from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.models import PARAMS
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 

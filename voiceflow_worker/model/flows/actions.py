@@ -123,62 +123,8 @@ class ParamKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Param:
-    """One parameter of an action: its kind, its purpose, and whether it is required.
-
-    A number is at least `minimum` and at most `maximum`. `purpose` completes the remedies "add …" and "give …".
-    """
+    """One parameter of an action. `purpose` completes the remedies "add …" and "give …"."""
 
     kind: ParamKind
     purpose: str
-    required: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-
-
-_REPETITION = Param(kind=ParamKind.INTEGER, minimum=1, maximum=3, purpose="the number of times to play it, 1 to 3")
-_SPEED = Param(kind=ParamKind.NUMBER, minimum=0.5, maximum=2.0, purpose="the speed of the voice, 0.5 to 2.0")
-_VOICE = Param(kind=ParamKind.NAME, required=True, purpose="the name of a speech profile, such as en-IE-EmilyNeural")
-
-PARAMS: Mapping[Action, Mapping[str, Param]] = {
-    Action.MAKE_CALL: {
-        "source": Param(
-            kind=ParamKind.PHONE,
-            required=True,
-            purpose="the number to call from, which belongs to the account, such as +6531234567",
-        ),
-        "destination": Param(kind=ParamKind.PHONE, required=True, purpose="the number to call, such as +6587654321"),
-        "callRecording": Param(kind=ParamKind.BOOLEAN, purpose="true to record the bridged call, or false"),
-    },
-    Action.SAY: {
-        "text": Param(kind=ParamKind.SPEECH, required=True, purpose="the text to speak"),
-        "voiceProfile": _VOICE,
-        "repetition": _REPETITION,
-        "speed": _SPEED,
-    },
-    Action.PLAY_FILE: {
-        "fileUrl": Param(
-            kind=ParamKind.URL, required=True, purpose="the http or https address of a wav or mp3 file under 5 MB"
-        ),
-        "repetition": _REPETITION,
-    },
-    Action.SAY_AND_CAPTURE: {
-        "promptMessage": Param(kind=ParamKind.SPEECH, required=True, purpose="the text that asks for the key presses"),
-        "voiceProfile": _VOICE,
-        "successMessage": Param(kind=ParamKind.SPEECH, purpose="the text spoken after valid input"),
-        "failureMessage": Param(kind=ParamKind.SPEECH, purpose="the text spoken after invalid input"),
-        "speed": _SPEED,
-        "completeOnHash": Param(kind=ParamKind.BOOLEAN, purpose="true if the # key ends the input, or false"),
-        "minDigits": Param(kind=ParamKind.INTEGER, minimum=0, purpose="the fewest key presses to accept"),
-        "maxDigits": Param(kind=ParamKind.INTEGER, minimum=0, purpose="the most key presses to accept, up to 25"),
-        "digitTimeout": Param(
-            kind=ParamKind.INTEGER, minimum=0, purpose="the time to wait for each key press, in milliseconds"
-        ),
-        "overallTimeout": Param(
-            kind=ParamKind.INTEGER, minimum=0, purpose="the time to wait for the whole input, in milliseconds"
-        ),
-        "noOfTries": Param(kind=ParamKind.INTEGER, minimum=1, purpose="the number of times to ask, 1 or more"),
-        # The guides describe the action without it, but their examples have it.
-        "repetition": _REPETITION,
-    },
-    Action.HANGUP: {},
-}
+    required: bool

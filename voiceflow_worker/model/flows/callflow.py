@@ -14,12 +14,12 @@ import orjson
 from voiceflow_worker.errors import CallFlowError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import Action, read_action
+from voiceflow_worker.model.flows.models import uncertain_number
 from voiceflow_worker.model.flows.rules import (
     VALIDITY_EXPIRED,
     destinations,
     find_problems,
     read_valid_until,
-    uncertain_number,
     write_valid_until,
 )
 from voiceflow_worker.model.flows.values import describe, is_list, is_object

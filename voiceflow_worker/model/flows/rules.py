@@ -13,27 +13,25 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import cast
 
-from voiceflow_worker.errors import CallFlowError, PhoneNumberError
+from voiceflow_worker.errors import CallFlowError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import (
     MAX_CALLS,
     MAX_DIGITS,
     MAX_ID_CHARACTERS,
-    PARAMS,
     Action,
-    Param,
     ParamKind,
     read_actions,
 )
+from voiceflow_worker.model.flows.models import MISSING, PARAMS, action_of, findings_of
 from voiceflow_worker.model.flows.values import (
     describe,
     file_warnings,
     is_list,
     is_object,
-    is_whole,
     json_problem,
-    param_problem,
     unspeakable,
+    url_problem,
 )
 from voiceflow_worker.model.numbers import phone
 
@@ -66,7 +64,6 @@ def write_valid_until(moment: datetime) -> str:
 
 
 _ACTION_NAMES = ",".join(Action)
-_MISSING = "is missing but it is required; add {}"
 _BY_FOLDED_NAME = {action.value.casefold(): action for action in Action}
 _BODY_KEYS = frozenset({"callflow", "validUntil", "clientRequestId", "clientBatchId"})
 _REPLY_KEYS = frozenset({"callflow", "clientActionId"})
@@ -95,7 +92,7 @@ def _body(body: Mapping[str, object], *, now: datetime | None, reply: bool) -> I
     elif not reply:
         yield _error("$.callflow", -1013, "first action should be makeCall; add the actions of the call")
     elif flow is None:
-        yield _error("$.callflow", -1009, _MISSING.format("the next actions of the call"))
+        yield _error("$.callflow", -1009, MISSING.format("the next actions of the call"))
     else:
         yield _warning("$.callflow", "is empty: the answer has no actions; add the next actions of the call")
     if reply:
@@ -111,14 +108,14 @@ def _body(body: Mapping[str, object], *, now: datetime | None, reply: bool) -> I
 def _flow(flow: Sequence[object], *, reply: bool) -> Iterator[Finding]:
     calls = 0
     last = len(flow) - 1
+    found = findings_of(flow)
     for index, entry in enumerate(flow):
         path = f"$.callflow[{index}]"
         if not is_object(entry):
             yield _error(path, -1009, f"should be an object with an action, not {describe(entry)}")
             continue
         name = entry.get("action")
-        # The wrong case of a name is an error, but the parameters of such an action are checked too.
-        action = _BY_FOLDED_NAME.get(name.casefold()) if isinstance(name, str) else None
+        action = action_of(entry)  # the wrong case of a name is an error, but its parameters are checked too
         if index == 0 and not reply and action is not Action.MAKE_CALL and name != _SCENARIO:
             yield _error(
                 f"{path}.action", -1013, "first action should be makeCall; put a makeCall action before all others"
@@ -132,7 +129,9 @@ def _flow(flow: Sequence[object], *, reply: bool) -> Iterator[Finding]:
             yield from _call_count(calls, path, reply=reply)
         if action is Action.HANGUP and index < last:
             yield _error(path, -1012, "incorrect use of action hangup; it ends the session, so make it the last action")
-        yield from _params(action, entry.get("params"), f"{path}.params", reply=reply)
+        yield from found.get(index, ())
+        if is_object(params := entry.get("params")):
+            yield from _odd_params(action, params, f"{path}.params", reply=reply)
         yield from _unknown(entry, _ENTRY_KEYS, path, "an action")
 
 
@@ -187,136 +186,41 @@ def _scenario(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterato
         )
 
 
-def _params(action: Action, params: object, path: str, *, reply: bool) -> Iterator[Finding]:
-    if params is not None and not is_object(params):
-        yield _error(path, -1009, f"should be an object, not {describe(params)}")
-        return
-    given: Mapping[str, object] = {} if params is None else params
-    if action is Action.HANGUP:
-        if given:
-            yield _error(path, -1012, "incorrect use of action hangup; it takes no params; remove them")
-        return
+def _odd_params(action: Action, given: Mapping[str, object], path: str, *, reply: bool) -> Iterator[Finding]:
+    """Warnings about parameters that 8x8 may take."""
     known = PARAMS[action]
     for name, param in known.items():
         value = given.get(name)
-        if value is not None:
-            yield from _value(param, value, f"{path}.{name}", is_destination=name == "destination")
-        elif param.required:
-            yield _error(f"{path}.{name}", -1009, _MISSING.format(param.purpose))
-    if action is Action.SAY_AND_CAPTURE:
-        yield from _capture(given, path)
-    if action is Action.MAKE_CALL and not reply and given.get("callRecording") is not None:
-        yield _warning(
-            f"{path}.callRecording", "is documented only for answers to call action events; 8x8 may ignore it here"
-        )
-    yield from _unknown(given, known, path, action.value)
-
-
-def _value(param: Param, value: object, path: str, *, is_destination: bool) -> Iterator[Finding]:
-    if param.kind is ParamKind.PHONE:
-        yield from _number(param, value, path, is_destination=is_destination)
-        return
-    problem = param_problem(param, value)
-    if problem is not None:
-        yield _error(path, -1009, problem)
-        return
-    if isinstance(value, str):
-        if problem := unspeakable(value):
-            yield _error(path, -1016, f"some special characters are invalid; remove {problem}")
+        if not isinstance(value, str):
+            continue
+        if param.kind is ParamKind.PHONE and phone.is_e164(value) and not phone.is_valid(phone.canonical_number(value)):
+            plan = phone.country_of(value) or "any country"
+            message = f"{value} is in a range that the numbering plan of {plan} does not have. Check it."
+            yield _warning(f"{path}.{name}", message, kind="unknown_range")
         if param.kind is ParamKind.SPEECH and "{{" in value:
             yield _warning(
-                path,
+                f"{path}.{name}",
                 "holds {{…}}, which would be read aloud: fill in the template, or remove the brackets from the value",
             )
-        if param.kind is ParamKind.URL:
+        if param.kind is ParamKind.URL and url_problem(value) is None:
             for warning in file_warnings(value):
-                yield _warning(path, warning)
-
-
-def speech_problem(text: str) -> str | None:
-    """Why 8x8 does not speak a text; None if it does."""
-    found = _value(PARAMS[Action.SAY]["text"], text, "", is_destination=False)
-    return next((each.message for each in found if each.is_error), None)
-
-
-def _number(param: Param, value: object, path: str, *, is_destination: bool) -> Iterator[Finding]:
-    if is_list(value):
-        code = phone.MANY_NUMBERS if is_destination else -1009
-        found = "multiple destination phone numbers found" if is_destination else "should be a string, not an array"
-        yield _error(path, code, f"{found}; give one number for each call, as a string")
-    elif not isinstance(value, str):
-        yield _error(
-            path, -1009, f"should be a string, not {describe(value)}; write it in quotes, with its country code"
-        )
-    elif not value.strip():
-        yield _error(path, -1009, _MISSING.format(param.purpose))
-    elif not phone.is_e164(value):
-        code, reason = phone.form_problem(value)
-        yield _no_number(path, code, reason, is_destination=is_destination)
-    elif not phone.is_valid(phone.canonical_number(value)):
-        plan = phone.country_of(value) or "any country"
-        yield _warning(
-            path,
-            f"{value} is in a range that the numbering plan of {plan} does not have. Check it.",
-            kind="unknown_range",
-        )
-
-
-def uncertain_number(path: str, error: PhoneNumberError, *, is_destination: bool) -> Finding:
-    """The finding about a number at this path that could not be read for certain."""
-    return _no_number(path, error.code, str(error), is_destination=is_destination)
-
-
-def _no_number(path: str, code: int, reason: str, *, is_destination: bool) -> Finding:
-    # A malformed source has no code of its own: -1014 means that the account may not use it.
-    if not is_destination:
-        return _error(path, -1009, f"should be a phone number in E.164 form: {reason}")
-    if code == phone.MANY_NUMBERS:
-        return _error(path, code, f"multiple destination phone numbers found: {reason}")
-    return _error(path, code, f"invalid MSISDN format in destination: {reason}")
-
-
-def _capture(given: Mapping[str, object], path: str) -> Iterator[Finding]:
-    """Findings about combinations of parameters of sayAndCapture. Values of the wrong type have a finding already."""
-    fewest, most = _whole(given.get("minDigits")), _whole(given.get("maxDigits"))
-    most_is_readable = most is not None or given.get("maxDigits") is None
-    if fewest is not None and most_is_readable and (most is None or most < max(fewest, 1)):
-        yield _error(
-            f"{path}.maxDigits",
-            -1003,
-            f"valid maxDigits required when minDigits is provided; give maxDigits: {max(fewest, 1)} to {MAX_DIGITS}"
-            if fewest <= MAX_DIGITS
-            else f"valid maxDigits required when minDigits is provided; give at most {MAX_DIGITS} for both",
-        )
-    if given.get("completeOnHash") is False and most_is_readable and not (most is not None and 0 < most <= MAX_DIGITS):
-        yield _error(
-            f"{path}.maxDigits",
-            -1008,
-            f"valid maxDigits is required when completeOnHash is false; give 1 to {MAX_DIGITS}, or let # end the input",
-        )
-    elif most is not None and most > MAX_DIGITS:
+                yield _warning(f"{path}.{name}", warning)
+    most, digit = given.get("maxDigits"), given.get("digitTimeout")
+    takes_keys = action is Action.SAY_AND_CAPTURE
+    if takes_keys and isinstance(most, int) and most > MAX_DIGITS and given.get("completeOnHash") is not False:
         yield _warning(f"{path}.maxDigits", f"is over {MAX_DIGITS}, the most that 8x8 documents; give a smaller number")
-    digit, overall = _whole(given.get("digitTimeout")), _whole(given.get("overallTimeout"))
-    if digit is None:
-        return
-    if given.get("overallTimeout") is None:
-        yield _error(
-            f"{path}.overallTimeout",
-            -1005,
-            f"valid overallTimeout is required when digitTimeout is provided; give more than {digit} ms",
-        )
-    elif overall is not None and digit > overall:
-        yield _error(
-            f"{path}.overallTimeout",
-            -1006,
-            f"overallTimeout should be greater than digitTimeout; give more than {digit} ms",
-        )
-    elif overall is not None and digit == overall:
+    if takes_keys and isinstance(digit, int | float) and digit == given.get("overallTimeout"):
         yield _warning(
             f"{path}.overallTimeout",
             "should be greater than digitTimeout, but equals it; this is only a warning, because examples of 8x8 do so",
             code=-1006,
         )
+    if action is Action.MAKE_CALL and not reply and given.get("callRecording") is not None:
+        yield _warning(
+            f"{path}.callRecording", "is documented only for answers to call action events; 8x8 may ignore it here"
+        )
+    if action is not Action.HANGUP:
+        yield from _unknown(given, known, path, action.value)
 
 
 def _valid_until(value: object, now: datetime | None) -> Iterator[Finding]:
@@ -365,12 +269,6 @@ def _unknown(given: Mapping[str, object], known: Collection[str], path: str, own
             yield _error(where, -1001, f"invalid JSON request body: {problem}; remove it")
         else:
             yield _warning(where, f"is not a known key of {owner}; {hint}")
-
-
-def _whole(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not is_whole(value) or json_problem(value):
-        return None
-    return int(value)
 
 
 def _error(path: str, code: int, message: str) -> Finding:

@@ -1,4 +1,4 @@
-"""Single JSON values: checks by type and by parameter, and the text by which two are compared."""
+"""Single JSON values: checks by type, and the text by which two are compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import TypeGuard, cast
 from urllib.parse import urlsplit
 
-from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS, Param, ParamKind
 from voiceflow_worker.model.text.printable import unstorable_in
 from voiceflow_worker.model.text.web_address import why_not_from_outside
 
@@ -155,54 +154,12 @@ def unspeakable(text: str) -> str | None:
     return f"the control character U+{ord(found[0]):04X} at character {found.start() + 1}"
 
 
-def param_problem(param: Param, value: object) -> str | None:
-    """The reason why the parameter cannot have this value, with a remedy; None if it can.
-
-    Telephone numbers are checked elsewhere.
-    """
-    if param.kind is ParamKind.SPEECH and isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS:
-        return f"has {len(value)} characters, but at most {MAX_TEXT_CHARACTERS} are allowed; shorten it"
-    problem = _kind_problem(param, value)
-    return None if problem is None else f"{problem}; give {param.purpose}"
-
-
-def _kind_problem(param: Param, value: object) -> str | None:
-    match param.kind:
-        case ParamKind.SPEECH | ParamKind.NAME | ParamKind.PHONE:
-            return _string_problem(value)
-        case ParamKind.URL:
-            return url_problem(value)
-        case ParamKind.BOOLEAN:
-            return None if isinstance(value, bool) else f"should be true or false, not {describe(value)}"
-        case ParamKind.INTEGER:
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                return f"should be an integer, not {describe(value)}"
-            return _range_problem(param, value) if is_whole(value) else "should be an integer"
-        case ParamKind.NUMBER:
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                return f"should be a number, not {describe(value)}"
-            return _range_problem(param, value)
-
-
-def _string_problem(value: object) -> str | None:
-    if not isinstance(value, str):
-        return f"should be a string, not {describe(value)}"
-    return None if value.strip() else "is empty, but a text is required; write the text"
-
-
-def _range_problem(param: Param, value: float) -> str | None:
-    # Written so that NaN, which compares false with everything, is out of every range.
-    if param.minimum is not None and not value >= param.minimum:
-        return f"should be {param.minimum:g} or more"
-    if param.maximum is not None and not value <= param.maximum:
-        return f"should be {param.maximum:g} or less"
-    return None if _LEAST_INT <= value <= _MOST_INT else "should be a finite number of at most 64 bits"
-
-
 def url_problem(value: object) -> str | None:
     """What is wrong with an http or https address, as the rest of a sentence about it; None if nothing."""
-    if not isinstance(value, str) or not value.strip():
-        return _string_problem(value)
+    if not isinstance(value, str):
+        return f"should be a string, not {describe(value)}"
+    if not value.strip():
+        return "is empty, but a text is required; write the text"
     try:
         parts = urlsplit(value)
         host, _ = parts.hostname, parts.port
