@@ -42,7 +42,7 @@ from voiceflow_worker.model.text.printable import printable_line
 if TYPE_CHECKING:
     from voiceflow_worker.actions import OperatorAction
     from voiceflow_worker.actions.many import Many
-    from voiceflow_worker.service.one_call import CallStep, OneCall, Tell
+    from voiceflow_worker.service.one_call import Progress, Report, TestCall
     from voiceflow_worker.settings import Settings
 
 PAGE = 500
@@ -340,38 +340,38 @@ async def call(
         voiceflow call +6581234567 --say "The server room is too warm."
         voiceflow call +6581234567 --say "Wake up." --json | jq -rs 'last.step'
     """
-    from voiceflow_worker.service.one_call import OneCall, number_to_call
+    from voiceflow_worker.service.one_call import TestCall, number_to_call
 
     if not say.strip():
         raise InvalidInputError("--say is empty: give the text to speak")
-    wanted = OneCall(number=number_to_call(number, place="NUMBER"), text=say, batch="call", command="voiceflow call")
+    wanted = TestCall(number=number_to_call(number, place="NUMBER"), text=say, batch="call", command="voiceflow call")
     settings = common.settings(voice_profile=voice_profile, source=source)
-    return await placed(settings, wanted, tell=reporting(common.output()), without_outcome=without_outcome)
+    return await placed(settings, wanted, report=reporting(common.output()), without_outcome=without_outcome)
 
 
-def reporting(output: Output) -> Tell:
+def reporting(output: Output) -> Report:
     """A function that prints each step when it happens, even if stdout is a pipe."""
 
-    def tell(step: CallStep) -> None:
+    def report(step: Progress) -> None:
         with suppress(OSError):  # nobody reads it any more, such as `| head -1`: the call goes on
             output.result(step.as_json(), step.as_line())
             sys.stdout.flush()
 
-    return tell
+    return report
 
 
-async def placed(settings: Settings, wanted: OneCall, *, tell: Tell, without_outcome: bool) -> ExitCode:
+async def placed(settings: Settings, wanted: TestCall, *, report: Report, without_outcome: bool) -> ExitCode:
     """Place this call until its end, or until a signal. Exit 0 if the person was reached, 1 if not."""
-    from voiceflow_worker.service.one_call import place_call
+    from voiceflow_worker.service.one_call import call_and_watch
 
     async with opened(settings) as voiceflow:
-        reached = await place_call(
+        reached = await call_and_watch(
             voiceflow.queue,
             voiceflow.client,
             wanted,
             settings=settings,
             make_worker=lambda batch: voiceflow.temporary_worker(batch=batch),
-            tell=tell,
+            report=report,
             stops=signals_to,
             without_outcome=without_outcome,
         )

@@ -62,7 +62,7 @@ async def doctor(
     from voiceflow_worker.cli.calls import placed, reporting
     from voiceflow_worker.finding import Level, failure, ok
     from voiceflow_worker.service.doctor import examine
-    from voiceflow_worker.service.one_call import CallStep, OneCall, number_to_call
+    from voiceflow_worker.service.one_call import Progress, TestCall, number_to_call
 
     if without_outcome and call is None:
         raise InvalidInputError("--without-outcome works only together with --call NUMBER")
@@ -87,11 +87,11 @@ async def doctor(
     stopping = [check for check in failures if check not in ignored]
     now = datetime.now(UTC)
     if stopping:
-        tell_step(CallStep("not called", now, failure(f"correct these first: {', '.join(stopping)}")))
+        tell_step(Progress("not called", now, failure(f"correct these first: {', '.join(stopping)}")))
         return ExitCode.UNDONE
-    tell_step(CallStep("checked", now, ok(f"{count_of(len(found), 'check')} made; calls can be sent")))
-    test = OneCall(number=number, text=TEST_TEXT, batch="doctor", command="voiceflow doctor --call")
-    return await placed(load(), test, tell=tell_step, without_outcome=without_outcome)
+    tell_step(Progress("checked", now, ok(f"{count_of(len(found), 'check')} made; calls can be sent")))
+    test = TestCall(number=number, text=TEST_TEXT, batch="doctor", command="voiceflow doctor --call")
+    return await placed(load(), test, report=tell_step, without_outcome=without_outcome)
 
 
 async def _make(output: Output, settings: Settings) -> ExitCode:

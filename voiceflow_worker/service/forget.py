@@ -57,7 +57,6 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import aliases
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.printable import DATES, NUMBER
 from voiceflow_worker.model.text.wording import count_of, rfc3339
 from voiceflow_worker.notify.delivery import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.service.uploads import Uploads, delete_left_over
@@ -69,7 +68,6 @@ PAGE = 200
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 _ERASED = "erased"
 _NAMED = 3
-_LEAST_DIGITS = 7
 _UNSENT = frozenset({JobState.QUEUED})
 ANSWERS = "ivr-answer"
 """Namespace of the answers of menus, which are kept for four hours."""
@@ -86,7 +84,8 @@ GOES = (
 STAYS = (
     "an opt-out, the unique keys, the lock of an open call and the attempts of the day, as keyed digests, so that they "
     "are not called, and the same file calls nobody again; counters; the names of batches, which the receipt counts if "
-    "they have the number; calls to others that this number was only connected to"
+    "they have the number; calls to others that this number was only connected to; what free notes "
+    "about others have of the number, unless it is written as +6587654321"
 )
 NOT_OURS = (
     "backups of the store, older copies of its files and its server's write-ahead log, reports and files that somebody "
@@ -139,12 +138,12 @@ class Forget(OperatorAction):
 
     def about(self) -> Mapping[str, Any]:
         """The reason, without the number."""
-        return {"note": self.note and _NumberInTexts(self._number).erased_in(self.note)}
+        return {"note": self.note and without_number(self.note, spellings_of(self._number))}
 
     def actor(self) -> Actor:
         """Who acts, without the number."""
-        texts, who = _NumberInTexts(self._number), self.operator.actor
-        return replace(who, name=who.name and texts.erased_in(who.name))
+        who = self.operator.actor
+        return replace(who, name=who.name and without_number(who.name, spellings_of(self._number)))
 
     async def question(self) -> Question:
         """The question. Raises ActionRefusedError while a call is open or in doubt, and PhoneNumberError."""
@@ -262,9 +261,8 @@ class Trail:
         self.refuse_open(calls)
         # Before the calls, because nothing else tells which rows were the person's.
         self._keys = {key for job in calls for key in job.keys}
-        texts = _NumberInTexts(self.number)
         batches = {(job.queue, job.batch_id) for job in calls if job.batch_id}
-        self._erased["batch_names"] = sum(texts.erased_in(name) != name for _, name in batches)
+        self._erased["batch_names"] = sum(self._spellings.search(name) is not None for _, name in batches)
         await self._walk(_ROWS)
         for job in calls:
             await self._erase_call(job)
@@ -391,7 +389,7 @@ class Trail:
 
     def _left_of(self, namespace: str, value: Any) -> Any:
         """What is left of a value when the person was erased from it; None if nothing."""
-        erased = self._texts.erased(value)
+        erased = without_number(value, self._spellings)
         if isinstance(value, str):
             return erased
         if namespace == _ROWS:  # its place stays
@@ -418,8 +416,8 @@ class Trail:
                 pass
 
     @cached_property
-    def _texts(self) -> _NumberInTexts:
-        return _NumberInTexts(self.number)
+    def _spellings(self) -> re.Pattern[str]:
+        return spellings_of(self.number)
 
 
 def _opt_out(entry: Suppression, erased: str) -> Put:
@@ -448,49 +446,16 @@ def _text_of(namespace: str, value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-class _NumberInTexts:
-    """A telephone number in texts: as a whole number, in any spelling, with or without its country code.
-
-    A part of a longer number is not the number, and a date or a time is none.
-    """
-
-    def __init__(self, number: str) -> None:
-        import phonenumbers
-
-        self._international: set[str] = {each.lstrip("+") for each in aliases(number)}
-        self._national: set[str] = {f"00{each}" for each in self._international}
-        for each in aliases(number):
-            parsed = phonenumbers.parse(each, None)
-            written = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.NATIONAL)
-            for digits in (phonenumbers.national_significant_number(parsed), re.sub(r"[^0-9]", "", written)):
-                if len(digits) >= _LEAST_DIGITS:
-                    self._national.add(digits)
-
-    def erased(self, value: Any) -> Any:
-        """A JSON value without the number in its texts."""
-        if is_object(value):
-            return {self.erased_in(key): self.erased(each) for key, each in value.items()}
-        if is_list(value):
-            return [self.erased(each) for each in value]
-        return self.erased_in(value) if isinstance(value, str) else value
-
-    def erased_in(self, text: str) -> str:
-        """A text without the number. Digits alone, as in a cell of a file, are a number rather than a date."""
-        without_times = text if text.strip().isdecimal() else _TIMES.sub(lambda found: "~" * len(found[0]), text)
-        for found in reversed(list(_WHOLE_NUMBER.finditer(without_times))):
-            if self._is_number(found[0]):
-                text = f"{text[: found.start()]}{_ERASED}{text[found.end() :]}"
-        return text
-
-    def _is_number(self, written: str) -> bool:
-        digits = re.sub(r"[^0-9]", "", written.replace("(0)", ""))
-        return digits in self._international or ("+" not in written and digits in self._national)
+def spellings_of(number: str) -> re.Pattern[str]:
+    """Return the pattern of a number as stores keep it: each spelling of its E.164 form, with or without the +."""
+    digits = "|".join(each.removeprefix("+") for each in aliases(number))
+    return re.compile(rf"\+?(?<![0-9A-Za-z])(?:{digits})(?![0-9A-Za-z])")
 
 
-_TIMES = re.compile(
-    rf"(?<![\w+])(?:{DATES}|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
-    r"|\d\d?:\d\d(?::\d\d(?:\.\d+)?)?)(?:T[\d:.]+)?(?!\d)",
-    re.ASCII,
-)
-"""Dates and times."""
-_WHOLE_NUMBER = re.compile(rf"(?<!\w){NUMBER}(?!\w)", re.ASCII)
+def without_number(value: Any, spellings: re.Pattern[str]) -> Any:
+    """Return a JSON value with `erased` for the number in its texts."""
+    if is_object(value):
+        return {spellings.sub(_ERASED, key): without_number(each, spellings) for key, each in value.items()}
+    if is_list(value):
+        return [without_number(each, spellings) for each in value]
+    return spellings.sub(_ERASED, value) if isinstance(value, str) else value
