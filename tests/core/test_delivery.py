@@ -18,11 +18,11 @@ from tests.support.calls import Calls
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.manual_time import STEP, time_passing
 from tests.support.waiting import until
-from voiceflow_worker import JobState, RedialPolicy, SessionStatus
+from voiceflow_worker import JobState, SessionStatus
 from voiceflow_worker.core.base.background import LEASES
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.outcomes.batch_ends import BATCH_ENDS, BatchEnds, BatchOutcome
-from voiceflow_worker.core.outcomes.outbox import READER_LEASE, Consumer, position_at
+from voiceflow_worker.core.outcomes.outbox import POSITIONS, READER_LEASE, Consumer, position_at
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
 from voiceflow_worker.core.writes import inserted
@@ -36,7 +36,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.notify.delivery import AT_ONCE, DUE, HOOK, WAITING, Notifications
+from voiceflow_worker.notify.delivery import AT_ONCE, HOOK, Notifications
 
 pytestmark = pytest.mark.anyio
 
@@ -136,29 +136,6 @@ async def test_a_failing_outcome_is_delivered_again_beside_the_others(calls: Cal
     assert counts.failures == heard.tries[bad.id] - 1
 
 
-async def test_later_outcomes_of_a_call_wait_behind_one_that_fails(calls: Calls, clock: ManualClock) -> None:
-    heard = Heard()
-    policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=MINUTE)
-    notifications = to(calls.store, heard)
-    async with running(notifications, clock):
-        job = await calls.placed(redial=policy)
-        heard.refused = {job.id}
-        await calls.end(job, SessionStatus.BUSY)
-        await until(lambda: heard.tries[job.id] >= 1)
-        clock.advance(2 * MINUTE)
-        await calls.engine.send()
-        await calls.end(job)
-        other = await calls.ended()
-        await until(lambda: other.id in heard.jobs)
-        await notifications.caught_up()
-    # What waits is in the store: another process, or this one started anew, goes on with it, in order.
-    heard.refused.clear()
-    async with running(to(calls.store, heard), clock):
-        await until(lambda: len(heard.told) >= 3)
-    assert [told.post for told in heard.told if told.job.id == job.id] == [1, 2]
-    assert len(heard.told) == 3
-
-
 @pytest.mark.parametrize("after", [timedelta(minutes=10), timedelta(days=4)])
 async def test_a_receiver_may_say_when_it_wants_to_be_told_again(
     calls: Calls, clock: ManualClock, after: timedelta
@@ -243,9 +220,10 @@ async def test_a_stop_waits_for_nobody_for_ever(calls: Calls, clock: ManualClock
             notifications.stop()
 
 
-def drops(call: StoreCall) -> bool:
-    """Whether a call deletes records."""
-    return any(write.drops for write in call.arguments[0].writes)
+def acknowledges(call: StoreCall) -> bool:
+    """Whether a call stores how far outcomes were delivered, or ends a lease."""
+    writes = call.arguments[0].writes
+    return any(write.drops or any(put.namespace == POSITIONS for put in write.puts) for write in writes)
 
 
 async def test_one_whose_process_was_killed_is_followed(store: Store, clock: ManualClock) -> None:
@@ -261,7 +239,7 @@ async def test_one_whose_process_was_killed_is_followed(store: Store, clock: Man
         await until(lambda: len(lost.told) == 1)
         await killed.caught_up()
         # From here on the store does not hear that an outcome was delivered, nor a goodbye.
-        dying.lose(Loss.BEFORE, "write", times=1_000_000, when=drops)
+        dying.lose(Loss.BEFORE, "write", times=1_000_000, when=acknowledges)
         job = await calls.ended()
         await until(lambda: len(lost.told) == 2)
         process.cancel_scope.cancel()
@@ -279,15 +257,15 @@ async def test_what_was_read_as_the_lease_was_lost_is_delivered_all_the_same(cal
     async def lose_lease(call: StoreCall) -> None:
         nonlocal losses
         puts = [put for write in call.arguments[0].writes for put in write.puts] if call.name == "write" else []
-        if losses and any(put.namespace == WAITING for put in puts):
+        if losses and any(put.namespace == POSITIONS for put in puts):
             losses -= 1
             drop = Write(drops=(Drop(LEASES, f"hook/{HOOK}/default", None),))
             await calls.store.write(BulkWrite(writes=(drop,)), now=clock.now())
 
     async with running(to(FaultyStore(calls.store, before=lose_lease), heard), clock):
         jobs = [await calls.ended() for _ in range(3)]
-        await until(lambda: len(heard.told) >= 3)
-    assert (heard.jobs, losses) == ([job.id for job in jobs], 0)
+        await until(lambda: len({*heard.jobs}) == 3)
+    assert ({*heard.jobs}, losses) == ({job.id for job in jobs}, 0)
 
 
 async def test_a_store_that_goes_away_and_comes_back_costs_no_outcome(calls: Calls, clock: ManualClock) -> None:
@@ -305,51 +283,40 @@ async def test_a_store_that_goes_away_and_comes_back_costs_no_outcome(calls: Cal
     assert len(heard.told) == 10
 
 
-async def made(store: Store, queue: str, calls: int, *, per_call: int = 1, batch: str, first: int = 0) -> list[str]:
-    """Calls that have ended, each with so many outcomes of its attempts before; returns their ids."""
+async def made(store: Store, calls: int, *, first: int) -> list[str]:
+    """Calls that have ended; returns their ids."""
     now, ids = store.clock.now(), list[str]()
     for start in range(first, first + calls, 50):
         writes = list[Write]()
-        for place in range(start, min(start + 50, first + calls)):
-            job = sample_job(
-                place, queue=queue, state=JobState.COMPLETED, batch_id=batch, destination=f"+65{81000000 + place}"
-            )
-            kinds = [EventKind.ATTEMPTED] * (per_call - 1) + [EventKind.ENDED]
-            events = [
-                Event(job_id=job.id, kind=kind, at=now, state=job.state, revision=f"{post}", post=post)
-                for post, kind in enumerate(kinds, 1)
-            ]
-            writes.append(replace(inserted(job), events=tuple(events)))
+        for place in range(start, start + 50):
+            job = sample_job(place, state=JobState.COMPLETED, destination=f"+65{81000000 + place}")
+            event = Event(job_id=job.id, kind=EventKind.ENDED, at=now, state=job.state, revision="1", post=1)
+            writes.append(replace(inserted(job), events=(event,)))
             ids.append(job.id)
         await store.write(BulkWrite(writes=tuple(writes)), now=now)
     return ids
 
 
-async def test_what_is_refused_for_ever_holds_up_no_other_and_a_kill_loses_nothing(
+async def test_what_is_refused_for_ever_holds_up_no_other_and_kills_lose_nothing(
     any_store: Store, clock: ManualClock
 ) -> None:
-    """A thousand refused outcomes of one campaign in front of and beside 2,000 of others, each call with two."""
-    heard, reads = Heard(), set[int]()
-
-    async def noted(call: StoreCall) -> None:
-        if call.name == "records" and DUE in call.arguments[0]:
-            reads.add(call.arguments[0][DUE].limit)
-
-    away = FaultyStore(any_store, before=noted)
+    """A thousand refused outcomes in front of and beside 2,000 others; two processes are killed."""
+    heard, refused, others = Heard(), list[str](), list[str]()
     async with running(to(any_store, heard), clock):
         pass
-    refused = await made(any_store, "default", 500, batch="refused")
-    others = await made(any_store, "default", 500, per_call=2, batch="others", first=500)
-    refused += await made(any_store, "default", 500, batch="refused", first=1000)
-    others += await made(any_store, "default", 500, per_call=2, batch="more", first=1500)
+    for first in (0, 1500):
+        refused += await made(any_store, 500, first=first)
+        others += await made(any_store, 1000, first=first + 500)
     heard.refused = set(refused)
-    killed = to(away, heard)
-    async with anyio.create_task_group() as process, time_passing(clock, step=timedelta(seconds=1)):
-        process.start_soon(killed.run)
-        await until(lambda: len(heard.told) > 700, within=120)
-        away.lose(Loss.BEFORE, "write", times=1_000_000)
-        process.cancel_scope.cancel()
-    clock.advance(2 * READER_LEASE)
+    for so_many in (300, 1200):
+        away = FaultyStore(any_store)
+        killed = to(away, heard)
+        async with anyio.create_task_group() as process, time_passing(clock, step=timedelta(seconds=1)):
+            process.start_soon(killed.run)
+            await until(lambda so_many=so_many: len(heard.told) > so_many, within=120)  # type: ignore[misc]
+            away.lose(Loss.BEFORE, "write", times=1_000_000)
+            process.cancel_scope.cancel()
+        clock.advance(2 * READER_LEASE)
     next_one = to(any_store, heard)
     async with running(next_one, clock, step=timedelta(seconds=1)):
         await until(lambda: len(set(heard.ids)) == 2000, within=120)
@@ -357,14 +324,9 @@ async def test_what_is_refused_for_ever_holds_up_no_other_and_a_kill_loses_nothi
         heard.refused.clear()
         clock.advance(timedelta(minutes=20))
         await until(lambda: len(set(heard.ids)) == 3000, within=120)
-    assert set(heard.jobs) == {*refused, *others}
-    posts: dict[str, list[int]] = {}
-    for told in heard.told:
-        posts.setdefault(told.job.id, []).append(told.post)
-    assert all([*dict.fromkeys(each)] == sorted(set(each)) for each in posts.values()), "in order per call"
+    assert sorted(set(heard.jobs)) == sorted([*refused, *others])
     # On a busy machine the clock of the test outruns the reader, whose lease ends: then what is on its way comes again.
-    assert len(heard.told) <= 3000 + 10 * AT_ONCE, "only what was on its way is told twice"
-    assert reads <= {1, AT_ONCE + 1, 1000}, "no more is read than the front of the line"
+    assert len(heard.told) <= 3000 + 10 * 100, "only what was on its way is sent twice"
 
 
 async def test_of_all_queues_each_is_told_from_its_first_call_on(store: Store, clock: ManualClock) -> None:
@@ -618,21 +580,3 @@ async def test_each_end_is_one_event_for_readers_and_calls_in_any_order(any_stor
         assert 1 <= len(numbers) <= closings
         assert (await any_store.events(queue))[-1].kind is EventKind.BATCH_ENDED, "the last end was lost"
         assert [sorted(set(reader.told)) for reader in readers] == [numbers] * 3
-
-
-@pytest.mark.parametrize("comes_back", [True, False])
-async def test_the_end_comes_behind_the_outcomes_of_its_calls_or_after_ten_minutes(
-    any_store: Store, clock: ManualClock, comes_back: bool
-) -> None:
-    calls, heard = Calls(any_store), Heard()
-    async with running(to(any_store, heard), clock, step=timedelta(seconds=2)):
-        jobs = await ended(calls, 2, refused=heard.refused)
-        await until(lambda: all(heard.tries[job] for job in jobs))
-        assert not heard.ended
-        if comes_back:
-            heard.refused.clear()
-        await until(lambda: bool(heard.ended))
-    (told,) = heard.ended
-    assert (len(heard.told), told.outstanding) == ((2, 0) if comes_back else (0, 2))
-    assert told.as_json()["data"]["outstanding"] == told.outstanding  # type: ignore[index]
-    assert comes_back or clock.now() >= told.at + timedelta(minutes=10)

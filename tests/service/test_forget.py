@@ -36,7 +36,6 @@ from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.sqlite.backups import back_up
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.identity import QueueNames
-from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.orders import OrderedStore
 from voiceflow_worker.core.outcomes.batch_ends import BatchEnds
 from voiceflow_worker.core.outcomes.outbox import Consumer
@@ -51,7 +50,6 @@ from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallAction, CallStatus, Direction
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.notify.delivery import WAITING, WaitingOutcomes
 from voiceflow_worker.service.forget import Forget, Trail
 from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
@@ -112,7 +110,6 @@ class Life:
                 PERSON, not_before=self.clock.now() + 9 * HOUR, unique_key="later", data={"name": NAME}
             )
         await self._beside()
-        await self._undelivered()
         who = Operator(self.store, POLICY, name="Li")
         await Redial(operator=who, call=job.id, note=f"{NAME} asked", force=True).do()
         await default.queue.cancel(job.id, reason=f"{NAME} asked")
@@ -135,13 +132,6 @@ class Life:
         leg = CallLeg(destination=PERSON, status="COMPLETED")
         early = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", legs=(leg,))
         await Sessions(self.store).early.add({"early-1": early})
-
-    async def _undelivered(self) -> None:
-        events = await self.store.events("default")
-        mine = [event for event in events if event.job_id in await self._ids()]
-        waiting = json_records(self.store, WAITING, WaitingOutcomes).within("notify/default/b")
-        failed = {event.job_id: WaitingOutcomes([event], 3, f"the CRM refused {NAME}") for event in mine}
-        await waiting.put(failed)
 
     async def _ids(self) -> set[str]:
         return {job.id for job in await Trail(self.store, PERSON, policy=POLICY).calls()}

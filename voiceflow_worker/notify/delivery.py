@@ -1,18 +1,17 @@
-"""Outcomes on their way to the webhook: at least once, in order per call, each tried again beside the others.
+"""Outcomes on their way to the webhook: at least once each, and with the same id each time.
 
-What is read waits in the store: under its call, and in one line by due time, in front of which is what was not tried
-yet. So what is refused for days holds up nothing else. Nothing is read but the front of the line, however long it is.
+The outcomes of a page are sent side by side. Failed deliveries are stored with their next attempt, together with the
+position of the page, and are retried with backoff beside new outcomes. A body has state and id, so no order is kept.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import anyio
 import structlog
@@ -21,7 +20,7 @@ from anyio.abc import TaskGroup
 from voiceflow_worker.core.base.background import BackgroundTasks, beside
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.reading import ReadJobs, read_each
-from voiceflow_worker.core.base.record_set import Codec, RecordSet, record_pages
+from voiceflow_worker.core.base.record_set import Codec, RecordSet
 from voiceflow_worker.core.base.round_trips import Retry, gather
 from voiceflow_worker.core.outcomes.batch_ends import BatchEnds, BatchOutcome, batch_outcome
 from voiceflow_worker.core.outcomes.outbox import (
@@ -34,27 +33,21 @@ from voiceflow_worker.core.outcomes.outbox import (
     positions,
 )
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.store import Drop, Key, Page, Put, Record
-from voiceflow_worker.errors import HookGoneError, RetryLaterError, StoreVersionError
-from voiceflow_worker.model.copying import replace
+from voiceflow_worker.core.ports.store import Drop, Page, Put
+from voiceflow_worker.errors import HookGoneError, RetryLaterError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
-from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.text.wording import in_words
 
 HOOK, BATCH_HOOK = "notify", "notify-batches"
 """The names of the deliveries of calls and of batches."""
-SINCE, WAITING, DUE = "notify-since", "notify-waiting", "notify-due"
+SINCE, RETRIES = "notify-since", "notify-retry"
 AT_ONCE = 20
-"""How many calls have an outcome on its way at the same time."""
+"""The most outcomes that a delivery sends side by side, of new ones and of retries each."""
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(minutes=15)
-LONGEST_PAUSE = timedelta(seconds=10)
-"""The pause in the line of those that failed, while whatever is tried of it fails again."""
-OUTSTANDING_WITHIN, LOOK_AGAIN = timedelta(minutes=10), timedelta(seconds=1)
-"""How long the end of a batch waits for the outcomes of its calls, and how often it looks."""
 LOOK_FOR_QUEUES = timedelta(seconds=5)
 LOOK_FOR_PROGRESS = timedelta(milliseconds=100)
-_LONG_AGO, _NEVER = datetime.fromtimestamp(0, UTC), datetime.max.replace(tzinfo=UTC)
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _COUNTED = 1000
 
@@ -68,8 +61,8 @@ Handler: TypeAlias = Callable[[CallOutcome | BatchOutcome], Awaitable[None]]
 class DeliveryCounts:
     """Counts of one delivery in this process.
 
-    `delivered` counts the outcomes that were accepted, `failures` the tries that failed. `waiting` is the number of
-    calls with outcomes that wait (of those that another process has left, at most 1,000 are counted). `is_stopped`
+    `delivered` counts the outcomes that were accepted, `failures` the attempts that failed. `waiting` is the number of
+    outcomes that wait for a retry (of those that another process has left, at most 1,000 are counted). `is_stopped`
     means that the receiver wants no more.
     """
 
@@ -79,32 +72,15 @@ class DeliveryCounts:
     is_stopped: bool = False
 
 
-@dataclass(slots=True)
-class WaitingOutcomes:
-    """The outcomes of one call, or the ends of one batch, that wait in this order; the failed tries of the first."""
+@dataclass(frozen=True, slots=True)
+class RetryRecord:
+    """An outcome whose deliveries have failed so many times."""
 
-    events: Sequence[Event]
+    event: Event
     failures: int = 0
-    error: str = ""
 
 
-_CODEC: Codec[WaitingOutcomes] = Codec(WaitingOutcomes)
-
-
-class _Due(NamedTuple):
-    """An entry of the line: whether it was tried before, when it is due, and which `call` of which `batch` it is."""
-
-    member: str
-    is_tried: bool
-    at: datetime
-    batch: str
-    call: str
-
-    @classmethod
-    def of(cls, record: Record) -> _Due:
-        is_tried, micros, _ = record.member.split(" ")
-        batch, call = json.loads(record.value)
-        return cls(record.member, is_tried == "1", _LONG_AGO + int(micros) * _MICROSECOND, batch, call)
+_CODEC: Codec[RetryRecord] = Codec(RetryRecord)
 
 
 class Delivery:
@@ -118,21 +94,16 @@ class Delivery:
         self._line = f"{name}/{queue}"
         self._counts = counts
         self._of_batches = name == BATCH_HOOK
-        self._kinds = {EventKind.BATCH_ENDED} if self._of_batches else {EventKind.ENDED, EventKind.ATTEMPTED}
+        self._kind = EventKind.BATCH_ENDED if self._of_batches else EventKind.ENDED
         self._retry = Retry(store.clock, what=f"notifications of {queue}")
         self._log = _log.bind(hook=name, queue=queue)
-        self._next: datetime = _LONG_AGO
-        """When the front of the line is due; nobody else writes to it."""
-        self._is_full = False
-        """Whether as much as can be on its way waits for its first try."""
-        self._pause, self._paused_until = timedelta(), _LONG_AGO
+        self._saving = anyio.Lock()
         self._counted = 0
-        self._is_stopping = False
-        self._nap = anyio.CancelScope()
+        self._stopping = anyio.Event()
 
     @property
     def _is_over(self) -> bool:
-        return self._is_stopping or self._counts.is_stopped
+        return self._stopping.is_set() or self._counts.is_stopped
 
     async def run(self, since: datetime) -> None:
         """Deliver outcomes from this time on, or wait for the lease, until `stop` or until the receiver is gone."""
@@ -148,25 +119,24 @@ class Delivery:
 
     def stop(self) -> None:
         """Begin no new delivery; `run` returns when the deliveries in progress have ended."""
-        self._is_stopping = True
-        self._nap.cancel()
+        self._stopping.set()
 
     async def _work(self, consumer: Consumer) -> None:
         """Deliver until the end, or until the lease is lost."""
         moves = consumer.moves
         consumer.rewind()
         source = BatchEnds(self._store, self._queue, consumer) if self._of_batches else consumer
-        self._next, self._is_full = _LONG_AGO, False
-        self._count(len(await self._retry(partial(self._front, _COUNTED))))
-        try:
-            while not self._is_over and await self._retry(consumer.hold) and moves == consumer.moves:
-                is_busy = not self._is_full and await self._take_up(consumer, source)
-                if self._next <= self._clock.now():
-                    is_busy |= await self._deliver(consumer)
-                if not is_busy:
+        self._count(len(await self._retry(partial(self._due, _COUNTED))))
+
+        async def repeat(send: Callable[[], Awaitable[bool]]) -> None:
+            while not self._is_over and await self._hold(consumer) and moves == consumer.moves:
+                if not await send():
                     await self._sleep(POLL_EVERY)
-            if not self._is_over:
-                self._log.warning("another process has the lease of notifications; this one sends nothing meanwhile")
+
+        try:
+            async with beside(partial(self._keep, consumer)):
+                new, due = partial(self._send_new, consumer, source), partial(self._send_due, consumer)
+                await gather(partial(repeat, new), partial(repeat, due))
         finally:
             self._count(-self._counted)
 
@@ -174,194 +144,131 @@ class Delivery:
         self._counted += more
         self._counts.waiting += more
 
-    async def _take_up(self, consumer: Consumer, source: Consumer | BatchEnds) -> bool:
-        """Store a page of new outcomes as waiting, and the position behind them. Returns whether there may be more."""
-        page = await self._retry(source.page)
-        events = [event for event in page if event.kind in self._kinds]
-        jobs: Mapping[str, Job] = {} if self._of_batches else (await self._read(events)).jobs
-        batches = {each.job_id: (job.batch_id or "") if (job := jobs.get(each.job_id)) else "" for each in events}
-        waiting = await self._waiting(self._place(batch, call) for call, batch in batches.items())
-        puts, changed = list[Put](), dict[str, WaitingOutcomes]()
-        for event in events:
-            call, batch = event.job_id, batches[event.job_id]
-            before = changed.get(call) or waiting.get(self._place(batch, call))
-            if before is None:
-                puts.append(self._due(event, batch, at=None))
-            changed[call] = replace(before, events=[*before.events, event]) if before else WaitingOutcomes([event])
-        more = len(puts)
-        puts += [self._put(self._place(batches[call], call), each) for call, each in changed.items()]
-        if not await self._retry(partial(consumer.save, source.position, puts=puts)):
-            consumer.rewind()
-        elif events:
-            self._next = _LONG_AGO
-            self._count(more)
-        return bool(events) or consumer.is_behind
-
-    async def _read(self, events: Iterable[Event]) -> ReadJobs:
-        return await self._retry(partial(read_each, self._store, [*{event.job_id: None for event in events}]))
-
-    async def _deliver(self, consumer: Consumer) -> bool:
-        """Try what is at the front of the line and due, and store what came of it. Returns whether there was any."""
-        now = self._clock.now()
-        front = await self._retry(partial(self._front, AT_ONCE + 1))
-        times = [max(each.at, self._paused_until) if each.is_tried else each.at for each in front]
-        due = [each for each, at in zip(front[:AT_ONCE], times, strict=False) if at <= now]
-        self._next = min((at for each, at in zip(front, times, strict=True) if each not in due), default=_NEVER)
-        self._is_full = len(due) == AT_ONCE and not due[-1].is_tried
-        if not due:
-            return False
-        waiting = await self._waiting(self._place(each.batch, each.call) for each in due)
-        tries = [_Try(each, left) for each in due if (left := waiting.get(self._place(each.batch, each.call)))]
-        read = ReadJobs({}, {}) if self._of_batches else await self._read(each.waiting.events[0] for each in tries)
-        async with beside(partial(self._keep, consumer)):
-            await gather(*(partial(self._try, each, read) for each in tries))
-        puts, drops = list[Put](), list[Drop]()
-        for each in tries:
-            place, left = self._place(each.due.batch, each.due.call), each.waiting
-            if each.is_done:
-                left = WaitingOutcomes(left.events[1:])
-            if not left.events:
-                drops.append(Drop(WAITING, place[0], None, place[1]))
-                continue
-            again = self._due(left.events[0], each.due.batch, at=each.again_at, is_tried=each.has_failed)
-            puts += [again, self._put(place, left)]
-            self._next = min(self._next, each.again_at or _LONG_AGO)
-        stay = {put.member for put in puts if put.namespace == DUE}
-        drops += [Drop(DUE, self._line, None, each.member) for each in due if each.member not in stay]
-        self._brake(tries)
-        if await self._retry(partial(consumer.save, 0, puts=puts, drops=drops)):
-            self._count(len(stay) - len(due))
-        else:
-            consumer.rewind()
-        return True
-
-    def _brake(self, tries: Sequence[_Try]) -> None:
-        """Pause in the line of those that failed, while a whole round of them fails again."""
-        again = [each for each in tries if each.due.is_tried]
-        if any(each.is_done for each in again):
-            self._pause = timedelta()
-        elif len(again) == AT_ONCE:
-            self._pause = min(max(2 * self._pause, FIRST_WAIT), LONGEST_PAUSE)
-            self._paused_until = self._clock.now() + self._pause
+    async def _hold(self, consumer: Consumer) -> bool:
+        async with self._saving:
+            return await self._retry(consumer.hold)
 
     async def _keep(self, consumer: Consumer) -> None:
         """Keep the lease while outcomes are on their way."""
         while True:
             await self._clock.sleep(READER_LEASE.total_seconds() / 3)
-            await self._retry(consumer.hold)
+            await self._hold(consumer)
 
-    async def _try(self, each: _Try, read: ReadJobs) -> None:
-        """Deliver the first outcome of a call, and note what came of it."""
-        event, now = each.waiting.events[0], self._clock.now()
+    async def _send_new(self, consumer: Consumer, source: Consumer | BatchEnds) -> bool:
+        """Send a page of new outcomes, then store the position after it. Returns whether there may be more."""
+        page = await self._retry(source.page)
+        new = [RetryRecord(event) for event in page if event.kind is self._kind]
+        failed = await self._send(new)
+        if not await self._save(consumer, source.position, puts=failed):
+            consumer.rewind()
+        return bool(new) or consumer.is_behind
+
+    async def _send_due(self, consumer: Consumer) -> bool:
+        """Send the outcomes whose retry is due. Returns whether there were any."""
+        now = self._clock.now()
+        due = {
+            member: each
+            for member, each in (await self._retry(partial(self._due, AT_ONCE))).items()
+            if _at(member) <= now
+        }
+        failed = await self._send([*due.values()])
+        await self._save(consumer, 0, puts=failed, drops=[Drop(RETRIES, self._line, None, each) for each in due])
+        return bool(due)
+
+    async def _due(self, limit: int) -> dict[str, RetryRecord]:
+        """Return the first retries by their members, in the order of their times."""
+        found = await self._store.records({RETRIES: Page(group=self._line, limit=limit)}, now=self._clock.now())
+        return {record.member: _CODEC.value(record.value) for record in found[RETRIES]}
+
+    async def _save(
+        self, consumer: Consumer, position: int, *, puts: Sequence[Put], drops: Sequence[Drop] = ()
+    ) -> bool:
+        """Store a position and retries in one write. Returns whether this process still has the lease."""
+        async with self._saving:
+            is_saved = await self._retry(partial(consumer.save, position, puts=puts, drops=drops))
+        if is_saved:
+            self._count(len(puts) - len(drops))
+        return is_saved
+
+    async def _send(self, records: Sequence[RetryRecord]) -> list[Put]:
+        """Send these outcomes, so many side by side. Returns the retries of those that were not delivered."""
+        if not records:
+            return []
+        jobs = ReadJobs({}, {})
+        if not self._of_batches:
+            ids = [*{each.event.job_id: None for each in records}]
+            jobs = await self._retry(partial(read_each, self._store, ids))
+        limiter = anyio.CapacityLimiter(AT_ONCE)
+
+        async def attempt(record: RetryRecord) -> Put | None:
+            async with limiter:
+                return await self._attempt(record, jobs)
+
+        return [put for put in await gather(*(partial(attempt, each) for each in records)) if put is not None]
+
+    async def _attempt(self, record: RetryRecord, jobs: ReadJobs) -> Put | None:
+        """Deliver an outcome. Returns its retry if it was not delivered."""
+        event = record.event
+        if self._is_over:
+            return _put(self._line, record, at=self._clock.now())
         try:
             outcome: CallOutcome | BatchOutcome
             if self._of_batches:
-                is_late = now >= event.at + OUTSTANDING_WITHIN
-                left = await self._retry(partial(self._outstanding, event, counted=is_late))
-                if left and not is_late:
-                    each.again_at = now + LOOK_AGAIN
-                    return
-                ended = await self._retry(partial(batch_outcome, self._store, self._queue, event))
-                outcome = replace(ended, outstanding=left)
-            elif event.job_id in read.unreadable:
-                raise read.unreadable[event.job_id]
-            elif (job := read.jobs.get(event.job_id)) is not None:
+                outcome = await self._retry(partial(batch_outcome, self._store, self._queue, event))
+            elif event.job_id in jobs.unreadable:
+                raise jobs.unreadable[event.job_id]
+            elif (job := jobs.jobs.get(event.job_id)) is not None:
                 outcome = outcome_of(event, job)
             else:
                 self._log.error("a call was deleted before its outcome could be delivered", job=event.job_id)
-                each.is_done = True
-                return
+                return None
             await self._handler(outcome)
         except HookGoneError as error:
-            each.again_at = now
             if not self._counts.is_stopped:  # a concurrent delivery may have stopped it
                 self._counts.is_stopped = True
                 self._log.error("notifications have stopped until the next start", why=str(error))
+            return _put(self._line, record, at=self._clock.now())
         except Exception as error:  # noqa: BLE001 - whatever it is, the outcome comes again
-            self._failed(each, error)
-        else:
-            each.is_done = True
-            self._counts.delivered += 1
+            return self._put_off(record, error)
+        self._counts.delivered += 1
+        return None
 
-    def _failed(self, each: _Try, failure: Exception) -> None:
-        """Put off an outcome whose delivery failed."""
-        left, event = each.waiting, each.waiting.events[0]
+    def _put_off(self, record: RetryRecord, failure: Exception) -> Put:
+        """Return the next attempt of an outcome whose delivery failed."""
         self._counts.failures += 1
-        left.failures += 1
-        left.error = str(failure)[:500]
-        seed = f"{self._line}/{event.sequence}"
-        wait = backoff(left.failures, first=FIRST_WAIT, longest=LONGEST_WAIT, seed=seed)
+        failures, seed = record.failures + 1, f"{self._line}/{record.event.sequence}"
+        wait = backoff(failures, first=FIRST_WAIT, longest=LONGEST_WAIT, seed=seed)
         wanted = failure.after if isinstance(failure, RetryLaterError) else None
-        each.again_at, each.has_failed = self._clock.now() + max(wait, wanted or wait), True
+        at = self._clock.now() + max(wait, wanted or wait)
         self._log.warning(
             "an outcome was not delivered, and will be sent again",
-            job=event.job_id,
-            failures=left.failures,
-            next_try=in_words(each.again_at),
-            error=left.error,
+            job=record.event.job_id,
+            failures=failures,
+            next_try=in_words(at),
+            error=str(failure)[:500],
         )
-
-    async def _outstanding(self, end: Event, *, counted: bool) -> int:
-        """How many calls of a batch have undelivered outcomes of before its end; not `counted`, whether any has.
-
-        If the outcomes of calls have not been read as far, there may be one.
-        """
-        line, count = f"{HOOK}/{self._queue}", 0
-        async for page in record_pages(self._store, WAITING, group=f"{line}/{end.job_id}", limit=100):
-            waiting = [_CODEC.value(record.value) for record in page]
-            count += sum(each.events[0].sequence < end.sequence for each in waiting)
-            if count and not counted:
-                return count
-        name = _consumer_name(line)
-        return count or int(((await positions(self._store).get([name])).get(name) or 0) < end.sequence)
-
-    async def _front(self, limit: int) -> list[_Due]:
-        return await front_of(self._store, self._line, limit)
-
-    async def _waiting(self, places: Iterable[Key]) -> dict[Key, WaitingOutcomes]:
-        if not (keys := [*places]):
-            return {}
-        read = partial(self._store.records, {WAITING: keys}, now=self._clock.now())
-        found = (await self._retry(read))[WAITING]
-        try:
-            return {(each.group, each.member): _CODEC.value(each.value) for each in found}
-        except ValueError as error:
-            raise StoreVersionError(f"outcomes that wait were written by a newer version: {error}. Upgrade") from error
-
-    def _place(self, batch: str, call: str) -> Key:
-        return f"{self._line}/{batch}", call
-
-    @staticmethod
-    def _put(place: Key, waiting: WaitingOutcomes) -> Put:
-        return Put(WAITING, place[0], _CODEC.text(waiting), None, member=place[1])
-
-    def _due(self, event: Event, batch: str, *, at: datetime | None, is_tried: bool = False) -> Put:
-        micros = 0 if at is None else (at - _LONG_AGO) // _MICROSECOND
-        member = f"{int(is_tried)} {micros:018d} {event.sequence:020d}"
-        return Put(DUE, self._line, json.dumps([batch, event.job_id]), None, member=member)
+        return _put(self._line, RetryRecord(record.event, failures), at=at)
 
     async def _sleep(self, duration: timedelta) -> None:
         """Sleep for this time, or until `stop`."""
-        if not self._is_stopping:
-            with anyio.CancelScope() as self._nap:
-                await self._clock.sleep(duration.total_seconds())
+        async with anyio.create_task_group() as group:
+
+            async def wake() -> None:
+                await self._stopping.wait()
+                group.cancel_scope.cancel()
+
+            group.start_soon(wake)
+            await self._clock.sleep(duration.total_seconds())
+            group.cancel_scope.cancel()
 
 
-@dataclass(slots=True)
-class _Try:
-    """The try to deliver the first outcome of a call, and what came of it."""
-
-    due: _Due
-    waiting: WaitingOutcomes
-    is_done: bool = False
-    has_failed: bool = False
-    again_at: datetime | None = None
+def _put(line: str, record: RetryRecord, *, at: datetime) -> Put:
+    member = f"{(at - _LONG_AGO) // _MICROSECOND:018d} {record.event.sequence:020d}"
+    return Put(RETRIES, line, _CODEC.text(record), None, member=member)
 
 
-async def front_of(store: Store, line: str, limit: int) -> list[_Due]:
-    """The first entries of a line. Raises StoreError."""
-    found = await store.records({DUE: Page(group=line, limit=limit)}, now=store.clock.now())
-    return [_Due.of(record) for record in found[DUE]]
+def _at(member: str) -> datetime:
+    return _LONG_AGO + int(member.split(maxsplit=1)[0]) * _MICROSECOND
 
 
 class Notifications:
@@ -422,9 +329,7 @@ class Notifications:
     async def _has_passed(self, line: str, sequence: int) -> bool:
         name = _consumer_name(line)
         position = (await self._retry(partial(positions(self._store).get, [name]))).get(name)
-        if position is None or position < sequence:
-            return False
-        return all(each.is_tried for each in await self._retry(partial(front_of, self._store, line, 1)))
+        return position is not None and position >= sequence
 
     async def _open_each(self, deliveries: TaskGroup) -> None:
         """Begin the delivery for each queue as it becomes known, until `stop`. A new queue is read from its start."""

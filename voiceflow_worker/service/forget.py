@@ -58,7 +58,6 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import aliases
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of, rfc3339
-from voiceflow_worker.notify.delivery import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.service.uploads import Uploads, delete_left_over
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ _UNSENT = frozenset({JobState.QUEUED})
 ANSWERS = "ivr-answer"
 """Namespace of the answers of menus, which are kept for four hours."""
 _ROWS = "row"
-_GOES = (INCOMING, EARLY, ANSWERS, WAITING_OUTCOMES)
+_GOES = (INCOMING, EARLY, ANSWERS)
 """The namespaces whose records go if they have the number or are of an erased call."""
 _OF_SESSION = (SESSIONS, EARLY, STATES, FAILURES, PRESSES)
 """The namespaces whose groups are sessions."""

@@ -46,17 +46,13 @@ class BatchEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOutcome:
-    """The end of a batch, delivered at least once. `totals` are the counters of the batch as they are now.
-
-    Outcomes of so many of its calls are `outstanding`: they have not reached the webhook.
-    """
+    """The end of a batch, delivered at least once. `totals` are the counters of the batch as they are now."""
 
     queue: str
     batch_id: str
     number: int
     at: datetime
     totals: Totals
-    outstanding: int = 0
 
     @property
     def id(self) -> str:
@@ -87,7 +83,6 @@ class BatchOutcome:
                 "answers": totals.answers,
                 "other_keys": totals.other_keys,
                 "seconds": totals.seconds,
-                "outstanding": self.outstanding,
             },
         }
 
