@@ -115,7 +115,7 @@ def _show(output: Output, report: EnqueueReport, file: Path, campaign: Campaign)
     if planned := report.plan_in_words():
         output.say(f"{report.batch_in_words}: {planned}")
     if report.again:
-        output.say("Check the calls of the batch that is named, or enqueue with --again.")
+        output.say("Check the calls of the batch that is named, or enqueue with `--again yes`.")
     if report.refused and report.rejected and campaign.skip_bad is not True:
         rest = ", or enqueue the good rows with --skip-bad" if report.valid else ""
         output.say(f"Correct the bad rows{rest}.")
