@@ -40,19 +40,18 @@ from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.console.drafts import Draft, Drafts
 from voiceflow_worker.console.orders import ActionDone, batch_page
 from voiceflow_worker.console.page import Answer, Page, PageRequest, problem
-from voiceflow_worker.console.rendering import ZONE, label_of, span
+from voiceflow_worker.console.rendering import ZONE, label_of
 from voiceflow_worker.console.sign_in import PageForm, Person, read_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import ChangedSinceError, IntakeError, InvalidInputError, VoiceflowError
-from voiceflow_worker.finding import Finding
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.country_windows import AT_ANY_HOUR
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import INTERNATIONAL, read_number
-from voiceflow_worker.model.text.wording import count_of, read_duration
+from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.model.window import Weekday
 from voiceflow_worker.model.zones import zone_named
@@ -66,7 +65,6 @@ KEYS = ("1", "2", "3")
 ACCOUNT_FOR = timedelta(minutes=10)
 """How long the voices and numbers of the account are kept, before 8x8 is asked again."""
 _DAYS = tuple(each.name.lower() for each in Weekday)
-_WAITS = ("5m", "15m", "30m", "1h", "2h", "4h", "1d")
 _ROLES = (DESTINATION, "name", "unique_key")
 _PLAIN = ("country", "sheet", "header_row", "date_order", "encoding", "leave_out", "batch", "voice_profile", "source")
 """The fields of a campaign that the page has as they are."""
@@ -351,7 +349,7 @@ class CampaignPages:
 
     async def _page(self, draft: Draft, *, said: str = "") -> Page:
         """Return the page of a draft, with its preview if it is to be checked."""
-        name, found, report, faults = "", None, None, dict[str, str]()
+        name, found, report = "", None, None
         if not draft.batch:
             try:
                 with uploading() as folder:
@@ -362,21 +360,18 @@ class CampaignPages:
                         async with self._files:
                             report = await campaign.preview(self._operator.queue(self._settings.queue))
             except InvalidInputError as error:
-                faults = _faults_of(error)
-        said = said or faults.get("", "")
+                said = said or str(error)
         names: Mapping[str, str] = Locale("en").territories
         values = {
             "draft": draft,
+            "queue": self._settings.queue,
             "form": {**dict.fromkeys((*_TEXTS, *_TICKS, "days", "ignore"), ""), **draft.fields},
             "fields": fields_of(Of.CAMPAIGN),
-            "faults": faults,
             "said": said,
             "file_name": name,
             "found": found,
             "columns": [each.name for each in found.columns] if found else [],
-            "days": [(name, name[:3].title()) for name in _DAYS],
-            "waits": [(each, span(read_duration(each))) for each in _WAITS],
-            "keys": KEYS,
+            "days": _DAYS,
             "ignored": draft.fields.get("ignore", "").split("\n") if "ignore" in draft.fields else [],
             "countries": sorted(((c, names[c]) for c in SUPPORTED_REGIONS if c in names), key=itemgetter(1)),
             "international": INTERNATIONAL,
@@ -389,8 +384,7 @@ class CampaignPages:
             "asks_again": bool(report and (report.again or "again" in draft.fields)),
             **await self._account.lists(),
         }
-        status = 409 if said or faults else 200
-        return Page(template="campaign.html", shown=values, status=status, headers=_KEPT_FOR_BACK)
+        return Page(template="campaign.html", shown=values, status=409 if said else 200, headers=_KEPT_FOR_BACK)
 
 
 async def _stored(folder: Path, name: str, content: bytes) -> InputFile:
@@ -414,19 +408,6 @@ def _typed_in(form: PageForm, before: Mapping[str, str]) -> dict[str, str]:
 def _filter_of(column: str, value: str = "", *, is_not: bool = False) -> str:
     """Return the text of a filter, as it is typed."""
     return text_of_parts([Filter(column, value, is_not)], typed=True)
-
-
-_FIELD_OF = {label_of(name): name for name in fields_of(Of.CAMPAIGN)}
-
-
-def _faults_of(error: InvalidInputError) -> dict[str, str]:
-    """Return what is wrong, by the names of the fields at fault; that of no field is without a name."""
-    found: dict[str, str] = {}
-    for each in error.findings:
-        if (name := _FIELD_OF.get(each.column or "")) is not None:
-            found[name] = each.message
-    named = Finding(message=str(error)).fields
-    return found or {named[0] if named else "": str(error)}
 
 
 def _orders(report: EnqueueReport, fields: Mapping[str, str]) -> str:

@@ -270,8 +270,6 @@ _FORMS = {
 MOST_BATCHES = 10
 """The largest number of batches that go on, and of those that have ended, on the overview."""
 ROWS_A_PAGE = 50
-_ANSWER = ("result", "answer", "why", "called_at")
-"""The columns that say what became of a row, and are in its line."""
 _ENDS = ("unreached", "failed", "expired", "cancelled", "accepted", "in_doubt", "calling", "waiting")
 """The states of calls without an answer, and what people call several of them."""
 
@@ -407,7 +405,6 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "calls": found.calls,
         "waits": await waits_in_words(store, found.calls, zone=asked.time_zone),
         "people": people,
-        "columns": [each for each in columns if each not in people and (each.is_own or each.name not in _ANSWER)],
     }
     return Page(template="batch.html", shown=shown, is_live=True)
 
