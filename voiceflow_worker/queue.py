@@ -558,9 +558,7 @@ class CallQueue:
     async def status(self) -> QueueStatus:
         """The status of the queue: its counts, doubts and holds."""
         policy = self.policy
-        return await read_status(
-            self.store, self.name, clock_skew=policy.clock_skew, summary_deadline=policy.summary_deadline
-        )
+        return await read_status(self.store, self.name, summary_deadline=policy.summary_deadline)
 
     async def wait_for_outcome(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - raises an error of its own
         """Wait until the job has ended, and return it.

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import asyncio
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,11 +9,10 @@ import pytest
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import TIMEOUT, Program, Spawned
 from tests.cli.stored import enqueued, url_of, within
-from tests.contract.suite import ManualClock
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.waiting import wait_until
-from voiceflow_worker import CallQueue, Job, JobState, open_store
+from voiceflow_worker import Job, JobState
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders import Fault, FaultKind
 
@@ -69,26 +66,6 @@ def test_a_hold_that_stops_a_drain_exits_1(
     assert "correct the cause, then `voiceflow resume`, and run this command again" in ended.err
     assert "another-key" not in ended.out + ended.err
     assert eight.rang == []
-
-
-def test_a_clock_that_was_rolled_back_ends_a_drain_with_its_reason_and_1(
-    voiceflow: Program, eight: EightByEight
-) -> None:
-    async def work() -> None:
-        clock = ManualClock(datetime.now(UTC) + timedelta(hours=12))
-        async with open_store(url_of(voiceflow.folder), clock=clock) as store:
-            for place in range(3):
-                await CallQueue(store).enqueue(flow(number(place)))
-
-    asyncio.run(work())
-    ended = voiceflow("worker", "--drain", "--json", "--store", url_of(voiceflow.folder))
-    assert (ended.code, ended.document["states"]["queued"], eight.rang) == (1, 3, [])
-    assert ended.document["clock_behind_seconds"] == pytest.approx(12 * 3600, abs=60)
-    assert "THE CLOCK IS BEHIND" in ended.err
-    assert "waiting for the clock: 3 calls" in ended.err
-    people = voiceflow("worker", "--drain", "--store", url_of(voiceflow.folder))
-    assert "is not drained, because the clock is behind" in people.out
-    assert "THE CLOCK IS BEHIND" in voiceflow("status", "--store", url_of(voiceflow.folder)).out
 
 
 def test_a_doubt_that_is_left_exits_1(voiceflow: Program, eight: EightByEight) -> None:

@@ -13,7 +13,6 @@ from tests.support.flows import flow, number
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.base.identity import BATCH_KEPT, PROGRAMS, BatchNames, batch_puts
-from voiceflow_worker.core.drain import clock_behind
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.core.writes import inserted
@@ -125,17 +124,6 @@ def post(outcome: Outcome | None = None, *, at: datetime = NOW, **more: Any) -> 
 def ended(status: SessionStatus, *, at: datetime = NOW, **more: Any) -> Outcome:
     """A session that took ten seconds."""
     return Outcome(status=status, status_text=status.value, started_at=at, ended_at=at + 10 * SECOND, **more)
-
-
-async def test_the_times_of_8x8_do_not_make_the_clock_look_behind(store: Store) -> None:
-    """A sandbox that runs fast, or 8x8's own clock, may say that a session ends later than it is."""
-    told = ended(SessionStatus.BUSY, at=NOW + HOUR)
-    await add_jobs(store, [sample_job(1, posts=(post(told),)), sample_job(2, posts=(post(told),), created_at=NOW)])
-    assert await clock_behind(store, "default", allowed=10 * SECOND) is None
-    await add_jobs(store, [sample_job(3, created_at=NOW + HOUR)])
-    found = await clock_behind(store, "default", allowed=10 * SECOND)
-    assert found is not None
-    assert found.by == HOUR
 
 
 async def test_the_durations_are_those_of_every_attempt(store: Store) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from structlog.testing import capture_logs
 
 from tests.contract.samples import commit, moved
 from tests.contract.suite import ManualClock
@@ -19,7 +18,7 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing_beside
 from tests.support.plain_jobs import NOW, a_job
-from tests.support.voices import ScriptedVoice, not_sent
+from tests.support.voices import ScriptedVoice
 from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, open_store
 from voiceflow_worker.core.call_filter import CallFilter, person_of
@@ -53,48 +52,6 @@ def closed_now(clock: ManualClock) -> dict[str, Any]:
     """A window that opens two hours from now, for a number in UTC."""
     begin = clock.now() + 2 * HOUR
     return {"window": CallWindow.parse(f"{begin:%H:%M}-{begin + HOUR:%H:%M}"), "time_zone": "UTC"}
-
-
-async def test_a_clock_that_was_rolled_back_is_told_and_stops_a_drain(engine: ScriptedEngine) -> None:
-    """Whether the calls were enqueued since, or only put back into the queue."""
-    for place in range(3):
-        await engine.enqueue(number(place))
-    engine.clock.jump(-HALF_A_DAY)
-    assert await drained_by(engine) == (HALF_A_DAY, 3, True)
-    with capture_logs() as logs:
-        assert (await worker_for(engine.store, ScriptedVoice()).drain()).stopped_by_clock
-    (line,) = [log["event"] for log in logs if "CLOCK" in log["event"]]
-    assert "12 h" in line
-    assert "3 calls" in line
-    engine.clock.jump(HALF_A_DAY)
-    assert await drained_by(engine) is None
-
-
-async def test_a_call_that_went_back_before_the_clock_did_waits_for_it(engine: ScriptedEngine) -> None:
-    await engine.enqueue()
-    engine.clock.advance(timedelta(days=2))
-    engine.voice.answers = [not_sent()]
-    await engine.send()
-    engine.clock.jump(-HALF_A_DAY)
-    found = await drained_by(engine)
-    assert found is not None
-    assert found[0] == HALF_A_DAY
-
-
-async def test_clocks_that_differ_a_little_and_calls_for_later_are_no_news(engine: ScriptedEngine) -> None:
-    await engine.enqueue(not_before=engine.clock.now() + timedelta(days=1))
-    skew, second = engine.policy.clock_skew, timedelta(seconds=1)
-    for step, told in ((timedelta(), None), (-skew, None), (-second, (skew + second, 0, False))):
-        engine.clock.jump(step)
-        assert await drained_by(engine) == told
-
-
-async def drained_by(engine: ScriptedEngine) -> tuple[timedelta, int, bool] | None:
-    """The clock as a drain and the status see it: how far behind, how many calls wait for it, whether that ends it."""
-    check = DrainCheck(engine.store, queue=engine.name, batch_id=None, policy=engine.policy)
-    result = await check.result()
-    assert (await engine.queue.status()).clock == result.clock
-    return None if result.clock is None else (result.clock.by, result.clock.calls, result.stopped_by_clock)
 
 
 async def limited(engine: ScriptedEngine, *, rate: float | None = 1.0, works: bool = True, **more: Any) -> None:

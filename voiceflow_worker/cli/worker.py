@@ -187,14 +187,14 @@ async def _show_drained(output: Output, calls: CallQueue, result: DrainResult, *
     """Print the result of a drain, and the calls that have not ended.
 
     `stopped` is True if a person stopped the worker; the exit code is then 0. Otherwise the exit code is 1 if a hold
-    or a clock that is behind ended the drain, or if a call is in doubt. Failed calls do not change the exit code.
+    ended the drain, or if a call is in doubt. Failed calls do not change the exit code.
     """
     status, receiver = await calls.status(), await Heartbeats(calls.store).has_receiver()
     line, *notes = drained_lines(status, result, stopped=stopped, receiver=receiver)
     output.result(drained_as_json(status, result), line)
     for note in notes:
         output.note(note)
-    undone = result.stopped_by_hold or result.stopped_by_clock or result.doubts
+    undone = result.stopped_by_hold or result.doubts
     return ExitCode.UNDONE if undone and not stopped else ExitCode.DONE
 
 

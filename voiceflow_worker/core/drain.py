@@ -1,4 +1,4 @@
-"""Whether a queue, or a batch of it, is drained: what is in progress, due, behind a hold, or behind a clock."""
+"""Whether a queue, or a batch of it, is drained: what is in progress, due, or behind a hold."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from datetime import datetime, timedelta
 from voiceflow_worker.core.base.reading import count_states, due_count, find_jobs, gates_of
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reads import Due, Listing
-from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
-from voiceflow_worker.model.text.wording import count_of, duration_in_words
 
 MOST_NEXT = 100
 """The most queued calls that are read for the time of the next call, by due time."""
@@ -35,41 +33,6 @@ async def held_count(
     return sum([await due_count(store, queue, by=by, batch_id=name, start=start) for name, start in behind])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockBehind:
-    """A clock that is `by` this much behind the newest entry of a queue; `calls` wait only because of it."""
-
-    by: timedelta
-    calls: int
-
-    def in_words(self) -> str:
-        """What is wrong, as a clause."""
-        return (
-            f"THE CLOCK IS BEHIND: the store has calls from {duration_in_words(self.by)} after the present time; "
-            f"waiting for the clock: {count_of(self.calls, 'call')}"
-        )
-
-
-async def clock_behind(store: Store, queue: str, *, allowed: timedelta) -> ClockBehind | None:
-    """How far the store's clock is behind the newest call, and the first calls that wait; None if no more than allowed.
-
-    A clock that was set back is before the time at which calls were created and last changed. The times in 8x8's
-    summaries are those of another clock. Also None if a newer version wrote one of these calls. Raises other
-    StoreErrors.
-    """
-    now = store.clock.now()
-    try:
-        newest = await find_jobs(store, Listing(queue=queue, newest=True, limit=1))
-        waiting = await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, limit=MOST_NEXT))
-    except StoreVersionError:
-        return None
-    latest = max((job.noted_at for job in (*newest, *waiting)), default=now)
-    if latest - now <= allowed:
-        return None
-    by = timedelta(seconds=round((latest - now).total_seconds()))
-    return ClockBehind(by=by, calls=await due_count(store, queue, by=latest) - await due_count(store, queue, by=now))
-
-
 SOON = timedelta(seconds=15)
 """A drain also waits for jobs that come due within this time, such as retries after a refused connection."""
 
@@ -85,8 +48,6 @@ class DrainResult:
 
     `submitted` counts calls that 8x8 has accepted and whose outcome is still awaited: none if no outcomes are
     (`OUTCOMES=none`), or if all have come. What became of the calls is in `CallQueue.report`.
-
-    `clock` is set if the clock is behind the newest job of the queue.
     """
 
     later: int
@@ -95,17 +56,11 @@ class DrainResult:
     doubts: int
     submitted: int
     sent: int = 0
-    clock: ClockBehind | None = None
 
     @property
     def stopped_by_hold(self) -> bool:
         """Whether due jobs were left because a gate is closed."""
         return self.held > 0
-
-    @property
-    def stopped_by_clock(self) -> bool:
-        """Whether jobs were left that are due by the time of the newest job, but not by the present clock."""
-        return self.clock is not None and self.clock.calls > 0
 
 
 class DrainCheck:
@@ -154,7 +109,6 @@ class DrainCheck:
             holds=tuple(closed),
             doubts=counts[JobState.IN_DOUBT],
             submitted=counts[JobState.SUBMITTED],
-            clock=await clock_behind(self._store, self._queue, allowed=self._policy.clock_skew),
         )
 
     async def _are_under_way(self, counts: Mapping[JobState, int]) -> bool:

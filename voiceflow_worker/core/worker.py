@@ -17,11 +17,10 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.base.background import SHOWN, BackgroundTasks, Task, beside
-from voiceflow_worker.core.base.clock import SET_CLOCK
 from voiceflow_worker.core.base.identity import QueueNames, checked_queue, new_worker_id
 from voiceflow_worker.core.base.reading import find_jobs, limits_of
 from voiceflow_worker.core.base.shielding import run_shielded
-from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
+from voiceflow_worker.core.drain import DrainCheck, DrainResult
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import EVERY, LIMITS_DIFFER, Heartbeat, Heartbeats
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
@@ -56,7 +55,6 @@ _log = structlog.get_logger("voiceflow.worker")
 
 SWEEP_EVERY = 1.0
 POLL_EVERY = 5.0
-CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
 SOONER = timedelta(milliseconds=5)
 """How much sooner calls must be due than was known, to end the pause of a worker."""
@@ -230,7 +228,6 @@ class Worker:
         self._pause_until: datetime | None = None
         self._landed = anyio.Event()
         self._lease_ends: datetime | None = None
-        self._clock_logged = False
         self._stopping = False
         self._pause_scope: anyio.CancelScope | None = None
         self._is_pause_over: Callable[[], bool] = lambda: False
@@ -340,7 +337,6 @@ class Worker:
             sweeps = partial(self._tasks.run_periodically, Task.SWEEP, self._sweep, every=self._until_sweep)
             background.start_soon(sweeps)
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), Task.RETENTION)
-            background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, Task.CLOCK)
             background.start_soon(self._pacer.run)
             background.start_soon(self._repeat, self._beat, EVERY.total_seconds(), Task.HEARTBEAT)
             if self._reconciler is not None:
@@ -696,12 +692,6 @@ class Worker:
         usual, ends = self._seldom(SWEEP_EVERY), self._lease_ends
         left = 0.0 if ends is None else (ends - self._clock.now()).total_seconds()
         return min(usual, left + LEAST_PAUSE) if left > 0 else usual
-
-    async def _check_clock(self) -> None:
-        found = await clock_behind(self._store, self.queue, allowed=self._options.policy.clock_skew)
-        if found is not None and not self._clock_logged:
-            _log.warning(found.in_words(), queue=self.queue, remedy=SET_CLOCK)
-        self._clock_logged = found is not None
 
     async def _reconcile(self, reconciler: Reconciler) -> None:
         found = await reconciler.due()

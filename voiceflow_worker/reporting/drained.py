@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from voiceflow_worker.core.base.clock import SET_CLOCK
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.heartbeats import NO_RECEIVER
 from voiceflow_worker.model.jobs.job import JobState
@@ -30,7 +29,6 @@ def drained_as_json(status: QueueStatus, result: DrainResult) -> dict[str, objec
         "doubts": result.doubts,
         "submitted": result.submitted,
         "total": status.total,
-        **({} if result.clock is None else {"clock_behind_seconds": result.clock.by.total_seconds()}),
     }
 
 
@@ -41,12 +39,9 @@ def drained_lines(status: QueueStatus, result: DrainResult, *, stopped: bool, re
     """
     end = "is drained of what is due now" if result.later else "is drained"
     end = "is not drained, because of a hold" if result.stopped_by_hold else end
-    end = "is not drained, because the clock is behind" if result.stopped_by_clock else end
     end = "is not drained, because the worker was stopped" if stopped else end
     lines = [f"queue {status.queue} {end}: {states_in_words(status.states, *JobState) or 'no calls'}"]
-    if result.clock is not None:
-        lines.append(f"{result.clock.in_words()}; {SET_CLOCK}")
-    if result.later and not result.stopped_by_clock:
+    if result.later:
         words = [] if status.next_call is None else [f"the next may begin at {status.next_call.in_words()}"]
         words += [f"waiting: {waiting}"] if (waiting := status.waiting.in_words()) else []
         why = f" ({'; '.join(words)})" if words else ""

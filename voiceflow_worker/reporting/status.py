@@ -20,7 +20,7 @@ from voiceflow_worker.core.base.reading import (
     totals_of,
 )
 from voiceflow_worker.core.base.record_set import noting_unreadable
-from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, held_count
+from voiceflow_worker.core.drain import MOST_NEXT, held_count
 from voiceflow_worker.core.heartbeats import HEARD, RATE_WINDOW, Heartbeats
 from voiceflow_worker.core.imports import StagedImport, staged_imports
 from voiceflow_worker.core.ports import Limits, Store
@@ -290,7 +290,6 @@ class QueueStatus:
     waiting: WaitingCounts = field(default_factory=WaitingCounts)
     has_receiver: bool = False
     failing: Mapping[str, str] = field(default_factory=dict[str, str])
-    clock: ClockBehind | None = None
     unreadable: UnreadableCalls = field(default_factory=UnreadableCalls)
     imports: tuple[StagedImport, ...] = ()
     """The imports that have not ended, with the calls that they hold."""
@@ -329,7 +328,6 @@ class QueueStatus:
             "waiting": self.waiting.as_json(),
             "waiting_is_exact": self.waiting.is_exact,
             "receiver": self.has_receiver,
-            **({} if self.clock is None else {"clock_behind_seconds": self.clock.by.total_seconds()}),
             "doubts": self.doubts,
             "overdue_outcomes": self.overdue_outcomes,
             "unreadable": self.unreadable.count,
@@ -348,8 +346,8 @@ OVERDUE_AFTER = timedelta(minutes=15)
 that has been answered may take longer: then it counts as overdue until it has ended."""
 
 
-async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summary_deadline: timedelta) -> QueueStatus:
-    """Read the status of one queue. `clock_skew` is the most by which clocks may differ."""
+async def read_status(store: Store, queue: str, *, summary_deadline: timedelta) -> QueueStatus:
+    """Read the status of one queue."""
     now = store.clock.now()
     due = await due_count(store, queue, by=now)
     queued = await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, limit=MOST_READ))
@@ -388,7 +386,6 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         ),
         has_receiver=await heartbeats.has_receiver(within=HEARD),
         failing=await heartbeats.failing(queue),
-        clock=await clock_behind(store, queue, allowed=clock_skew),
         unreadable=await unreadable_calls(store, queue),
         menus=tuple(sorted({job.menu for job in queued if job.menu is not None})),
         next_due=[(job.batch_id, job.due_at) for job in queued],

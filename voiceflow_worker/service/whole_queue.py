@@ -96,8 +96,6 @@ class WholeQueue:
             )
 
     def _of_clocks(self) -> Iterator[Diagnosis]:
-        if self.status.clock is not None:
-            yield failure(self.status.clock.in_words(), remedy=SET_CLOCK)
         if (differs := self.status.failing.get(Task.CLOCKS_DIFFER)) is not None:
             yield warning(f"{Task.CLOCKS_DIFFER} ({differs}); calls are due by the store's", remedy=SET_CLOCK)
         elif abs(self.clock_ahead) > CLOCKS_AGREE:

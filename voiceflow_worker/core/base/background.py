@@ -39,7 +39,6 @@ class Task(StrEnum):
 
     CALL_LOG = "the log of 8x8 was not read"
     CANCELLED = "calls of cancelled batches were not ended"
-    CLOCK = "the clock was not checked"
     DOUBTS = "calls in doubt were not checked again"
     EARLY_SUMMARIES = "summaries that came before their answers were not applied"
     ENDED_LEASES = "calls whose lease has ended were not queued again"
