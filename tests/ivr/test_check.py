@@ -8,7 +8,6 @@ from voiceflow_worker import CallFlow, Menu
 from voiceflow_worker.ivr import BACK, END, Caller, End, Retry
 from voiceflow_worker.ivr.check import check_menus, reachable
 from voiceflow_worker.model.jobs.call_json import CallResult
-from voiceflow_worker.model.text.names_of_the_world import at_odds
 
 OURS, DESK = "+6531234567", "+6587654322"
 
@@ -120,18 +119,6 @@ def test_an_answer_with_the_name_of_a_result() -> None:
     for key, name in zip("2345", ("confirmed", "yes", "called off", "call me back"), strict=True):
         free.on(key, result=name, goto=END)
     assert told(free) == []
-
-
-def test_a_voice_of_another_language() -> None:
-    cases: dict[str, list[str | None]] = {
-        "en-US-JennyNeural": ["en", "en-GB", "English", None], "fil-PH-BlessicaNeural": ["tl", "fil"],
-        "zh-HK-HiuMaanNeural": ["yue", "zh-Hant", "Cantonese"], "nb-NO-PernilleNeural": ["no", "nb"],
-        "en-US-JennyMultilingualNeural": ["ta"], "Joanna": ["ta"],
-    }  # fmt: skip
-    for voice, languages in cases.items():
-        assert [each for each in languages if at_odds(voice, each)] == [], voice
-    for voice, language in (("en-US-JennyNeural", "ta"), ("de-DE-KatjaNeural", "Polish"), ("ms-MY-YasminNeural", "id")):
-        assert f"the voice {voice} speaks" in str(at_odds(voice, language))
 
 
 def test_a_menu_without_fallback() -> None:

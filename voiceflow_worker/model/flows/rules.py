@@ -26,12 +26,10 @@ from voiceflow_worker.model.flows.actions import (
 from voiceflow_worker.model.flows.models import MISSING, PARAMS, action_of, findings_of
 from voiceflow_worker.model.flows.values import (
     describe,
-    file_warnings,
     is_list,
     is_object,
     json_problem,
     unspeakable,
-    url_problem,
 )
 from voiceflow_worker.model.numbers import phone
 
@@ -202,9 +200,6 @@ def _odd_params(action: Action, given: Mapping[str, object], path: str, *, reply
                 f"{path}.{name}",
                 "holds {{…}}, which would be read aloud: fill in the template, or remove the brackets from the value",
             )
-        if param.kind is ParamKind.URL and url_problem(value) is None:
-            for warning in file_warnings(value):
-                yield _warning(f"{path}.{name}", warning)
     most, digit = given.get("maxDigits"), given.get("digitTimeout")
     takes_keys = action is Action.SAY_AND_CAPTURE
     if takes_keys and isinstance(most, int) and most > MAX_DIGITS and given.get("completeOnHash") is not False:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TypeGuard, cast
 from urllib.parse import urlsplit
 
 from voiceflow_worker.model.text.printable import unstorable_in
-from voiceflow_worker.model.text.web_address import why_not_from_outside
 
 # Tab, line feed and carriage return are whitespace to a speech engine; the other control characters are noise, and
 # lone surrogates cannot be sent at all (RFC 8259 §8.2).
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_AUDIO = (".wav", ".mp3")
 _DEEPEST = 100
 _LEAST_INT, _MOST_INT = -(2**63), 2**64 - 1
 
@@ -168,21 +166,6 @@ def url_problem(value: object) -> str | None:
     if parts.scheme.lower() not in ("http", "https") or not host:
         return "should be an http or https address"
     return "should be an address without spaces" if any(map(str.isspace, value)) else None
-
-
-def file_warnings(url: str) -> Iterator[str]:
-    """The reasons, known without a fetch, why 8x8 may be unable to play the file at this address."""
-    parts = urlsplit(url)
-    name = parts.path.rsplit("/", 1)[-1]
-    _, dot, extension = name.rpartition(".")
-    if dot and not name.lower().endswith(_AUDIO):
-        yield f"ends in .{extension[:20]}, and 8x8 plays wav and mp3 only; check the file's type"
-    if parts.port == 0:
-        yield "has the port 0, which no server has; correct the address"
-    if parts.username is not None or parts.password is not None:
-        yield "holds a user name or a password, which 8x8 may not use, and which every log shows; use a signed link"
-    if (why := why_not_from_outside(f"https://{parts.netloc.rpartition('@')[2]}")) is not None:
-        yield f"cannot be reached by 8x8: {why}; put the file on a public server"
 
 
 def json_problem(value: object, *, depth: int = 0) -> str | None:

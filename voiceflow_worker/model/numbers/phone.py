@@ -78,20 +78,13 @@ _DIALLED_ALIKE = (
     "GB GG IM JE", "IT VA", "FI AX", "NO SJ", "AU CC CX", "US AS GU MP PR VI", "MA EH", "GP BL MF", "RE YT", "SH TA",
 )  # fmt: skip
 """Countries, each with its territories that are dialled as in the country: one calling code and one way to dial."""
-_KINDS = {
-    0: "fixed line", 1: "mobile", 2: "mobile or fixed line", 3: "toll-free", 4: "premium-rate", 5: "shared-cost",
-    6: "VoIP", 7: "personal", 8: "pager", 9: "company", 10: "voicemail",
-}  # fmt: skip
-"""The kinds of numbers, by their values in phonenumbers."""
-UNKNOWN = "unknown"
-"""The kind of a number that no plan has."""
 
 
 class PlannedNumber(NamedTuple):
-    """What the numbering plans know of a number: its ISO 3166 region, None if there is none, and its kind."""
+    """What the numbering plans know of a number: its ISO 3166 region, None if there is none, and if they have it."""
 
     region: str | None
-    kind: str
+    is_valid: bool
     parsed: PhoneNumber
 
 
@@ -113,29 +106,24 @@ def planned(e164: str) -> PlannedNumber:
     known: Mapping[int, Sequence[str]] = plans.COUNTRY_CODE_TO_REGION_CODE
     codes = (digits[:width] for width in (1, 2, 3) if is_e164(e164) and int(digits[:width]) in known)
     if not (code := next(codes, "")):
-        return PlannedNumber(None, UNKNOWN, plans.PhoneNumber())
+        return PlannedNumber(None, is_valid=False, parsed=plans.PhoneNumber())
     national = digits[len(code) :]
     zeros = len(national) - len(national.lstrip("0"))
     number = plans.PhoneNumber(int(code), int(national), italian_leading_zero=zeros > 0, number_of_leading_zeros=zeros)
     found = plans.region_code_for_number(number)
-    kind = UNKNOWN if found is None else _KINDS.get(plans.number_type(number), UNKNOWN)
+    is_valid = found is not None and plans.number_type(number) != plans.PhoneNumberType.UNKNOWN
     region = found or plans.region_code_for_country_code(int(code))
-    return PlannedNumber(region if region.isalpha() else None, kind, number)
+    return PlannedNumber(region if region.isalpha() else None, is_valid, number)
 
 
 def is_valid(e164: str) -> bool:
     """Return whether a numbering plan has a number in E.164 form, as it is written."""
-    return planned(e164).kind != UNKNOWN
+    return planned(e164).is_valid
 
 
 def country_of(e164: str) -> str | None:
     """The ISO 3166 region of a number in E.164 form, such as SG; None if there is none. Never raises."""
     return planned(e164).region
-
-
-def kind_of(e164: str) -> str:
-    """The kind of a number in E.164 form by its numbering plan, such as mobile; UNKNOWN if no plan has it."""
-    return planned(e164).kind
 
 
 @cache
