@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import io
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import anyio
+import httpx
 import pytest
 from openpyxl import Workbook
 
-from tests.console.clerk import PEOPLE, WORDS, clerk
-from tests.console.signing_in import Page, receiver, signed_in
+from tests.console.clerk import PEOPLE, WORDS, Clerk, clerk
+from tests.console.signing_in import FROM_HERE, HOST, OPERATORS, Page, receiver, sign_in, signed_in
 from tests.support.faulty_store import FaultyStore, StoreCall
-from voiceflow_worker import CallQueue, Store
+from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.console.drafts import Drafts
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 pytestmark = pytest.mark.anyio
+SERVERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("postgres", "redis")]
+MANY = "destination,name\n" + "".join(f"+65{90000000 + place},Ana {place}\n" for place in range(200))
+SAID = {**WORDS, "say": "Hello {{name}}.", "country": ""}
 
 
 async def jobs_of(store: Store, batch: str = "may") -> list[Job]:
@@ -321,6 +328,82 @@ async def test_a_start_that_was_cut_off_goes_on_and_an_erased_file_is_chosen_aga
         assert one.typed["say"] == WORDS["say"]
         assert "Call 2 people" in await one.send("check", files={"file": ("june.csv", PEOPLE.replace("8765", "8766"))})
     assert len(await jobs_of(memory)) == 2
+
+
+class RoundRobin(httpx.AsyncBaseTransport):
+    """Sends each request to the next receiver, and counts the changes."""
+
+    def __init__(self, *transports: httpx.AsyncBaseTransport) -> None:
+        self._transports = transports
+        self.sent = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.sent += 1
+        return await self._transports[self.sent % len(self._transports)].handle_async_request(request)
+
+
+@asynccontextmanager
+async def operator(store: Store, url: str) -> AsyncGenerator[httpx.AsyncClient]:
+    """An operator of two receivers, each with a connection of its own to the store."""
+    async with open_store(url) as other:
+        behind = RoundRobin(*(httpx.ASGITransport(receiver(each)) for each in (store, other)))
+        async with httpx.AsyncClient(transport=behind, base_url=HOST, headers=FROM_HERE) as client:
+            assert (await sign_in(client, OPERATORS)).status_code == 303
+            yield client
+
+
+@asynccontextmanager
+async def two_people(store: Store, url: str) -> AsyncGenerator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
+    """Two operators, each of a receiver of their own, on one store."""
+    async with open_store(url) as other, AsyncExitStack() as stack:
+        mary, li = [await stack.enter_async_context(signed_in(receiver(each))) for each in (store, other)]
+        yield mary, li
+
+
+async def at_once(*sent: Callable[[], Awaitable[httpx.Response]]) -> list[httpx.Response]:
+    """The answers to requests that are sent at the same time; those that did something first."""
+    answers = list[httpx.Response]()
+
+    async def send(each: Callable[[], Awaitable[httpx.Response]]) -> None:
+        answers.append(await each())
+
+    async with anyio.create_task_group() as tasks:
+        for each in sent:
+            tasks.start_soon(send, each)
+    return sorted(answers, key=lambda answer: answer.status_code)
+
+
+@pytest.mark.parametrize("store_url", ["sqlite", *SERVERS], indirect=True)
+async def test_a_campaign_goes_from_the_upload_to_its_report_over_both(store: Store, store_url: str) -> None:
+    queue = CallQueue(store)
+    async with operator(store, store_url) as client:
+        one = Clerk(client)
+        await one.upload(MANY)
+        await one.send("check", **SAID)
+        await one.send("try", number="+6581111111")
+        (trial,) = await queue.find()
+        assert (trial.destination, trial.batch_id) == ("+6581111111", "may-trial")
+        assert "200 calls enqueued" in await one.send("start")
+        assert len(await queue.find(batch_id="may", limit=1000)) == 200
+        report = await client.get("/ui/export/csv?queue=default&batch=may")
+        assert report.text.count("Ana") == 200
+
+
+@pytest.mark.parametrize("store_url", ["sqlite", *SERVERS], indirect=True)
+async def test_two_people_start_one_list_and_each_person_in_it_is_called_once(store: Store, store_url: str) -> None:
+    async with two_people(store, store_url) as (mary, li):
+        clerks = [Clerk(each) for each in (mary, li)]
+        for each in clerks:
+            await each.upload(MANY)
+            assert "Call 200 people" in await each.send("check", **SAID)
+        starts = [partial(each.post, "start") for each in clerks]
+        answers = await at_once(*starts, *starts)  # and each of them clicks twice
+        assert [each.status_code for each in answers].count(303) >= 1, [each.text for each in answers]
+        jobs = await CallQueue(store).find(limit=1000)
+        assert len({job.destination for job in jobs}) == len(jobs) == 200
+        for start in starts:  # and once more, after the back button
+            assert (await start()).status_code in {303, 409}
+        assert len(await CallQueue(store).find(limit=1000)) == 200
 
 
 @pytest.mark.parametrize("path", ["none", "%00", "x" * 500, "..%2Fcalls"])

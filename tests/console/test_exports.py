@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
-from collections.abc import MutableMapping
 from email.message import EmailMessage
-from pathlib import Path
-from typing import Any
 from urllib.parse import urljoin
 
 import httpx
@@ -119,27 +115,3 @@ async def test_what_is_not_there_is_not_exported(memory: Store, address: str) ->
     async with signed_in(receiver(memory), READERS) as client:
         answer = await client.get(address)
     assert (answer.status_code, len(answer.text) < 20_000) == (404, True)
-
-
-async def test_the_file_of_a_report_is_released_when_the_browser_goes_before_it_is_sent(
-    memory: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    await campaign(memory)
-    app = receiver(memory)
-    written: list[str] = []
-
-    def kept() -> list[str]:
-        return [each.name for each in tmp_path.rglob("*")]
-
-    async def lost(scope: Any, receive: Any, send: Any) -> None:
-        async def sends(message: MutableMapping[str, Any]) -> None:
-            written.extend(kept())
-            raise OSError("the connection was lost")
-
-        await app(scope, receive, sends if scope["path"].startswith("/ui/export") else send)
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    async with signed_in(app, READERS) as client:
-        client._transport = httpx.ASGITransport(lost, raise_app_exceptions=False)
-        await client.get(MARCH.format("csv"))
-    assert ("report.csv" in written, kept()) == (True, [])

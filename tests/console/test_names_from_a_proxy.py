@@ -11,7 +11,6 @@ import pytest
 
 from tests.console.signing_in import HOST, OPERATORS, READERS, confirmed, enqueued, sign_in
 from voiceflow_worker import Receiver, Store, load_settings
-from voiceflow_worker.asgi.gatekeeper import NamingProxy
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.errors import SettingsError
@@ -60,27 +59,18 @@ async def role(client: httpx.AsyncClient, headers: Any) -> str:
         (of("ben"), "reader"),
         (of("Ana@example.com"), "reader"),
         ([("X-Forwarded-User", "Zoë".encode())], "reader"),
-        ([("x-forwarded-USER", "ben")], "reader"),
-        (of("=?utf-8?q?ana=40example.com?="), "reader"),
-        (of("ana%40example.com"), "reader"),
         (of("a" * 254), "reader"),
         ({}, "nobody"),
         (of(""), "nobody"),
-        (of("  \t"), "nobody"),
         ({"X_Forwarded_User": "ana@example.com"}, "nobody"),
-        ({"X-Forwarded_User": "ana@example.com"}, "nobody"),
-        ({"X-Forwarded-Email": "ana@example.com"}, "nobody"),
         ([("X-Forwarded-User", "ben"), ("X_Forwarded_User", "ana@example.com")], "reader"),
         ([("X-Forwarded-User", "ana@example.com"), ("X-Forwarded-User", "ana@example.com")], "refused"),
         ([("X-Forwarded-User", "ben"), ("X-FORWARDED-USER", "ana@example.com")], "refused"),
-        ([("X-Forwarded-User", ""), ("X-Forwarded-User", "ana@example.com")], "refused"),
         (of("ana@example.com,ben"), "refused"),
-        (of("ana@example.com, "), "refused"),
         (of("Ana  Tan"), "refused"),
         (of("a" * 255), "refused"),
         ([("X-Forwarded-User", "Zo\xeb".encode("latin-1"))], "refused"),
         ([("X-Forwarded-User", "ana@example.com\u202e".encode())], "refused"),
-        ([("X-Forwarded-User", "ana\u00a0tan".encode())], "refused"),
         ([("X-Forwarded-User", b"ana\x00")], "refused"),
         ([("X-Forwarded-User", b"ana\r\nX-Forwarded-User: ops")], "refused"),
     ],
@@ -103,11 +93,8 @@ async def test_a_header_of_the_proxy_is_a_certain_name_or_it_lets_nobody_in(
         ("::ffff:10.9.8.7", PROXY, "operator"),
         (PROXY, "::ffff:10.9.8.7", "operator"),
         (PROXY, "::ffff:10.9.8.0/120", "operator"),
-        ("10.9.9.7", "::ffff:10.9.8.0/120", "nobody"),
         ("::1", "::1", "operator"),
         ("fe80::7%eth0", "fe80::/10", "operator"),
-        ("::10.9.8.7", PROXY, "nobody"),
-        ("", PROXY, "nobody"),
         (None, PROXY, "nobody"),  # of a Unix socket
     ],
 )
@@ -123,15 +110,6 @@ async def test_a_proxy_is_known_by_the_address_that_it_connects_from(
         # The hops before it do not count: another proxy in front of it, or a client that claims to be one.
         for hops in ("", "192.0.2.7, 10.9.8.7", "10.9.8.7"):
             assert await role(client, {**of("ana@example.com"), "X-Forwarded-For": hops}) == who
-
-
-async def test_a_name_is_for_the_console_alone(memory: Store) -> None:
-    settings = {"api_secret": "a-secret-of-programs", "webhook_secret": "a-secret-of-8x8-itself"}
-    async with asking(memory, **settings) as client:
-        client.headers.update(of("ana@example.com"))
-        assert (await client.get("/v1/queues/default")).status_code == 401
-        assert (await client.post("/webhooks/8x8", json={})).status_code == 401
-        assert (await client.get("/")).headers["location"] == "ui"
 
 
 async def test_the_audit_log_has_the_name_of_the_proxy_and_a_reader_is_told_why_not(memory: Store) -> None:
@@ -151,12 +129,6 @@ async def test_the_audit_log_has_the_name_of_the_proxy_and_a_reader_is_told_why_
     assert gate.reason == f"lunch (by {LONG})"
 
 
-async def test_whoever_the_proxy_names_is_offered_no_sign_out(memory: Store) -> None:
-    async with asking(memory) as client:
-        page = await client.get("/ui", headers=of("ben"))
-        assert "<span>Sign out</span>" not in page.text, "it would end nothing"
-
-
 async def test_beside_a_secret_whoever_is_not_named_may_sign_in(memory: Store) -> None:
     for peer in (PROXY, "192.0.2.7"):
         async with asking(memory, peer=peer, ui_secret=READERS, ui_operator_secret=OPERATORS) as client:
@@ -168,12 +140,9 @@ async def test_beside_a_secret_whoever_is_not_named_may_sign_in(memory: Store) -
 
 WIDE = [
     "0.0.0.0/0",
-    "::ffff:0:0/96",
     "::/0",
     "10.0.0.0/8, 0.0.0.0/1, 128.0.0.0/1",
-    "::/1, 8000::/1",
     "0.0.0.0/1",
-    "2000::/3",
 ]
 
 
@@ -201,7 +170,3 @@ async def test_settings_that_let_in_too_many_or_nobody_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=why):
         Receiver(load_settings(**{**OURS, "ui_secret": READERS, **settings}), memory)
-
-
-def test_networks_of_proxies_may_be_many_and_large() -> None:
-    assert NamingProxy.of(load_settings(**{**OURS, "trusted_proxies": "10.0.0.0/8, 172.16.0.0/12, fc00::/7, ::1"}))

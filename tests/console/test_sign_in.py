@@ -55,15 +55,6 @@ async def test_the_right_secret_signs_in_and_the_pages_know_the_name(memory: Sto
         assert (asked_for.status_code, "Your name" in asked_for.text) == (200, True), "somebody else may sign in"
 
 
-@pytest.mark.parametrize("foreign", ['prefs={"a":1}', "a b=1"])
-async def test_cookies_of_other_programs_on_the_host_lock_nobody_out(memory: Store, foreign: str) -> None:
-    async with signed_in(receiver(memory)) as client:
-        own = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
-        client.cookies.clear()
-        for cookies in (f"{foreign}; {own}", f"{own}; {foreign}"):
-            assert (await client.get("/ui", headers={"Cookie": cookies})).status_code == 200
-
-
 async def test_the_cookie_is_kept_from_scripts_and_from_other_sites(memory: Store) -> None:
     async with browser(receiver(memory)) as client:
         plain = (await sign_in(client, READERS)).headers["set-cookie"]
