@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.support.flows import SOURCE
 from voiceflow_worker import Store, load_settings
-from voiceflow_worker.api.http_api import HttpApi
+from voiceflow_worker.api.app import HttpApi
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.webhooks import Receiver
 

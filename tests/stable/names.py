@@ -29,8 +29,7 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import open_store
-from voiceflow_worker.api.http_api import OPERATIONS
-from voiceflow_worker.api.operations import document
+from voiceflow_worker.api.app import fast_api
 from voiceflow_worker.cli.program import program, run
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.service import metrics
@@ -82,8 +81,11 @@ def figures() -> Names:
 def http_api() -> Names:
     """The operations of `/v1` with their parameters and answers, and the fields of what they take and return."""
     found: Names = {}
-    whole = document(OPERATIONS, version="")
-    taken = {each.body.__name__ for each in OPERATIONS if each.body is not None}
+    whole = fast_api().openapi()
+    bodies = [
+        each["requestBody"] for path in whole["paths"].values() for each in path.values() if "requestBody" in each
+    ]
+    taken = {_schema(content["schema"]) for each in bodies for content in each["content"].values()}
     for path, operations in whole["paths"].items():
         for method, told in operations.items():
             name = f"{method.upper()} {path}"

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final
 
-from pydantic import Field, StringConstraints
+from fastapi import APIRouter
+from pydantic import Field
 
 from voiceflow_worker.actions import UnknownSubjectError
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume, resume_token
-from voiceflow_worker.api.answers import Answer
-from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import Json, Note, PageOf, Routes, TimeTold, Told, Wait
-from voiceflow_worker.api.queues import Gate, HoldRequest, ResumeRequest
+from voiceflow_worker.api.asked import Asked, Reads, Steers, answer
+from voiceflow_worker.api.models import (
+    NO_HOLD,
+    NO_NOTE,
+    Gate,
+    HoldRequest,
+    Id,
+    Json,
+    Limit,
+    Note,
+    QueueName,
+    ResumeRequest,
+    TimeTold,
+    Told,
+    Wait,
+    place,
+)
 from voiceflow_worker.core.base.identity import BatchNames
 from voiceflow_worker.core.outcomes.batch_ends import is_open
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.batches import read_batch, read_batches
 
-routes: Final = Routes()
-
-
-BatchPlace: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12} ")]
+routes: Final = APIRouter()
 
 
 class BatchProgress(Told):
@@ -72,24 +83,35 @@ class CancelledBatch(Told):
     cancelled: int
 
 
-@routes.on("GET", "/v1/batches", Batches)
-async def find(asked: Asked, query: PageOf[BatchPlace]) -> Answer:
-    """Batches of the queue, the newest first."""
-    queue = asked.context.queue
-    page = await read_batches(queue.store, [queue.name], after=query.after or "", limit=query.limit)
-    return Answer({"batches": [each.as_json() for each in page.batches], "after": page.after})
+@routes.get("/v1/batches", response_model=Batches)
+async def find(
+    asked: Reads,
+    *,
+    queue: QueueName = None,
+    limit: Limit = 100,
+    after: Annotated[str | None, place(r"^[0-9a-f]{12} ")] = None,
+) -> Any:
+    """List the batches of a queue, the newest first."""
+    calls = asked.queue(queue)
+    page = await read_batches(calls.store, [calls.name], after=after or "", limit=limit)
+    return answer({"batches": [each.as_json() for each in page.batches], "after": page.after})
 
 
-@routes.on("GET", "/v1/batches/{id}", Batch)
-async def show(asked: Asked, query: Wait) -> Answer:
-    """A batch: its calls by state, outcomes and answers.
+@routes.get("/v1/batches/{id}", response_model=Batch)
+async def show(asked: Reads, *, batch: Id, queue: QueueName = None, wait: Wait = 0) -> Any:
+    """Show a batch: its calls by state, outcomes and answers; with `wait`, wait for its end."""
+    calls = await _of(asked, queue, batch)
+    if wait and await is_open(calls.store, calls.name, batch):
+        await asked.until(partial(calls.wait_for_batch, batch), within=wait)
+    return answer(await batch_document(calls, batch))
 
-    It may wait for its end.
-    """
-    queue, batch = asked.context.queue, await _known(asked)
-    if query.wait and await is_open(queue.store, queue.name, batch):
-        await asked.until(partial(queue.wait_for_batch, batch), within=query.wait)
-    return Answer(await batch_document(queue, batch))
+
+async def _of(asked: Asked, queue: str | None, batch: str) -> CallQueue:
+    """Return the queue of a batch. Raises UnknownSubjectError for one without calls."""
+    calls = asked.queue(queue)
+    if (unknown := await BatchNames(calls.store, calls.name).why_unknown(batch)) is not None:
+        raise UnknownSubjectError(unknown)
+    return calls
 
 
 async def batch_document(queue: CallQueue, batch: str) -> dict[str, object]:
@@ -99,37 +121,28 @@ async def batch_document(queue: CallQueue, batch: str) -> dict[str, object]:
     return {**report.as_json(), **progress.as_json(), "ended": ended}
 
 
-@routes.on("GET", "/v1/batches/{id}/report", BatchReport)
-async def report(asked: Asked) -> Answer:
-    """The report of a batch."""
-    return Answer((await asked.context.queue.report(await _known(asked))).as_json())
+@routes.get("/v1/batches/{id}/report", response_model=BatchReport)
+async def report(asked: Reads, *, batch: Id, queue: QueueName = None) -> Any:
+    """Report on a batch."""
+    return answer((await (await _of(asked, queue, batch)).report(batch)).as_json())
 
 
-@routes.on("POST", "/v1/batches/{id}/hold", Gate)
-async def hold(asked: Asked, body: HoldRequest) -> Answer:
+@routes.post("/v1/batches/{id}/hold", response_model=Gate)
+async def hold(asked: Steers, *, batch: Id, queue: QueueName = None, body: HoldRequest = NO_HOLD) -> Any:
     """Send no more calls of a batch."""
-    return await asked.done(Hold(**_of(asked), note=body.note, lasts=body.lasts))
+    act = Hold(operator=asked.operator, queue=asked.queue(queue).name, batch=batch, note=body.note, lasts=body.lasts)
+    return await asked.done(act)
 
 
-@routes.on("POST", "/v1/batches/{id}/resume", Gate)
-async def resume(asked: Asked, body: ResumeRequest) -> Answer:
+@routes.post("/v1/batches/{id}/resume", response_model=Gate)
+async def resume(asked: Steers, *, batch: Id, body: ResumeRequest, queue: QueueName = None) -> Any:
     """End the hold of a batch. The calls of an import that has not ended stay held."""
-    return await asked.done(Resume(**_of(asked), note=body.note), resume_token(body.since, body.most))
+    act = Resume(operator=asked.operator, queue=asked.queue(queue).name, batch=batch, note=body.note)
+    return await asked.done(act, resume_token(body.since, body.most))
 
 
-@routes.on("POST", "/v1/batches/{id}/cancel", CancelledBatch)
-async def cancel(asked: Asked, body: Note) -> Answer:
+@routes.post("/v1/batches/{id}/cancel", response_model=CancelledBatch)
+async def cancel(asked: Steers, *, batch: Id, queue: QueueName = None, body: Note = NO_NOTE) -> Any:
     """Cancel a batch for good: its waiting calls, and what is added to it later."""
-    return await asked.done(CancelBatch(**_of(asked), note=body.note))
-
-
-async def _known(asked: Asked) -> str:
-    """The batch in the path. Raises UnknownSubjectError for one without calls."""
-    queue, batch = asked.context.queue, asked.parts["id"]
-    if (unknown := await BatchNames(queue.store, queue.name).why_unknown(batch)) is not None:
-        raise UnknownSubjectError(unknown)
-    return batch
-
-
-def _of(asked: Asked) -> dict[str, Any]:
-    return {"operator": asked.operator, "queue": asked.context.queue.name, "batch": asked.parts["id"]}
+    act = CancelBatch(operator=asked.operator, queue=asked.queue(queue).name, batch=batch, note=body.note)
+    return await asked.done(act)

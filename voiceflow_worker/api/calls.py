@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+from functools import partial
+from typing import Annotated, Any, Final, TypeAlias
 
+from fastapi import APIRouter, Query
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
-from voiceflow_worker.api.answers import Answer, unfit
-from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import Body, Fields, Json, Note, PageOf, Routes, TimeTold, Told, Wait
+from voiceflow_worker.api.asked import Calls as Ordering
+from voiceflow_worker.api.asked import Reads, Steers, answer, told_in
+from voiceflow_worker.api.models import (
+    NO_NOTE,
+    Body,
+    Fields,
+    Id,
+    Json,
+    Key,
+    Limit,
+    Note,
+    QueueName,
+    TimeTold,
+    Told,
+    Wait,
+    place,
+)
+from voiceflow_worker.api.problems import FindingTold, refused
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.base.identity import queue_of
-from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.call_filter import STATES
-from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import JobState
@@ -24,7 +39,7 @@ from voiceflow_worker.model.numbers.reading import read_whole_number
 from voiceflow_worker.reporting.status import calls_as_json
 from voiceflow_worker.service.named_call import NamedCall
 
-routes: Final = Routes()
+routes: Final = APIRouter()
 
 
 def _state(name: str) -> str:
@@ -33,21 +48,14 @@ def _state(name: str) -> str:
     return name
 
 
-State: TypeAlias = Annotated[str, AfterValidator(_state), WithJsonSchema({"type": "string", "enum": list(STATES)})]
-CallId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,15}\.[0-9A-HJKMNP-TV-Z]{26}$")]
-
-
+State: TypeAlias = Annotated[
+    str, AfterValidator(_state), WithJsonSchema({"type": "string", "enum": list(STATES)}),
+    Query(description="Only calls in this state."),
+]  # fmt: skip
+CallPlace: TypeAlias = Annotated[str, place(r"^[a-z0-9][a-z0-9-]{0,15}\.[0-9A-HJKMNP-TV-Z]{26}$")]
 Post: TypeAlias = Annotated[
     int, Field(ge=0, le=1_000_000, description="The number of the call's newest POST: of another, nothing is done.")
 ]
-
-
-class Find(PageOf[CallId]):
-    """Which calls are wanted."""
-
-    batch: str | None = Field(None, description="Only calls of this batch.")
-    state: State | None = Field(None, description="Only calls in this state.")
-    number: str | None = Field(None, description="Only calls to this number, with its country code.")
 
 
 class CallRequest(Fields, table=schema_of(Of.CALL, required=("to",))):
@@ -115,7 +123,7 @@ class Call(Told):
     further_numbers: list[str] = Field([], description="The person's other numbers, called after it.")
     priority: int = 0
     created_at: TimeTold
-    due_at: TimeTold | None = Field(None, description="null once the call has ended.")
+    due_at: TimeTold | None = Field(default=None, description="null once the call has ended.")
     valid_until: TimeTold | None = None
     attempt: int = 0
     session_id: str | None = None
@@ -125,7 +133,7 @@ class Call(Told):
     data: Json | None = None
     reason: str | None = None
     attempts: list[Attempt]
-    waits: str | None = Field(None, description="Why a queued call waits, in words; only where calls are read.")
+    waits: str | None = Field(default=None, description="Why a queued call waits, in words; only where calls are read.")
 
 
 class Calls(Told):
@@ -135,88 +143,73 @@ class Calls(Told):
     after: str | None = Field(description="The `after` of the next page; null at the end of the list.")
 
 
-async def check(asked: Asked, body: CallRequest) -> None:
-    """Raise the errors of a call that is not asked for, because something else of the request is wrong."""
-    context = asked.context
-    call = await asked.in_thread(NamedCall, body.root, key=asked.key or "-")
-    await asked.in_thread(call.checked, settings=context.settings, menus=context.menus, now=context.store.clock.now())
+@routes.post("/v1/calls", status_code=201, response_model=Call, responses={200: {"model": Call}})
+async def order(asked: Ordering, body: CallRequest, key: Key) -> Any:
+    """Call a number. 200 is the call that was made with this key before, as it is now."""
+    server, call = asked.server, NamedCall(body.root, key=key)
+    with told_in(body.root, body.table):
+        async with asked.queue().ordered(asked.actor(key)) as queue:
+            job, is_new = await call.enqueue(queue, settings=server.settings, menus=server.menus)
+    return asked.made(call_as_json(job), f"/v1/calls/{job.id}", is_new=is_new)
 
 
-_ORDERED = {
-    200: ("The call that was already created with this key, as it is now.", [Call]),
-    201: ("The new call.", [Call]),
-}
+@routes.get("/v1/calls/{id}", response_model=Call)
+async def show(asked: Reads, *, call: Id, wait: Wait = 0) -> Any:
+    """Show a call; with `wait`, wait for its outcome."""
+    queue, job = await asked.operator.call(call)
+    if wait and not job.state.is_final:
+        await asked.until(partial(asked.server.watch.wait, call), within=wait)
+        job = await queue.get(call)
+    (document,) = await calls_as_json(asked.server.store, [job])
+    return answer(document)
 
 
-@routes.on("POST", "/v1/calls", _ORDERED, keyed=True, check=check)
-async def ask(asked: Asked, body: CallRequest) -> Answer:
-    """Call a number."""
-    context = asked.context
-    call = await asked.in_thread(NamedCall, body.root, key=asked.key)
-    with asked.alone():
-        async with context.queue.ordered(asked.actor) as queue:
-            job, is_new = await call.enqueue(
-                queue, settings=context.settings, menus=context.menus, threads=asked.threads
-            )
-    return Answer(call_as_json(job), 201 if is_new else 200, location=f"/v1/calls/{job.id}")
-
-
-@routes.on("GET", "/v1/calls/{id}", Call)
-async def show(asked: Asked, query: Wait) -> Answer:
-    """One call, and its outcome if it has ended.
-
-    It may wait for the outcome.
-    """
-    _, job = await asked.operator.call(asked.parts["id"])
-    job = await asked.ended(job, within=query.wait)
-    (answer,) = await calls_as_json(asked.context.store, [job])
-    return Answer(answer)
-
-
-@routes.on("GET", "/v1/calls", Calls)
-async def find(asked: Asked, query: Find) -> Answer:
-    """Calls of the queue, the oldest first."""
-    queue = asked.context.queue
-    if query.after is not None and queue_of(query.after) != queue.name:
-        raise unfit("is the id of a call of another queue", parameter="after")
-    number = query.number
-    found = await queue.find(
-        states=None if query.state is None else STATES[query.state],
-        batch_id=query.batch,
+@routes.get("/v1/calls", response_model=Calls)
+async def find(
+    asked: Reads,
+    *,
+    queue: QueueName = None,
+    batch: Annotated[str | None, Query(description="Only calls of this batch.")] = None,
+    state: State | None = None,
+    number: Annotated[str | None, Query(description="Only calls to this number, with its country code.")] = None,
+    unique_key: Annotated[str | None, Query(description="Only the call with this unique key.")] = None,
+    limit: Limit = 100,
+    after: CallPlace | None = None,
+) -> Any:
+    """List the calls of a queue, the oldest first."""
+    calls = asked.queue(queue)
+    if after is not None and queue_of(after) != calls.name:
+        raise refused([FindingTold(detail="is the id of a call of another queue", parameter="after")])
+    found = await calls.find(
+        states=None if state is None else STATES[state],
+        batch_id=batch,
         destination=None if number is None else read_whole_number(with_plus(number.strip())),  # + is a space in a query
-        after=query.after,
-        limit=query.limit,
+        unique_key=unique_key,
+        after=after,
+        limit=limit,
     )
-    after = found[-1].id if len(found) == query.limit else None
-    return Answer({"calls": await calls_as_json(queue.store, found), "after": after})
+    last = found[-1].id if len(found) == limit else None
+    return answer({"calls": await calls_as_json(calls.store, found), "after": last})
 
 
-@routes.on("POST", "/v1/calls/{id}/cancel", Call)
-async def cancel(asked: Asked, body: Note) -> Answer:
+@routes.post("/v1/calls/{id}/cancel", response_model=Call)
+async def cancel(asked: Steers, *, call: Id, body: Note = NO_NOTE) -> Any:
     """Cancel a call that was not sent."""
-    operator, call = asked.operator, asked.parts["id"]
-    try:
-        return await asked.done(CancelCall(operator=operator, call=call, note=body.note))
-    except IllegalMoveError:
-        _, job = await operator.call(call)
-        if job.state is not JobState.CANCELLED:
-            raise
-        await confirm(operator.store)
-        return Answer(call_as_json(job))  # asked again, because the answer was lost
+    return await asked.done(CancelCall(operator=asked.operator, call=call, note=body.note))
 
 
-@routes.on("POST", "/v1/calls/{id}/redial", Call)
-async def redial(asked: Asked, body: RedialRequest) -> Answer:
+@routes.post("/v1/calls/{id}/redial", response_model=Call)
+async def redial(asked: Ordering, *, call: Id, body: RedialRequest) -> Any:
     """Call again, after a call that has ended."""
-    operator, call = asked.operator, asked.parts["id"]
-    return await asked.done(Redial(operator=operator, call=call, note=body.note, force=body.force, post=body.post))
-
-
-@routes.on("POST", "/v1/calls/{id}/resolve", Call)
-async def resolve(asked: Asked, body: ResolveRequest) -> Answer:
-    """Decide whether a call in doubt was placed."""
-    at = None if body.placed else await time_at_8x8(asked.context.settings)
-    operator, call = asked.operator, asked.parts["id"]
     return await asked.done(
-        Resolve(operator=operator, call=call, note=body.note, placed=body.placed, post=body.post, recorded_at=at)
+        Redial(operator=asked.operator, call=call, note=body.note, force=body.force, post=body.post)
+    )
+
+
+@routes.post("/v1/calls/{id}/resolve", response_model=Call)
+async def resolve(asked: Steers, *, call: Id, body: ResolveRequest) -> Any:
+    """Decide whether a call in doubt was placed."""
+    at = None if body.placed else await time_at_8x8(asked.server.settings)
+    return await asked.done(
+        Resolve(operator=asked.operator, call=call, note=body.note, placed=body.placed, post=body.post, recorded_at=at)
     )

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from hashlib import file_digest
-from pathlib import Path
-from shutil import copyfileobj
-from typing import IO, Any, Final
+from hashlib import sha256
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import anyio
-from anyio.to_thread import run_sync
+from fastapi import APIRouter, Query
 from pydantic import Field
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
-from voiceflow_worker.api.answers import Answer, ProblemError, shortened, unfit
-from voiceflow_worker.api.exchange import LONGEST_FILE, MOST_CAMPAIGNS, Asked, among
-from voiceflow_worker.api.operations import Fields, FindingTold, Json, Preview, Routes, Told
-from voiceflow_worker.asgi import limits
+from voiceflow_worker.api.asked import Asked, Calls, answer, told_in
+from voiceflow_worker.api.models import Json, KeyOfStart, Told
+from voiceflow_worker.api.problems import MISSING, UNREADABLE, FindingTold, ProblemError, finding_of, refused, told
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.lists.input_file import InputFile
@@ -26,19 +26,34 @@ from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.service.named_campaign import NamedCampaign
 from voiceflow_worker.service.uploads import uploading
 
-_FILES: Final = {"file": "The people. The ending of its filename tells the format."}
-_ENDING = re.compile(r"(?:\.[a-z0-9]{1,8})?(?:\.gz)?$")
-routes: Final = Routes()
-
-
-_CAMPAIGN = schema_of(Of.CAMPAIGN, without=("campaign", "file", "rejects"))
-
-
-class Campaign(Fields, table=_CAMPAIGN):
-    """The fields of a campaign: texts as one types them, or numbers, true and false, lists, and objects of names.
-
-    What is left out comes from the settings of the server. Without `rows`, upload a file.
-    """
+LONGEST_FILE: Final = 20_000_000
+_LONGEST_PART: Final = 1_000_000
+_ENDING: Final = re.compile(r"(?:\.[a-z0-9]{1,8})?$")
+_CAMPAIGN: Final = {
+    **schema_of(Of.CAMPAIGN, without=("campaign", "file", "rejects")),
+    "description": "The fields of a campaign. What is left out comes from the settings of the server. Without `rows`, "
+    "upload a file.",
+}
+_FILE: Final = {
+    "type": "string",
+    "contentMediaType": "application/octet-stream",
+    "description": "The people. The ending of its filename tells the format.",
+}
+_BODY: Final = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": _CAMPAIGN},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["definition"],
+                "properties": {"definition": _CAMPAIGN, "file": _FILE},
+            },
+            "encoding": {"definition": {"contentType": "application/json"}},
+        },
+    },
+}
+routes: Final = APIRouter()
 
 
 class Enqueued(Told):
@@ -67,75 +82,99 @@ class Enqueued(Told):
     preview: Json | None = None
 
 
-_STARTED = {
-    200: ("The preview; or the campaign of this key, to which at most what was missing was added.", [Enqueued]),
-    201: ("The campaign was started.", [Enqueued]),
-}
+@routes.post(
+    "/v1/campaigns",
+    status_code=201,
+    response_model=Enqueued,
+    responses={200: {"model": Enqueued}},
+    openapi_extra={"requestBody": _BODY},
+)
+async def begin(
+    asked: Calls,
+    *,
+    key: KeyOfStart = None,
+    dry_run: Annotated[bool, Query(description="1: a preview, which changes nothing.")] = False,
+) -> Any:
+    """Start a campaign: all of its calls, or none. 200 is a preview, or the campaign of this key, started before."""
+    if key is None and not dry_run:
+        raise refused([FindingTold(code=MISSING, parameter="Idempotency-Key", detail="is missing")])
+    server, queue = asked.server, asked.queue()
+    how: dict[str, Any] = {"settings": server.settings, "menus": server.menus}
+    async with _received(asked) as campaign:
+        with told_in(campaign.fields, _CAMPAIGN, asked.request.query_params):
+            if key is None or dry_run:
+                report, is_new = await campaign.preview(queue, server.process, key=key, **how), False
+            else:
+                by = asked.actor(key)
+                report, is_new = await campaign.start(queue, server.process, key=key, by=by, **how)
+        document = _document(report, campaign.fields)
+    if dry_run or not (report.enqueued or report.replaced or report.duplicates):  # nothing was made
+        return answer(document)
+    return asked.made(document, f"/v1/batches/{quote(report.batch_id, safe='')}", is_new=is_new)
 
 
-@routes.on("POST", "/v1/campaigns", _STARTED, files=_FILES, keyed=None)
-async def begin(asked: Asked, query: Preview, body: Campaign) -> Answer:
-    """Start a campaign: all of its calls, or none. With dry_run=1, preview it: nobody is called."""
-    context = asked.context
-    how: dict[str, Any] = {"settings": context.settings, "menus": context.menus}
-    crowded = f"{MOST_CAMPAIGNS} campaigns are being read; try again in a moment"
-    with (
-        among(context.campaigns, asked, told=crowded, after="5"),
-        uploading() as folder,
-        anyio.move_on_after(limits.WORK.total_seconds()),
-    ):
-        campaign = await _received(asked, body, folder)
-        await asked.leave_line()  # it has a turn of its own, and others are answered meanwhile
-        if query.dry_run:
-            report = await campaign.preview(context.queue, context.process, key=asked.key or None, **how)
-            return Answer(_told(asked, report))
-        by = asked.actor
-        with asked.alone():
-            report, is_new = await campaign.start(context.queue, context.process, key=asked.key, by=by, **how)
-        where = f"/v1/batches/{quote(report.batch_id, safe='')}"
-        if not (report.enqueued or report.replaced or report.duplicates):  # nothing was made, so nothing is there
-            return Answer(_told(asked, report))
-        return Answer(_told(asked, report), 201 if is_new else 200, location=where)
-    seconds = limits.WORK.total_seconds()
-    raise ProblemError(
-        503,
-        f"the campaign took longer than {seconds:.0f} seconds, and nobody is called before its last call is stored. "
-        "Repeat the request with the same key, which adds what is missing, or enqueue a large file with `voiceflow "
-        "enqueue`",
-        headers={"Retry-After": "5"},
-    )
+def _document(report: EnqueueReport, fields: Mapping[str, Any]) -> dict[str, object]:
+    found = [finding_of(each, body=fields, schema=_CAMPAIGN) for each in report.findings]
+    return replace(report, findings=()).as_json() | {"findings": told(found)}
 
 
-def _told(asked: Asked, report: EnqueueReport) -> dict[str, object]:
-    found = asked.faults_of(report.findings)
-    return replace(report, findings=()).as_json() | {"findings": [each.as_json() for each in shortened(found)]}
-
-
-async def _received(asked: Asked, body: Campaign, folder: Path) -> NamedCampaign:
-    """The campaign in the body of a request, with its files in a folder. Raises ProblemError."""
-    files: dict[str, InputFile] = {}
-    digests: dict[str, str] = {}
-    for name in _FILES if asked.upload is not None else ():
-        parts = [] if asked.upload is None else asked.upload.getlist(name)
-        if not parts:
-            continue
-        if len(parts) > 1 or not isinstance(parts[0], UploadFile):
-            raise unfit(f"{name} must be one part, with a filename; its ending tells the format", parameter=name)
-        if (parts[0].size or 0) > LONGEST_FILE:
-            raise ProblemError(413, f"{name} is longer than {LONGEST_FILE} bytes; enqueue it with `voiceflow enqueue`")
+@asynccontextmanager
+async def _received(asked: Asked) -> AsyncGenerator[NamedCampaign]:
+    """Give the campaign in the body of a request, with its file in a folder. Raises ProblemError."""
+    request = asked.request
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        async with asked.aside():
+            content = await request.body()
+        yield NamedCampaign(fields=_fields_in(content), files={}, digests={})
+        return
+    async with _form(asked) as form:
+        fields, file = _fields_in(await _definition(form)), form.get("file")
+        if file is None:
+            yield NamedCampaign(fields=fields, files={}, digests={})
+            return
+        if not isinstance(file, UploadFile) or len(form.getlist("file")) > 1:
+            raise refused([FindingTold(parameter="file", detail="give one file, whose ending tells the format")])
+        if (file.size or 0) > LONGEST_FILE:
+            raise ProblemError(413, f"the file is longer than {LONGEST_FILE} bytes; use `voiceflow enqueue`")
+        content = await file.read()
+    with uploading() as folder:
         # The name tells the format, and nothing else of it is used.
-        ending = _ENDING.search((parts[0].filename or "").lower())
-        shown = f"{name}{ending[0] if ending else ''}"
-        path = folder / shown
-        digests[name] = f"{shown} {await run_sync(_kept, parts[0].file, path)}"
-        files[name] = InputFile(path, shown=shown)
-    return NamedCampaign(fields=body.root, files=files, digests=digests)
+        ending = _ENDING.search((file.filename or "").lower())
+        shown = f"file{ending[0] if ending else ''}"
+        await anyio.Path(path := folder / shown).write_bytes(content)
+        digest = f"{shown} {sha256(content).hexdigest()}"
+        yield NamedCampaign(fields=fields, files={"file": InputFile(path, shown=shown)}, digests={"file": digest})
 
 
-def _kept(sent: IO[bytes], path: Path) -> str:
-    """Copy an upload to a file of its own, and return the digest of its content."""
-    sent.seek(0)
-    with path.open("xb") as file:
-        copyfileobj(sent, file)
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+@asynccontextmanager
+async def _form(asked: Asked) -> AsyncGenerator[FormData]:
+    """Give the form in the body of a request. Raises ProblemError."""
+    async with AsyncExitStack() as stack:
+        try:
+            async with asked.aside():
+                sent = asked.request.form(max_part_size=_LONGEST_PART, max_files=2, max_fields=2)
+                form = await stack.enter_async_context(sent)
+        except (ValueError, LookupError) as error:  # of an odd charset
+            detail = f"the form cannot be read: {str(error)[:200]}"
+            raise refused([FindingTold(code=UNREADABLE, detail=detail)], 400) from None
+        yield form
+
+
+async def _definition(form: FormData) -> bytes:
+    """Return the part of a form with the JSON. Raises ProblemError."""
+    value = form.get("definition")
+    if value is None or len(form.multi_items()) > len({"definition", "file"} & {*form}):
+        raise refused([FindingTold(detail="give the fields as one JSON object in the part definition, and one file")])
+    return value.encode() if isinstance(value, str) else await value.read()
+
+
+def _fields_in(content: bytes) -> dict[str, Any]:
+    """Return the JSON object in a body. Raises ProblemError."""
+    try:
+        found = json.loads(content)
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise refused([FindingTold(code=UNREADABLE, detail=f"the body is not JSON: {str(error)[:200]}")], 400) from None
+    if not isinstance(found, dict):
+        raise refused([FindingTold(pointer="", detail="the body is not a JSON object")])
+    return found

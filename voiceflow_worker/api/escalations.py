@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import structlog
-from pydantic import Field, create_model
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field, create_model
 
-from voiceflow_worker.api.answers import RETRY, Answer, ProblemError
+from voiceflow_worker.api.asked import Calls, answer, told_in
 from voiceflow_worker.api.batches import Batch, batch_document
-from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import Fields, Query, Routes, Told
-from voiceflow_worker.asgi.openapi import Answers
+from voiceflow_worker.api.models import Fields, Key, Told
+from voiceflow_worker.api.problems import RETRY, ProblemError
 from voiceflow_worker.campaigns.fields import fields_of, schema_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.base.identity import keyed_digest
@@ -24,7 +24,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.service.alerts import handle_notification
 from voiceflow_worker.service.on_call import Escalation, start_escalation
 
-routes: Final = Routes()
+routes: Final = APIRouter()
 _log = structlog.get_logger("voiceflow.api")
 
 
@@ -43,8 +43,6 @@ _ALERT = {
         "annotations": {"type": ["object", "null"], "additionalProperties": True},
     },
 }
-
-
 _ALERTS = {
     "type": "object",
     "required": ["alerts"],
@@ -60,18 +58,12 @@ class Alerts(Fields, table=_ALERTS):
     """The body of a webhook of Alertmanager (version 4) or of Grafana."""
 
 
+_SAID = {"say": " By default the alert's summary."}
 _IN_QUERY: dict[str, Any] = {
-    name: (
-        str | None,
-        Field(
-            None,
-            description=f"As the field `{name}` of an escalation."
-            + (" By default the alert's summary." if name == "say" else ""),
-        ),
-    )
+    name: (str | None, Field(default=None, description=f"As the field `{name}` of an escalation.{_SAID.get(name, '')}"))
     for name in fields_of(Of.ESCALATION)
 }
-AlertQuery: type[Query] = create_model("AlertQuery", __base__=Query, **_IN_QUERY)
+AlertQuery: type[BaseModel] = create_model("AlertQuery", **_IN_QUERY)
 
 
 class NotificationAnswer(Told):
@@ -82,62 +74,54 @@ class NotificationAnswer(Told):
     not_taken: list[str] = Field([], description="Alerts of this notification that cannot be read.")
 
 
-_STARTED: Answers = {
-    200: ("The batch that was started with this key before, as it is now.", [Batch]),
-    201: ("The batch of the new escalation.", [Batch]),
-}
-_HANDLED: Answers = {
-    200: ("Nothing is new.", [NotificationAnswer]),
-    201: ("There is a new batch.", [NotificationAnswer]),
-}
-
-
-@routes.on("POST", "/v1/escalations", _STARTED, keyed=True)
-async def start(asked: Asked, body: EscalationRequest) -> Answer:
-    """Call numbers one after the other, until somebody presses a key.
+@routes.post("/v1/escalations", status_code=201, response_model=Batch, responses={200: {"model": Batch}})
+async def start(asked: Calls, body: EscalationRequest, key: Key) -> Any:
+    """Call numbers one after the other, until somebody presses a key. 200 is the batch that was started before.
 
     The calls are a batch; to end it without a telephone, cancel it.
     """
-    context, queue, request = asked.context, asked.context.queue, body.root
-    batch = f"oncall-{keyed_digest(queue.store.id, asked.key)[:20]}"
-    with asked.alone():
-        escalation = Escalation.of(request, settings=context.settings, policies=await context.policies.current())
-        digest = keyed_digest(queue.store.id, canonical_json(request))[:20]
-        is_new = await start_escalation(
-            queue, escalation, name=batch, request=digest, by=asked.actor
-        )  # fmt: skip
-    document = await batch_document(queue, batch)
-    return Answer(document, 201 if is_new else 200, location=f"/v1/batches/{batch}")
+    server, queue = asked.server, asked.queue()
+    batch = f"oncall-{keyed_digest(queue.store.id, key)[:20]}"
+    digest = keyed_digest(queue.store.id, canonical_json(body.root))[:20]
+    with told_in(body.root, body.table):
+        policies = await server.policies.current()
+        escalation = Escalation.of(body.root, settings=server.settings, policies=policies)
+        is_new = await start_escalation(queue, escalation, name=batch, request=digest, by=asked.actor(key))
+    return asked.made(await batch_document(queue, batch), f"/v1/batches/{batch}", is_new=is_new)
 
 
-@routes.on("POST", "/v1/hooks/alertmanager", _HANDLED, query=AlertQuery)
-async def alerts(asked: Asked, query: Query, body: Alerts) -> Answer:
-    """The webhook of Alertmanager, and of Grafana: the alerts that are news have one escalation.
+@routes.post(
+    "/v1/hooks/alertmanager", status_code=201, response_model=NotificationAnswer,
+    responses={200: {"model": NotificationAnswer}},
+)  # fmt: skip
+async def alerts(asked: Calls, body: Alerts, query: Annotated[AlertQuery, Query()]) -> Any:  # type: ignore[valid-type]
+    """Take a webhook of Alertmanager or Grafana: the alerts that are news have one escalation. 200: nothing is new.
 
     What is resolved ends first. While nobody can be called for an alert that fires, the answer is 503, and the calls
     are stored all the same: the sender tries again, and its own alarm about a failing receiver fires.
     """
-    given: dict[str, object] = query.model_dump(exclude_unset=True)
-    if isinstance(numbers := given.get("numbers"), str):
-        given["numbers"] = re.sub(r"[^,|]+", lambda each: _with_plus(each[0], given.get("country")), numbers)
-    context = asked.context
-    result = await handle_notification(
-        context.queue, body.root, given, settings=context.settings, policies=await context.policies.current()
-    )
+    given: dict[str, object] = query.model_dump(exclude_unset=True)  # type: ignore[attr-defined]
+    server = asked.server
+    with told_in(body.root, body.table, given):
+        if isinstance(numbers := given.get("numbers"), str):
+            given["numbers"] = re.sub(r"[^,|]+", lambda each: _with_plus(each[0], given.get("country")), numbers)
+        result = await handle_notification(
+            asked.queue(), body.root, given, settings=server.settings, policies=await server.policies.current()
+        )
     if result.not_taken:
         _log.warning("alerts of a notification cannot be read; nobody is called for them", alerts=result.not_taken)
-    location = f"/v1/batches/{result.batches[0]}" if result.batches else None
     if result.blocked is not None:
         detail = "; not taken: ".join([f"nobody can be called: {result.blocked}", *result.not_taken])
-        where = {} if location is None else {"Location": asked.prefix + location}
-        raise ProblemError(503, detail, headers={**RETRY, **where}, code="nobody_called")
+        raise ProblemError(503, detail, headers=RETRY, code="nobody_called")
     message = "nobody is called: no alert fires" if not result.batches else "each alert that fires has its calls"
     document = {"message": message, "batches": [*result.batches], "not_taken": [*result.not_taken]}
-    return Answer(document, 201 if result.created else 200, location=location)
+    if not result.batches:
+        return answer(document)
+    return asked.made(document, f"/v1/batches/{result.batches[0]}", is_new=result.created)
 
 
 def _with_plus(number: str, country: object) -> str:
-    """A number of a query, in which + stands for a space: with the + that it can only have had, if it began with one.
+    """Return a number of a query, in which + stands for a space, with the + that it can only have had.
 
     With a country, it may be a national number behind a space. Raises InvalidInputError if it may be both.
     """

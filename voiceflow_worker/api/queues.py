@@ -1,50 +1,43 @@
-"""Queues, the suppression list, people and the audit log: what operators change by commands and in the console."""
+"""Queues, the suppression list, people and the audit log."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final
 
-from pydantic import Field, StringConstraints
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
 
 from voiceflow_worker.actions import UnknownSubjectError
-from voiceflow_worker.actions.queues import Hold as HoldAction
-from voiceflow_worker.actions.queues import Rate as RateAction
-from voiceflow_worker.actions.queues import Resume, resume_token
+from voiceflow_worker.actions.queues import Hold, Rate, Resume, resume_token
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
-from voiceflow_worker.api.answers import Answer
-from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import (
+from voiceflow_worker.api.asked import Reads, Steers, answer
+from voiceflow_worker.api.models import (
+    NO_HOLD,
     Country,
-    Duration,
+    Gate,
+    HoldRequest,
     Json,
+    Limit,
     Note,
-    PageOf,
-    Rate,
-    Routes,
+    ResumeRequest,
     Since,
     Time,
     TimeTold,
     Told,
+    place,
 )
+from voiceflow_worker.api.models import Rate as CallsPerSecond
 from voiceflow_worker.core.audit import Interface, read_page
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.service.forget import Forget
 from voiceflow_worker.service.whole_queue import read_queue
 
-routes: Final = Routes()
+routes: Final = APIRouter()
 
 
-class HoldRequest(Note):
-    """A hold, which lasts until somebody resumes, or for so long."""
+class QueueResumeRequest(ResumeRequest):
+    """The end of a hold of a queue."""
 
-    lasts: Duration = Field(None, alias="for")
-
-
-class ResumeRequest(Note):
-    """The end of a hold: of the one that began at this time, and of no other."""
-
-    since: Since = Field(description="The `since` of the hold.")
-    most: int = Field(ge=0, le=1_000_000_000, description="How many calls may ring at most, such as all that wait.")
     unread_files: bool = Field(
         default=False, description="true: also if the queue is held because journal files could not be read."
     )
@@ -53,13 +46,7 @@ class ResumeRequest(Note):
 class RateRequest(Note):
     """A rate, for all workers of a queue."""
 
-    rate: Rate
-
-
-class Removal(Country):
-    """Which entry of a number is removed."""
-
-    since: Since = Field(description="The `since` of the entry: another or a newer one stays.")
+    rate: CallsPerSecond
 
 
 class SuppressionRequest(HoldRequest):
@@ -68,19 +55,7 @@ class SuppressionRequest(HoldRequest):
     until: Time = None
 
 
-SuppressedPlace: TypeAlias = Annotated[str, StringConstraints(pattern=r"^(\+[0-9]{3,20}|erased [0-9a-f]{32})$")]
-AuditPlace: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9]{18}\.[0-9a-f]{16}$")]
-
-
-class Gate(Told):
-    """A hold, or that there is none."""
-
-    scope: str = Field(json_schema_extra={"enum": ["queue", "batch"]})
-    name: str
-    state: str = ""
-    since: TimeTold | None = None
-    until: TimeTold | None
-    reason: str | None
+NO_TERMS = SuppressionRequest()
 
 
 class Queue(Told):
@@ -123,7 +98,7 @@ class SuppressedNumbers(Told):
 
 
 class Unsuppressed(Told):
-    """Whether a number was on the list."""
+    """The removal of a number from the list."""
 
     number: str
     removed: bool
@@ -165,83 +140,87 @@ class Audit(Told):
     after: str | None
 
 
-_REMOVED = {200: ("The entry was removed.", [Unsuppressed]), 204: ("The number was not on the list.", [])}
+@routes.get("/v1/queues/{name}", response_model=Queue)
+async def show_queue(asked: Reads, name: str) -> Any:
+    """Show a queue: its calls by state, rate, holds and doubts."""
+    return answer((await read_queue(asked.queue(name))).as_json())
 
 
-@routes.on("GET", "/v1/queues/{name}", Queue)
-async def show_queue(asked: Asked) -> Answer:
-    """A queue: its calls by state, rate, holds and doubts."""
-    queue = asked.operator.queue(asked.parts["name"])
-    return Answer((await read_queue(queue)).as_json())
-
-
-@routes.on("POST", "/v1/queues/{name}/hold", Gate)
-async def hold_queue(asked: Asked, body: HoldRequest) -> Answer:
+@routes.post("/v1/queues/{name}/hold", response_model=Gate)
+async def hold_queue(asked: Steers, name: str, body: HoldRequest = NO_HOLD) -> Any:
     """Send no more calls of a queue."""
-    return await asked.done(HoldAction(**_of_queue(asked), note=body.note, lasts=body.lasts))
+    return await asked.done(Hold(operator=asked.operator, queue=name, note=body.note, lasts=body.lasts))
 
 
-@routes.on("POST", "/v1/queues/{name}/resume", Gate)
-async def resume_queue(asked: Asked, body: ResumeRequest) -> Answer:
+@routes.post("/v1/queues/{name}/resume", response_model=Gate)
+async def resume_queue(asked: Steers, name: str, body: QueueResumeRequest) -> Any:
     """End the hold of a queue."""
-    act = Resume(**_of_queue(asked), note=body.note, unread_files=body.unread_files)
+    act = Resume(operator=asked.operator, queue=name, note=body.note, unread_files=body.unread_files)
     return await asked.done(act, resume_token(body.since, body.most))
 
 
-@routes.on("PUT", "/v1/queues/{name}/rate", RateTold)
-async def set_rate(asked: Asked, body: RateRequest) -> Answer:
+@routes.put("/v1/queues/{name}/rate", response_model=RateTold)
+async def set_rate(asked: Steers, name: str, body: RateRequest) -> Any:
     """Change the rate of a queue, for all its workers."""
-    return await asked.done(RateAction(**_of_queue(asked), note=body.note, rate=body.rate))
+    return await asked.done(Rate(operator=asked.operator, queue=name, note=body.note, rate=body.rate))
 
 
-@routes.on("PUT", "/v1/suppression/{number}", Suppressed)
-async def suppress(asked: Asked, query: Country, body: SuppressionRequest) -> Answer:
+@routes.put("/v1/suppression/{number}", response_model=Suppressed)
+async def suppress(asked: Steers, number: str, country: Country = None, body: SuppressionRequest = NO_TERMS) -> Any:
     """Stop calling a number, in every queue."""
-    return await asked.done(Suppress(**_of_number(asked, query), note=body.note, until=body.until, lasts=body.lasts))
+    of: dict[str, Any] = {"note": body.note, "until": body.until, "lasts": body.lasts}
+    return await asked.done(Suppress(operator=asked.operator, numbers=[number], country=country, **of))
 
 
-@routes.on("GET", "/v1/suppression/{number}", Suppressed)
-async def show_suppressed(asked: Asked, query: Country) -> Answer:
-    """The entry of a number on the suppression list."""
-    act, number = Suppress(**_of_number(asked, query)), asked.parts["number"]
-    found = list((await act.listed.newest(number, country=act.country)).values())
+@routes.get("/v1/suppression/{number}", response_model=Suppressed)
+async def show_suppressed(asked: Reads, number: str, country: Country = None) -> Any:
+    """Show the entry of a number on the suppression list."""
+    found = await SuppressionList(asked.server.store).newest(number, country=country)
     if not found:
         raise UnknownSubjectError(f"{number[:40]} is not on the suppression list")
-    return Answer(found[0].as_json())
+    return answer(next(iter(found.values())).as_json())
 
 
-@routes.on("DELETE", "/v1/suppression/{number}", _REMOVED)
-async def unsuppress(asked: Asked, query: Removal) -> Answer:
+@routes.delete(
+    "/v1/suppression/{number}",
+    response_model=Unsuppressed,
+    responses={204: {"description": "The number was not on the list."}},
+)
+async def unsuppress(
+    asked: Steers,
+    number: str,
+    since: Annotated[Since, Query(description="The `since` of the entry: another or a newer one stays.")],
+    country: Country = None,
+) -> Any:
     """Take a number off the suppression list."""
-    done = await Unsuppress(**_of_number(asked, query), since=query.since).do()
-    return Answer(status=204) if done.not_done else Answer(done.documents[0])
+    done = await Unsuppress(operator=asked.operator, numbers=[number], country=country, since=since).do()
+    return Response(status_code=204) if done.not_done else answer(done.documents[0])
 
 
-@routes.on("GET", "/v1/suppression", SuppressedNumbers)
-async def list_suppressed(asked: Asked, query: PageOf[SuppressedPlace]) -> Answer:
-    """The suppression list, by number."""
-    found = await SuppressionList(asked.context.store).scan(after=query.after or "", limit=query.limit)
-    after = found[-1].number if len(found) == query.limit else None
-    return Answer({"numbers": [entry.as_json() for entry in found], "after": after})
+@routes.get("/v1/suppression", response_model=SuppressedNumbers)
+async def list_suppressed(
+    asked: Reads,
+    *,
+    limit: Limit = 100,
+    after: Annotated[str | None, place(r"^(\+[0-9]{3,20}|erased [0-9a-f]{32})$")] = None,
+) -> Any:
+    """List the suppressed numbers."""
+    found = await SuppressionList(asked.server.store).scan(after=after or "", limit=limit)
+    last = found[-1].number if len(found) == limit else None
+    return answer({"numbers": [entry.as_json() for entry in found], "after": last})
 
 
-@routes.on("DELETE", "/v1/people/{number}", Receipt)
-async def forget(asked: Asked, query: Country) -> Answer:
+@routes.delete("/v1/people/{number}", response_model=Receipt)
+async def forget(asked: Steers, number: str, country: Country = None) -> Any:
     """Erase a person, in every queue."""
-    return await asked.done(Forget(operator=asked.operator, number=asked.parts["number"], country=query.country))
+    return await asked.done(Forget(operator=asked.operator, number=number, country=country))
 
 
-@routes.on("GET", "/v1/audit", Audit)
-async def show_audit(asked: Asked, query: PageOf[AuditPlace]) -> Answer:
-    """Who ordered what, the newest first."""
-    found = await read_page(asked.context.store, after=query.after or "", limit=query.limit)
-    after = found[-1].id if len(found) == query.limit else None
-    return Answer({"entries": [entry.as_json() for entry in found], "after": after})
-
-
-def _of_queue(asked: Asked) -> dict[str, Any]:
-    return {"operator": asked.operator, "queue": asked.parts["name"]}
-
-
-def _of_number(asked: Asked, query: Country) -> dict[str, Any]:
-    return {"operator": asked.operator, "numbers": [asked.parts["number"]], "country": query.country}
+@routes.get("/v1/audit", response_model=Audit)
+async def show_audit(
+    asked: Reads, limit: Limit = 100, after: Annotated[str | None, place(r"^[0-9]{18}\.[0-9a-f]{16}$")] = None
+) -> Any:
+    """List who ordered what, the newest first."""
+    found = await read_page(asked.server.store, after=after or "", limit=limit)
+    last = found[-1].id if len(found) == limit else None
+    return answer({"entries": [entry.as_json() for entry in found], "after": last})

@@ -6,10 +6,7 @@ webhook, and by the addresses that 8x8 publishes (8x8 webhook guides, voice IP a
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import (
     IPv4Address,
@@ -18,7 +15,6 @@ from ipaddress import (
     IPv6Network,
     collapse_addresses,
     ip_address,
-    ip_network,
 )
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -26,7 +22,6 @@ import structlog
 from starlette.types import Scope
 
 from voiceflow_worker.errors import InvalidInputError, SettingsError
-from voiceflow_worker.model.jobs.gcra import SlotTime, allot_slot
 from voiceflow_worker.secret_text import is_one_of
 
 if TYPE_CHECKING:
@@ -192,45 +187,3 @@ NO_ADDRESS = (
     "requests come without an address that can be read (over a Unix socket they have none), so VOICEFLOW_WEBHOOK_ALLOW "
     "refuses them: let the server listen on 127.0.0.1, and name a proxy before it in VOICEFLOW_TRUSTED_PROXIES"
 )
-
-
-MOST_ADDRESSES = 10_000
-"""The most addresses that are remembered. The oldest is forgotten first."""
-_AT_ONCE, _PER_SECOND = 5, 1 / 60
-"""The tries that an address has at once, and the rate of later ones."""
-
-
-class WrongSecrets:
-    """The limit for wrong secrets of each address in this process: a few at once, and then one at each interval."""
-
-    def __init__(self) -> None:
-        self._states: OrderedDict[str, float] = OrderedDict()
-
-    def wait(self, address: Address | None, *, at: datetime) -> timedelta | None:
-        """The time that this address must wait before the next try; None if it may try now."""
-        now = at.timestamp()
-        found = self._next(address, now)
-        free_at = found.next_at if found.at is None else found.at
-        return timedelta(seconds=math.ceil(free_at - now)) if free_at > now else None
-
-    def failed(self, address: Address | None, *, at: datetime) -> None:
-        """Count a wrong secret from this address."""
-        self._states[_name(address)] = self._next(address, at.timestamp()).tat
-        _keep_newest(self._states, _name(address))
-
-    def _next(self, address: Address | None, now: float) -> SlotTime:
-        tat = self._states.get(_name(address), 0.0)
-        return allot_slot(tat=tat, rate=_PER_SECOND, burst=_AT_ONCE, after=now, until=now)
-
-
-def _name(address: Address | None) -> str:
-    """The name under which an address is counted. All addresses in a /64 of IPv6 share a name."""
-    if isinstance(address, IPv6Address):
-        return str(ip_network((address, 64), strict=False))
-    return str(address)
-
-
-def _keep_newest(kept: OrderedDict[str, float], name: str) -> None:
-    kept.move_to_end(name)
-    if len(kept) > MOST_ADDRESSES:
-        kept.popitem(last=False)

@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from io import BytesIO
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
@@ -25,9 +22,7 @@ as a rule). Whoever sends an event on a connection that is closed in this moment
 HEAD: Final = timedelta(seconds=10)
 """The head of a request arrives within it, counted from the connection, or else the connection is closed."""
 BODY: Final = timedelta(seconds=10)
-"""The body of an event, or of a request to /v1, arrives within it."""
-UPLOAD: Final = timedelta(seconds=60)
-"""An uploaded file arrives within it."""
+"""The body of an event arrives within it."""
 EVENT: Final = timedelta(seconds=4)
 """An event is stored and answered within it, or answered with 503."""
 KEY_PRESS: Final = timedelta(seconds=10)
@@ -39,31 +34,7 @@ ACTION: Final = timedelta(seconds=60)
 WAIT: Final = timedelta(seconds=60)
 """The longest `?wait=` of /v1."""
 WORK: Final = timedelta(minutes=10)
-"""A campaign is previewed or started, or a report is exported, within it: a million calls take some minutes."""
-
-GZIP, DEFLATE = b"\x1f\x8b", (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
-_LAYERS = 2
-"""The most times that a body is decompressed: once by its sender, once by a proxy."""
-READABLE = frozenset({"gzip", "x-gzip", "identity", ""})
-"""The values of Content-Encoding whose bodies, if they cannot be read, are no fault of their encoding."""
-
-
-def decompressed(content: bytes, *, longest: int) -> bytes:
-    """The body without its compression by gzip or deflate. If it is too long, its first `longest` + 1 bytes.
-
-    Its bytes decide, and not Content-Encoding, because a proxy may change one and not the other: JSON begins neither as
-    gzip nor as deflate does. A damaged body is returned as it is.
-    """
-    for _ in range(_LAYERS):
-        try:
-            if content.startswith(GZIP):
-                with gzip.GzipFile(fileobj=BytesIO(content)) as packed:
-                    content = packed.read(longest + 1)
-            elif content.startswith(DEFLATE):
-                content = zlib.decompressobj().decompress(content, longest + 1)
-        except (OSError, EOFError, zlib.error):
-            return content
-    return content
+"""On the pages, a campaign is previewed or started, or a report is exported, within it."""
 
 
 def at_most(receive: Receive, longest: int, *, otherwise: Exception) -> Receive:

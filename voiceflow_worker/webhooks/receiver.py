@@ -38,7 +38,7 @@ from voiceflow_worker.webhooks.menu_events import MenuEvents
 from voiceflow_worker.webhooks.readiness import Readiness, present
 
 if TYPE_CHECKING:
-    from voiceflow_worker.api.http_api import HttpApi
+    from voiceflow_worker.api.app import HttpApi
     from voiceflow_worker.console.site import Pages
 
 WATCH_EVERY = 1.0
@@ -106,7 +106,7 @@ class Receiver:
         """The HTTP API; None without it."""
         if has_api(settings) if api is None else api:
             # Imported here, because most receivers have no API.
-            from voiceflow_worker.api.http_api import HttpApi
+            from voiceflow_worker.api.app import HttpApi
 
             self.http_api = HttpApi(store, settings, menus=menus, registry=self.registry)
         self._pages: Pages | None = None

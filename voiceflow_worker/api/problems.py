@@ -1,0 +1,222 @@
+"""Problems (RFC 9457): the errors of the library and of a request as JSON, with all that is wrong and where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from voiceflow_worker.actions import ActionRefusedError, UnknownSubjectError
+from voiceflow_worker.errors import (
+    CallFlowError,
+    ChangedSinceError,
+    IllegalMoveError,
+    IntakeError,
+    InvalidInputError,
+    JobNotFoundError,
+    KeyConflictError,
+    OtherRequestError,
+    OvertakenError,
+    RequestInProgressError,
+    StaleJobError,
+    StoreError,
+    SuppressedNumberError,
+    UnreadFilesError,
+    VoiceflowError,
+)
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.text.wording import count_of
+
+PROBLEM: Final = "application/problem+json"
+MOST_FINDINGS = 1000
+LONGEST_TEXT = 1000
+INVALID, MISSING, UNKNOWN, UNREADABLE = "invalid", "missing", "unknown", "unreadable"
+"""Codes of findings: a value that cannot be, one that is not there, a name that is not known, text that is no JSON."""
+
+
+class FindingTold(BaseModel):
+    """What is wrong, and where: in the body (`pointer`), or in the query, a header or the path (`parameter`)."""
+
+    code: str = Field(default=INVALID, description="Such as invalid, missing, unknown, unreadable.")
+    pointer: str | None = Field(default=None, description="A JSON pointer (RFC 6901) into the body.")
+    detail: str
+    severity: str = Field(default="error", json_schema_extra={"enum": ["error", "warning"]})
+    parameter: str | None = None
+    voice_code: int | None = Field(default=None, description="The status code with which 8x8 would answer.")
+    row: int | None = Field(default=None, description="The row of an uploaded file; 1 is its first line.")
+    column: str | None = Field(default=None, description="The column of an uploaded file.")
+    kind: str | None = Field(default=None, description="A word for what is wrong, more exact than the code.")
+    fields: list[str] | None = Field(default=None, description="The fields to change.")
+
+    def as_json(self) -> dict[str, object]:
+        """Return the finding for programs. What only some findings have is there only if it is known."""
+        return self.model_dump(exclude_none=True) | {"pointer": self.pointer}
+
+
+class Problem(BaseModel):
+    """A problem (RFC 9457)."""
+
+    type: str = Field(description="urn:voiceflow:problem: and the code.")
+    code: str = Field(description="The kind of the problem, such as invalid or idempotency_key_reused.")
+    title: str
+    status: int
+    detail: str
+    findings: list[FindingTold]
+
+
+class ProblemError(HTTPException):
+    """Raised to answer a request with a problem. `code` names its kind: by default, what its status stands for."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        findings: Sequence[FindingTold] = (),
+        headers: Mapping[str, str] | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.code: str = code or _CODES.get(status, INVALID)
+        self.findings: Sequence[FindingTold] = findings
+
+    def response(self) -> Response:
+        """Return the problem as an answer. One of a request has a finding at least."""
+        whole = [FindingTold(detail=self.detail, code=self.code)] if self.status_code < 500 else []
+        document = {
+            "type": f"urn:voiceflow:problem:{self.code}",
+            "code": self.code,
+            "title": HTTPStatus(self.status_code).phrase,
+            "status": self.status_code,
+            "detail": self.detail,
+            "findings": told(self.findings or whole),
+        }
+        return Response(orjson.dumps(document), self.status_code, self.headers, PROBLEM)
+
+
+def told(findings: Sequence[FindingTold]) -> list[dict[str, object]]:
+    """Return findings as JSON: of many, the errors first, and one that says how many are left out."""
+    listed = list(findings)
+    if (left := len(listed) - MOST_FINDINGS) > 0:
+        listed = sorted(listed, key=lambda each: each.severity != "error")[:MOST_FINDINGS]
+        said = f"{count_of(left, 'more finding')} not listed, of {len(findings)} in all"
+        listed.append(FindingTold(detail=said, code="more", severity="warning"))
+    return [each.as_json() for each in listed]
+
+
+_CODES: Final = {
+    400: UNREADABLE, 401: "wrong_secret", 403: "not_allowed", 404: "not_found", 405: "wrong_method", 409: "conflict",
+    413: "too_long", 422: INVALID, 500: "failed", 503: "unavailable",
+}  # fmt: skip
+RETRY: Final = {"Retry-After": "2"}
+_ERRORS: Sequence[tuple[type[VoiceflowError], int, str | None]] = (
+    (JobNotFoundError, 404, None),
+    (UnknownSubjectError, 404, None),
+    (ActionRefusedError, 409, None),
+    (UnreadFilesError, 409, None),
+    (ChangedSinceError, 409, "changed_meanwhile"),
+    (OvertakenError, 409, None),
+    (IllegalMoveError, 409, "wrong_state"),
+    (StaleJobError, 409, "changed_meanwhile"),
+    (KeyConflictError, 422, "idempotency_key_reused"),
+    (OtherRequestError, 422, "idempotency_key_reused"),
+    (RequestInProgressError, 409, "idempotency_key_in_use"),
+    (SuppressedNumberError, 422, "suppressed"),
+    (InvalidInputError, 422, None),
+    (IntakeError, 503, "interrupted"),
+)
+
+
+def problem_of(error: Exception, findings: Sequence[FindingTold] = ()) -> ProblemError:
+    """Return the problem as which an error is told."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, HTTPException):
+        return ProblemError(error.status_code, error.detail, headers=error.headers)
+    if isinstance(error, TimeoutError):
+        return ProblemError(503, "the store did not answer in time; try again", headers=RETRY)
+    if isinstance(error, StoreError):
+        return ProblemError(503, f"{error.in_public}; try again", headers=RETRY)
+    found = next((each for each in _ERRORS if isinstance(error, each[0])), None)
+    if found is None:
+        return ProblemError(500, "the server failed; its log has the reason")
+    _, status, code = found
+    said = error.headline if isinstance(error, CallFlowError) else str(error)
+    again = RETRY if status == 503 or isinstance(error, RequestInProgressError) else None
+    return ProblemError(status, said[:LONGEST_TEXT], findings=findings, headers=again, code=code)
+
+
+def invalid(error: RequestValidationError) -> ProblemError:
+    """Return the problem of a request in which pydantic found faults: in its path, query, headers and body."""
+    found: list[FindingTold] = []
+    for each in error.errors():
+        where, *place = each["loc"]
+        code = {"missing": MISSING, "extra_forbidden": UNKNOWN, "json_invalid": UNREADABLE}.get(each["type"], INVALID)
+        given: dict[str, Any] = {"parameter": str(place[0])} if where != "body" else {"pointer": pointer_to(*place)}
+        said = str(each.get("ctx", {}).get("error", "")) if each["type"] == "value_error" else ""
+        said = "is missing" if code == MISSING else said
+        if code == UNREADABLE:
+            given, said = {}, f"the body is not JSON: {each['ctx']['error']}"
+        found.append(FindingTold(detail=said or f"{each['msg'][:1].lower()}{each['msg'][1:]}", code=code, **given))
+    return refused(found, 400 if any(each.code == UNREADABLE for each in found) else 422)
+
+
+def refused(found: Sequence[FindingTold], status: int = 422) -> ProblemError:
+    """Return the problem of a request with these findings."""
+    place = found[0].parameter or found[0].pointer
+    one = f"{place}: {found[0].detail}" if place else found[0].detail
+    detail = one if len(found) == 1 else f"the request has {len(found)} faults: see the findings"
+    return ProblemError(status, detail, findings=found)
+
+
+_INDEX = re.compile(r"\[(\d+)\]")
+_FLOW = "flow"
+"""The field of a body that is a call flow."""
+
+
+def pointer_to(*parts: str | int) -> str:
+    """Return the JSON pointer of a place, by its names and positions."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+
+
+def finding_of(
+    found: Finding, *, body: Mapping[str, Any], schema: Mapping[str, Any], query: Collection[str] = ()
+) -> FindingTold:
+    """Return a finding of a list or a call as one of a request: in its `body`, its query, or in an uploaded file.
+
+    `schema` is that of the body, with its fields; `query` are names that only the query can have.
+    """
+    row, column, names = found.row, found.column, schema.get("properties", {})
+    said: dict[str, Any] = {
+        "detail": str(found.message), "severity": found.severity.value, "voice_code": found.code, "kind": found.kind,
+        "fields": list(found.fields) or None,
+    }  # fmt: skip
+    if row is not None and not isinstance(body.get("rows"), list):
+        return FindingTold(row=row, column=column, **said)
+    if row is None and column in query:
+        return FindingTold(parameter=column, **said)
+    place: list[str | int] = [] if row is None else ["rows", row - 1]
+    if column is not None and row is None:
+        is_missing = column in schema.get("required", ()) and body.get(column) is None
+        said["code"] = MISSING if is_missing else UNKNOWN if column in body and column not in names else INVALID
+        place += _place_of(column, body=body, names=names)
+    elif column is not None:
+        place.append(column)
+    elif found.path is not None:
+        place += [_FLOW, *filter(None, _INDEX.sub(r".\1", found.path.removeprefix("$")).split("."))]
+    return FindingTold(pointer=pointer_to(*place) if place else None, **said)
+
+
+def _place_of(column: str, *, body: Mapping[str, Any], names: Mapping[str, Any]) -> Sequence[str]:
+    """Return the place of a column in a body: a field of it, or a name in one that holds names, else in `data`."""
+    if column in body or column in names or "data" not in names:
+        return [column]
+    given = body.get(_FLOW)
+    return [_FLOW if isinstance(given, dict) and column in given else "data", column]
