@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Ended, Program, Spawned
-from tests.cli.stored import LOCAL_DISK, url_of, within
+from tests.cli.stored import url_of, within
 from tests.support.commands import assembled_once, logs_as_they_were
 from tests.support.flows import SOURCE
 from voiceflow_worker.core.heartbeats import Heartbeats
@@ -65,7 +65,6 @@ def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEigh
             WEBHOOK_SECRET=SECRET,
             STATE_DIR=str(folder / "state"),
         )
-        monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.mounts", lambda: [LOCAL_DISK])
         monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.LITTLE", 0)
         monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.TOO_LITTLE", 0)
         # A call that misses its send slot, as on a busy machine, waits for the next one, and tells so.

@@ -11,11 +11,9 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallRequest, Job, open_store
-from voiceflow_worker.backends.mounts import Mount
 from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.model.reports.status import SessionStatus
 
-LOCAL_DISK = Mount("254:0", Path("/"), "ext4")
 Result = TypeVar("Result")
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import anyio
 import pytest
 
-from voiceflow_worker.backends import mounts
-from voiceflow_worker.backends.sqlite.health import file_system
 from voiceflow_worker.finding import Diagnosis, Level
 from voiceflow_worker.service.doctor.account import judged_clock
 from voiceflow_worker.service.doctor.context import CannotLookError, carried_out
@@ -74,40 +71,3 @@ def test_a_slow_answer_is_not_a_difference_of_clocks() -> None:
     assert (
         judged_clock(NOON - timedelta(seconds=9), NOON, NOON - timedelta(seconds=4), allowed=ALLOWED).level is Level.OK
     )
-
-
-MOUNTS = r"""
-1 0 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
-2 1 0:5 / /proc rw - proc proc rw
-3 1 0:6 / /run rw,nosuid shared:2 - tmpfs tmpfs rw
-4 1 0:7 / /srv/shared rw - nfs4 files.example.com:/export rw,vers=4.2
-5 4 254:1 / /srv/shared/local rw - xfs /dev/vdb1 rw
-6 1 0:8 / /mnt/with\040space rw master:3 propagate_from:2 - cifs //files.example.com/a rw
-7 1 0:9 / /var/app rw - overlay overlay rw,lowerdir=/x
-8 7 254:2 / /var/app/data rw - ext4 /dev/vdc1 rw
-9 1 0:10 / /twice rw - overlay overlay rw
-10 9 254:3 / /twice rw - btrfs /dev/vdd1 rw
-"""
-
-
-def test_a_store_belongs_on_a_disk_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = tmp_path / "mountinfo"
-    shown.write_text(MOUNTS.lstrip())
-    monkeypatch.setattr(mounts, "FILE", shown)
-    for path, level in [
-        ("/var/lib/calls.db", Level.OK),
-        ("/srv/shared/calls.db", Level.FAILURE),
-        ("/mnt/with space/calls.db", Level.FAILURE),
-        ("/run/calls.db", Level.WARNING),
-        ("/var/app/calls.db", Level.WARNING),
-        ("/var/app/data/calls.db", Level.OK),
-        ("/twice/calls.db", Level.OK),
-    ]:
-        found = file_system(Path(path))
-        assert found.level is level
-        assert (found.remedy is None) == (level is Level.OK)
-
-
-def test_a_system_that_does_not_tell_its_mounts_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mounts, "FILE", tmp_path / "none")
-    assert file_system(Path("/var/lib/calls.db")).level is Level.OK

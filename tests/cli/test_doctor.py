@@ -13,13 +13,12 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Ended, Program, Spawned
-from tests.cli.stored import LOCAL_DISK, empty, enqueued, in_doubt, url_of, within
+from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.postgres import PostgresServer
 from tests.support.stores import SERVERS
 from voiceflow_worker.backends.health import Health
-from voiceflow_worker.backends.mounts import Mount
 from voiceflow_worker.core.gates import hold_until_left, order_gate
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.rollback import HELD
@@ -45,7 +44,6 @@ main.on("1", goto="Thank you.")
 def _on_a_local_disk_with_room(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Wherever these tests run."""
     monkeypatch.setenv("VOICEFLOW_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-    monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.mounts", lambda: [LOCAL_DISK])
     monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.LITTLE", 0)
     monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.TOO_LITTLE", 0)
 
@@ -101,7 +99,7 @@ def test_nothing_is_said_against_what_is_well(voiceflow: Program, eight: EightBy
         assert serve.stop().code == 0
     assert {check: line["level"] for check, line in lines(ended).items() if line["level"] != "ok"} == {}
     assert (ended.code, ended.err) == (0, "")
-    assert len(ended.lines) == 16
+    assert len(ended.lines) == 15
     assert "on the disk before it returns" in lines(ended)["durability"]["message"]
     assert list(eight.sandbox.ledger) == []  # nobody was called
 
@@ -227,12 +225,11 @@ def test_a_store_that_is_read_and_takes_no_write_is_a_failure(
 @pytest.mark.parametrize(
     ("of", "value", "check", "level"),
     [
-        ("mounts", lambda: [Mount("0:7", Path("/"), "nfs4")], "file system", "failure"),
         ("LITTLE", 2**60, "disk space", "warning"),
         ("TOO_LITTLE", 2**60, "disk space", "failure"),
     ],
 )
-def test_a_network_file_system_and_a_disk_that_fills_up_are_reported(
+def test_a_disk_that_fills_up_is_reported(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch, *, of: str, value: object, check: str, level: str
 ) -> None:
     monkeypatch.setattr(f"voiceflow_worker.backends.sqlite.health.{of}", value)

@@ -228,16 +228,14 @@ async def test_no_file_has_a_person_after_a_campaign_of_a_thousand(
             backups = tmp_path / "backups"
             backups.mkdir()
             if kind == "sqlite":
-                back_up(
-                    folder / "calls.db", backups / "before.db", now=clock.now(), progress=lambda _done, _total: None
-                )
+                back_up(folder / "calls.db", backups / "before.db", now=clock.now())
                 assert {line.partition(": ")[0] for line in found_in(backups)} == {"before.db"}
             done = await order(life).do()
             assert "backups of the store" in str(done.documents[0]["not_ours"]), "they keep the person"
             assert await Trail(store, PERSON, policy=POLICY).calls() == []
             tidied()
             if kind == "sqlite":
-                back_up(folder / "calls.db", backups / "after.db", now=clock.now(), progress=lambda _done, _total: None)
+                back_up(folder / "calls.db", backups / "after.db", now=clock.now())
                 assert {line.partition(": ")[0] for line in found_in(backups)} == {"before.db"}
             await journals_end(life)
             assert found_in(folder, tmp_path / "journals") == []

@@ -12,7 +12,6 @@ from cyclopts import Parameter
 from voiceflow_worker.backends.store_url import file_of
 from voiceflow_worker.cli.opening import require_store
 from voiceflow_worker.cli.options import Flag, WholeStoreOptions
-from voiceflow_worker.cli.output import meter
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.text.wording import count_of, rfc3339
 
@@ -47,10 +46,7 @@ def backup(
         raise InvalidInputError(f"{target} is the store itself. Name another file")
     if os.path.lexists(target) and not force:
         raise InvalidInputError(f"{target} exists. Name another file, or give --force to replace it")
-    with meter("copying") as show:
-        made = back_up(
-            path.resolve(), target, now=datetime.now(UTC), progress=lambda done, total: show(done, total, "pages")
-        )
+    made = back_up(path.resolve(), target, now=datetime.now(UTC))
     common.output().result(
         {"store": str(path), "backup": str(made.path), "calls": made.calls, "bytes": made.size},
         f"{count_of(made.calls, 'call')} in {made.path} ({made.size / 1e6:.1f} MB), checked",
@@ -87,10 +83,9 @@ def restore(
     from voiceflow_worker.backends.sqlite.backups import restore
 
     path, source = path_of_store(common.settings(store_alone=True)), file.absolute()
-    with meter("restoring") as show:
-        done = restore(path, source, now=datetime.now(UTC), progress=lambda step, total: show(step, total, "pages"))
+    done = restore(path, source, now=datetime.now(UTC))
     moved, held = [str(each) for each in done.moved], list(done.held)
-    made_at = None if done.made_at is None else rfc3339(done.made_at)
+    made_at = rfc3339(done.made_at)
     lines = [f"{path} now holds the backup of {made_at}: {count_of(done.calls, 'call')}"]
     lines += [f"the old files are kept as: {', '.join(moved)}"] if moved else []
     lines += [f"queues held until `voiceflow resume --queue NAME`: {', '.join(held)}"] if held else []

@@ -162,25 +162,15 @@ def damaged(path: Path, found: str) -> StoreCorruptError:
 
 
 def _cannot_open(path: Path) -> StoreError:
-    if not path.parent.is_dir():
-        return StoreUnavailableError(
-            f"cannot open the store {path}: the directory {path.parent} does not exist. Make it (mkdir -p "
-            f"{path.parent}), or name another path."
-        )
-    if path.is_dir():
-        return StoreUnavailableError(
-            f"cannot open the store {path}: it is a directory. Name a file in it.", passes=False
-        )
-    if path.is_symlink() and not path.exists():
-        return StoreUnavailableError(
-            f"cannot open the store {path}: it is a symbolic link to {path.readlink()}, which does not exist. Restore "
-            "that file, or remove the link."
-        )
-    if not os.access(path.parent, os.W_OK):
+    if os.access(path.parent, os.R_OK) and not os.access(path.parent, os.W_OK):
         return read_only(path)
+    why = f"it is a symbolic link to {path.readlink()}, which does not exist" if path.is_symlink() else ""
+    why = "it is a directory" if path.is_dir() else why
+    why = why if path.parent.is_dir() else f"the directory {path.parent} does not exist"
     return StoreUnavailableError(
-        f"cannot open the store {path}. Nothing was changed. Check that this user may read and write the file and its "
-        "directory."
+        f"cannot open the store {path}{': ' if why else ''}{why}. Nothing was changed. Name a file that this user may "
+        "read and write, in a directory that exists.",
+        passes=not path.is_dir(),
     )
 
 

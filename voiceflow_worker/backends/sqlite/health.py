@@ -1,4 +1,4 @@
-"""The health of a store in a file: its file system, its permissions, and its disk."""
+"""The health of a store in a file: its permissions, and its disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, cast
 from anyio import to_thread
 
 from voiceflow_worker.backends.health import Health, HealthCheck
-from voiceflow_worker.backends.mounts import mounts
 from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
@@ -37,7 +36,7 @@ class SqliteHealth(Health):
 
     def checks(self) -> Mapping[str, HealthCheck]:
         checks: dict[str, Callable[[Path], Diagnosis | None]] = {
-            "file system": file_system, "permissions": permissions, "disk space": disk_space,
+            "permissions": permissions, "disk space": disk_space,
         }  # fmt: skip
         if self._store is not None:
             checks["durability"] = lambda _: _DURABLE
@@ -46,31 +45,6 @@ class SqliteHealth(Health):
     def _of_file(self, check: Callable[[Path], Diagnosis | None]) -> HealthCheck:
         # In a thread that a time limit leaves behind: a network file system that hangs can block even `Path.resolve`.
         return lambda: to_thread.run_sync(check, self._path, abandon_on_cancel=True)
-
-
-def file_system(path: Path) -> Diagnosis:
-    """Check that the store's file is on a disk of this machine."""
-    try:
-        holding = [mount for mount in reversed(mounts()) if path.resolve().is_relative_to(mount.point)]
-    except OSError:
-        return ok("not checked, because this system does not say what is mounted; the store must be on a local disk")
-    mount = max(holding, key=lambda each: len(each.point.parts))  # of two at one point, the later one
-    where = f"{mount.kind}, mounted at {mount.point}"
-    if mount.kind in NETWORK:
-        return failure(
-            f"the store is on a network file system ({where}), whose locks are not reliable: the store can be damaged",
-            remedy="put the store on a local disk, or use Redis if several machines share it",
-        )
-    if mount.kind in IN_MEMORY:
-        return warning(
-            f"the store is in memory ({where}): a restart of this machine loses it", remedy="put the store on a disk"
-        )
-    if mount.kind in OF_CONTAINERS:
-        return warning(
-            f"the store is in a container's own layer ({where}): it is deleted with the container",
-            remedy="put the store on a volume that outlives the container",
-        )
-    return ok(where)
 
 
 def disk_space(path: Path) -> Diagnosis:
@@ -96,14 +70,3 @@ def permissions(path: Path) -> Diagnosis | None:
             remedy=f"chmod o-rw {path}*",
         )
     return ok(f"mode {mode:04o}")
-
-
-NETWORK = frozenset(
-    {
-        "9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs",
-        "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "virtiofs", "vboxsf",
-    }
-)  # fmt: skip
-"""File systems whose locks and shared memory are not reliable."""
-IN_MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs"})
-OF_CONTAINERS = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs"})

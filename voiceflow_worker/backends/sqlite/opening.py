@@ -17,7 +17,6 @@ from typing import NamedTuple, TypeVar
 
 import apsw
 
-from voiceflow_worker.backends.mounts import mounts
 from voiceflow_worker.backends.running import check_schema
 from voiceflow_worker.backends.sqlite.connection import (
     BUSY,
@@ -136,7 +135,6 @@ SCHEMA_VERSION = 19
 APPLICATION_ID = 0x76666C77
 """`vflw`, the application id in the header of a store (SQLite file format §1.3.11). Other SQLite files lack it."""
 
-_SOUND_SQLITE = (3, 51, 3)
 _SMALLEST = 512
 """The size of the smallest page, and so of the smallest file, in bytes (SQLite file format §1.3.2)."""
 
@@ -155,8 +153,6 @@ def open_file(path: Path, *, lock_timeout: timedelta) -> tuple[Connection, SameF
     After an error the file and its WAL are unchanged. (By default, SQLite would move the WAL into the file when the
     connection closes.)
     """
-    _require_sound_sqlite()
-    _require_shared_mount(path)
     try:
         with translating(path):
             for _ in range(_TRIES):
@@ -212,32 +208,6 @@ def _opened_reader(path: Path) -> Connection:
         db.close()
         raise
     return db
-
-
-def _require_sound_sqlite() -> None:
-    """Refuse SQLite before 3.51.3, where two writers may damage the WAL (sqlite.org/wal.html#walresetbug)."""
-    version = apsw.sqlite_lib_version()
-    if tuple(int(part) for part in version.split(".")) < _SOUND_SQLITE:
-        raise StoreUnavailableError(
-            f"the installed apsw contains SQLite {version}, which may damage a store if several connections write. "
-            "Upgrade apsw: pip install -U apsw",
-            passes=False,
-        )
-
-
-def _require_shared_mount(path: Path) -> None:
-    """Refuse a file that is mounted alone, as by `docker run -v ./calls.db:/data/calls.db`: its -wal file is not."""
-    try:
-        points = {mount.point for mount in mounts()}
-    except OSError:  # not Linux
-        return
-    if path.resolve() in points:
-        raise StoreUnavailableError(
-            f"the file of the store {path} is a mount point: it is mounted alone, as by `docker run -v`, so the -wal "
-            "file beside it, which has what was stored last, is lost with the container, and calls would be made "
-            "twice. Nothing was changed. Mount the folder of the file instead.",
-            passes=False,
-        )
 
 
 def _create(path: Path) -> None:
