@@ -8,8 +8,7 @@ import anyio
 import pytest
 
 from voiceflow_worker.finding import Diagnosis, Level
-from voiceflow_worker.service.doctor.account import judged_clock
-from voiceflow_worker.service.doctor.context import CannotLookError, carried_out
+from voiceflow_worker.service.doctor import CannotLookError, carried_out, judged_clock
 
 pytestmark = pytest.mark.anyio
 

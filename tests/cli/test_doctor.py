@@ -28,8 +28,8 @@ from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox import account as account_routes
 from voiceflow_worker.sandbox.account import WebhookTarget
-from voiceflow_worker.service.doctor import account
-from voiceflow_worker.service.doctor.context import Account, CheckContext, open_context
+from voiceflow_worker.service import doctor
+from voiceflow_worker.service.doctor import Account, CheckContext, open_context
 from voiceflow_worker.settings import load_settings
 
 SECRET = "Bearer of-news-of-calls-1"
@@ -300,16 +300,15 @@ def test_a_webhook_that_brings_no_summaries_is_reported(
     voiceflow: Program, eight: EightByEight, url: str, *, enabled: bool, check: str, level: str
 ) -> None:
     register(eight, url.format(sandbox=eight.url), enabled=enabled)
-    found = lines(voiceflow("doctor", "--json"))[check]
-    assert (found["level"], "DNS" in found["remedy"]) == (level, ".invalid" in url)
+    assert lines(voiceflow("doctor", "--json"))[check]["level"] == level
 
 
 def test_events_from_everybody_are_a_warning(eight: EightByEight, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert found_by(account.secret).level is Level.OK
+    assert found_by(doctor.secret).level is Level.OK
     monkeypatch.setenv("VOICEFLOW_WEBHOOK_SECRET", "")
-    assert found_by(account.secret).level is Level.WARNING
+    assert found_by(doctor.secret).level is Level.WARNING
     monkeypatch.setenv("VOICEFLOW_WEBHOOK_ALLOW", "10.0.0.0/8")
-    assert found_by(account.secret).level is Level.OK
+    assert found_by(doctor.secret).level is Level.OK
 
 
 @dataclass
@@ -335,7 +334,7 @@ def at_8x8(
         opening=ok("it opens"),
         opened=None,
         health=Health(),
-        asked=Account(Asked(hooks)),  # type: ignore[arg-type]
+        client=Account(Asked(hooks)),  # type: ignore[arg-type]
     )
 
     async def look() -> Diagnosis | None:
@@ -349,12 +348,12 @@ def at_8x8(
 def test_summaries_that_are_sent_where_8x8_cannot_reach_are_a_failure(folder: Path) -> None:
     url = "https://10.0.0.7/webhooks/8x8"
     for base_url in (None, "https://voice.8x8.com"):
-        found = at_8x8(account.registered, hook(url), base_url=base_url)
+        found = at_8x8(doctor.registered, hook(url), base_url=base_url)
         assert (found.level, "10.0.0.7 is not a public address" in found.message) == (Level.FAILURE, True)
         assert "--register" in (found.remedy or "")
-    assert at_8x8(account.registered, hook("https://calls.example.com/webhooks/8x8")).level is Level.OK
-    assert at_8x8(account.registered, hook(url), base_url="http://127.0.0.1:8088").level is Level.OK
-    assert at_8x8(account.registered, outcomes="none").level is Level.OK
+    assert at_8x8(doctor.registered, hook("https://calls.example.com/webhooks/8x8")).level is Level.OK
+    assert at_8x8(doctor.registered, hook(url), base_url="http://127.0.0.1:8088").level is Level.OK
+    assert at_8x8(doctor.registered, outcomes="none").level is Level.OK
 
 
 def test_menus_of_a_receiver_need_a_webhook_for_call_actions(voiceflow: Program, eight: EightByEight) -> None:
@@ -363,7 +362,7 @@ def test_menus_of_a_receiver_need_a_webhook_for_call_actions(voiceflow: Program,
     assert "call actions" not in lines(voiceflow("doctor", "--json"))
     within(voiceflow.folder, lambda engine: Heartbeats(engine.store, menus=["main", "other"]).receiver("with"))
     line = lines(voiceflow("doctor", "--json"))["call actions"]
-    assert (line["level"], "a receiver serves main, other" in line["message"]) == ("failure", True)
+    assert (line["level"], "key presses in main, other are not answered" in line["message"]) == ("failure", True)
     assert "voiceflow serve --ivr" in line["remedy"]
     hooks = eight.sandbox._account.hooks("acme")
     hooks["VCA"] = WebhookTarget(url="http://127.0.0.1:9/webhooks/8x8", enabled=False)
@@ -450,20 +449,3 @@ def test_what_stands_in_the_way_of_calls_is_told_by_the_doctor_and_by_status_ali
         assert "do not resume" not in each[3] or "resume the queue" not in each[2], "both"
     shown = voiceflow("status", *store).out
     assert all(message in shown for _, _, message, _ in told if not message.startswith("no worker"))
-
-
-def test_a_store_that_was_rolled_back_to_a_backup_is_a_failure(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VOICEFLOW_OUTCOMES", "none")
-    enqueued(voiceflow.folder, 3)
-    calls = voiceflow.folder / "calls.db"
-    backup = calls.read_bytes()
-    assert voiceflow("worker", "--drain", "--rate", "unlimited").code == 0
-    assert lines(voiceflow("doctor", "--json"))["journal files"]["message"].endswith(
-        "with 3 calls: no sign that the store was rolled back"
-    )
-    calls.write_bytes(backup)
-    line = lines(voiceflow("doctor", "--json"))["journal files"]
-    assert line["level"] == "failure"
-    assert "it has lost 3 calls" in line["message"]

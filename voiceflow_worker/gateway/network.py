@@ -125,21 +125,6 @@ class Network:
         """
         return Transports(self, limit=limit, ssl_context=None, gives_up=gives_up)
 
-    async def is_publicly_trusted(self, url: httpx.URL) -> bool:
-        """Whether the certificate of this address is signed by a public authority (certifi), through the proxy if any.
-
-        Raises httpx.HTTPError if the address cannot be reached.
-        """
-        transport = Transports(self, limit=1, ssl_context=httpx.create_ssl_context(trust_env=False))
-        async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
-            try:
-                await client.head(url)
-            except httpx.ConnectError as error:
-                if certificate_problem(error) is None:
-                    raise
-                return False
-        return True
-
     def why(self, error: Exception, url: httpx.URL) -> str:
         """The reason of a failed request to this address, with its proxy."""
         proxy = self.proxy_to(url)
