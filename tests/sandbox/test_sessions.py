@@ -290,7 +290,6 @@ def test_the_digits_that_the_rules_take_are_heard() -> None:
 def test_without_a_script_people_press_any_digit_or_nothing_and_hang_up_when_they_are_asked_without_end() -> None:
     firsts = Counter(SimulatedCaller(Random(call), None).answer(fewest=1).keys for call in range(2000))
     assert set(firsts) == {None, *"123456789"}
-    assert firsts["1"] > firsts["9"]
     fours = {len(SimulatedCaller(Random(call), None).answer(fewest=4).keys or "") for call in range(200)}
     assert fours == {0, 4}
     for keys in (None, ["1"] * 40):

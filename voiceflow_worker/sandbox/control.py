@@ -1,11 +1,11 @@
-"""The control of the sandbox, `/_sandbox/…`: its ledger and its orders; and the OpenAPI document of what it serves."""
+"""The control of the sandbox, `/_sandbox/…`: its ledger and its orders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -13,10 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.asgi import openapi
-from voiceflow_worker.asgi.openapi import Answers, Operation, Schemas, types_of
 from voiceflow_worker.model.flows.values import is_list
-from voiceflow_worker.sandbox.account import ROOT
 from voiceflow_worker.sandbox.call import Ledger
 from voiceflow_worker.sandbox.orders import Fault, OrderBook, Script
 
@@ -25,7 +22,7 @@ Given = TypeVar("Given", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlRoutes:
-    """The routes `/_sandbox/…` and `/openapi.json`. They need no key.
+    """The routes `/_sandbox/…`. They need no key.
 
     A POST of orders has one order or a list. If one order is invalid, the answer is 422, and none is carried out.
     """
@@ -34,23 +31,15 @@ class ControlRoutes:
     faults: OrderBook[Fault]
     scripts: OrderBook[Script]
     reset: Callable[[], None]
-    others: Sequence[Route]
-    """The routes of what 8x8 has, of which the document tells the paths alone."""
 
     def routes(self) -> list[Route]:
         """Return all routes."""
-        own = [
+        return [
             Route("/_sandbox/calls", self.list_calls, methods=["GET"]),
             Route("/_sandbox/faults", self.order_faults, methods=["POST"]),
             Route("/_sandbox/script", self.order_scripts, methods=["POST"]),
             Route("/_sandbox/reset", self.reset_all, methods=["POST"]),
         ]
-        document = description([*own, *self.others])
-
-        async def describe(_request: Request) -> Response:
-            return Response(document, media_type="application/json")
-
-        return [*own, Route("/openapi.json", describe, methods=["GET"])]
 
     async def list_calls(self, request: Request) -> Response:
         """List the POSTs to the callflows endpoint. `?after=100` leaves out the first 100."""
@@ -88,36 +77,3 @@ async def _take(request: Request, model: type[Given], add: Callable[[Given], obj
     for order in orders:
         add(order)
     return JSONResponse({"taken": len(orders)})
-
-
-_ABOUT = (
-    "The control of the sandbox, and the paths of the 8x8 Voice API that it serves. Their requests and answers are as "
-    "in the guides of 8x8."
-)
-_BODIES: Mapping[str, Any] = {"order_faults": Fault | list[Fault], "order_scripts": Script | list[Script]}
-_ANSWERED: Answers = {"2XX": ("It is done.", []), "4XX": ("It is refused, and nothing was done.", [])}
-
-
-def description(routes: Sequence[Route]) -> bytes:
-    """Return the OpenAPI document of these routes as JSON. Those under the path of a sub-account need a key."""
-    operations = [
-        Operation(
-            method=method,
-            path=route.path,
-            handle=route.endpoint,
-            answers=_ANSWERED,
-            body=_BODIES.get(route.endpoint.__name__),
-            is_open=not route.path.startswith(ROOT),
-        )
-        for route in routes
-        for method in sorted((route.methods or set()) - {"HEAD"})
-    ]
-    made = openapi.document(
-        operations,
-        Schemas(types_of(operations)),
-        security="apiKey",
-        title="8x8 Voice API, as the voiceflow sandbox plays it",
-        version="1",
-        description=_ABOUT,
-    )
-    return orjson.dumps({**made, "servers": [{"url": "/"}]})

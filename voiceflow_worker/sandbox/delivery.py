@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from ssl import SSLContext
 
 import httpx
@@ -22,7 +20,7 @@ from voiceflow_worker.sandbox.call_events import Activity, Event, action_event, 
 from voiceflow_worker.sandbox.wire import against_account
 
 # The receiver is on the same machine, and more connections would only wait in its backlog.
-_AT_ONCE = 64
+_AT_ONCE = 20
 _ANSWERED_WITHIN = 10.0
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
 _INVALID_FLOW = -2003
@@ -93,10 +91,9 @@ class Delivery:
         self._speed = speed
         self._within = within
         self._retries = retries
-        self._ssl_context = ssl_context
         self._places = asyncio.Semaphore(_AT_ONCE)
-        # Each carries one event at a time, because httpx's pool needs 2 ms for each of many requests at once.
-        self._free: list[httpx.AsyncHTTPTransport] = []
+        # The receiver is on this machine, so proxies in the environment are ignored.
+        self._transport = httpx.AsyncHTTPTransport(verify=ssl_context or True, trust_env=False)
 
     def can_ask(self, call: Call) -> bool:
         """Return whether a webhook for call actions is registered."""
@@ -137,8 +134,8 @@ class Delivery:
         answer: httpx.Response | str
         try:
             request = httpx.Request("POST", hook.url, content=orjson.dumps(event), headers=headers)
-            async with asyncio.timeout(within), self._transport() as transport:
-                answer = await transport.handle_async_request(request)
+            async with asyncio.timeout(within):
+                answer = await self._transport.handle_async_request(request)
                 await answer.aread()
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as failure:
             answer = f"{type(failure).__name__}: {failure}"
@@ -148,29 +145,6 @@ class Delivery:
             _log.warning("an event was not taken", type=event["eventType"], session=session, url=hook.url, error=why)
         return answer
 
-    @asynccontextmanager
-    async def _transport(self) -> AsyncGenerator[httpx.AsyncHTTPTransport]:
-        """A transport for one event, with a connection that is used again unless the event fails."""
-        transport = self._free.pop() if self._free else self._new_transport()
-        try:
-            yield transport
-        except BaseException:
-            await transport.aclose()
-            raise
-        self._free.append(transport)
-
     async def aclose(self) -> None:
         """Close the connections, after all deliveries have ended."""
-        while self._free:
-            await self._free.pop().aclose()
-
-    def _new_transport(self) -> httpx.AsyncHTTPTransport:
-        # The receiver is on this machine, so proxies in the environment are ignored.
-        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-        trusted = self._ssl_context or _public_certificates()
-        return httpx.AsyncHTTPTransport(verify=trusted, trust_env=False, limits=limits)
-
-
-@cache
-def _public_certificates() -> SSLContext:
-    return httpx.create_ssl_context(trust_env=False)
+        await self._transport.aclose()

@@ -17,22 +17,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from typing_extensions import TypedDict
 
-from voiceflow_worker.model.flows.actions import read_action
-from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.sandbox.account import ROOT, SandboxAccount, guarded, wrong_field
 from voiceflow_worker.sandbox.call import Call, SessionLeg
 from voiceflow_worker.sandbox.call_events import MOS, sip_code_of, wire_time
-from voiceflow_worker.sandbox.outcomes import text
 
 COLUMNS: tuple[str, ...] = (
-    "SessionId", "CallId", "AccountId", "SubAccountId", "Direction", "SourceCountryCode", "SourceCountry",
-    "SourceOperator", "SourceMCC", "SourceMNC", "SourceEndpoint", "DestinationCountryCode", "DestinationCountry",
-    "DestinationOperator", "DestinationMCC", "DestinationMNC", "DestinationEndpoint", "InitiatedAt", "ConnectedAt",
-    "DisconnectedAt", "DurationInSec", "Product", "CallType", "SipStatus", "SessionStatus", "CallStatus",
-    "TTSLength", "MOS", "Content",
+    "SessionId", "CallId", "SubAccountId", "Direction", "SourceEndpoint", "DestinationEndpoint", "InitiatedAt",
+    "ConnectedAt", "DisconnectedAt", "DurationInSec", "SipStatus", "SessionStatus", "CallStatus", "MOS",
 )  # fmt: skip
-_ACCOUNT = "sandbox"
+"""The columns that clients read, of those that the log of 8x8 has."""
 Row: TypeAlias = Mapping[str, str]
 
 
@@ -52,41 +46,22 @@ def _row(call: Call, leg: SessionLeg) -> dict[str, str]:
     connected = leg.connected
     seconds = 0 if connected is None else round(leg.ended - connected)
     source, destination = ((number or "").removeprefix("+") for number in (leg.source, leg.destination))
-    content = _spoken(call) if leg is call.first_leg else ""
     return {
         "SessionId": call.session_id,
         "CallId": leg.call_id,
-        "AccountId": _ACCOUNT,
         "SubAccountId": call.sub_account,
         "Direction": Direction.OUTBOUND.value,
-        **_place("Source", source),
         "SourceEndpoint": source,
-        **_place("Destination", destination),
         "DestinationEndpoint": destination,
         "InitiatedAt": at(leg.dialled),
         "ConnectedAt": "" if connected is None else at(connected),
         "DisconnectedAt": at(leg.ended),
         "DurationInSec": str(seconds),
-        "Product": "VOICE",
-        "CallType": "PSTN",
         "SipStatus": str(sip_code_of(leg.status)) if connected is None else "200",
         "SessionStatus": call.plan.status.value,
         "CallStatus": leg.status.value if connected is None else "COMPLETED",
-        "TTSLength": str(len(content)),
         "MOS": "" if connected is None else str(MOS),
-        "Content": content,
     }
-
-
-def _place(side: str, number: str) -> dict[str, str]:
-    country = (phone.country_of("+" + number) if phone.is_e164(number) else None) or ""
-    return {f"{side}CountryCode": country, f"{side}Country": country}
-
-
-def _spoken(call: Call) -> str:
-    """Return the texts that the actions in the call's request speak."""
-    spoken = [text(read_action(entry)[1], name) for entry in call.request.actions for name in ("text", "promptMessage")]
-    return " ".join(each for each in spoken if each is not None)
 
 
 _KEPT = timedelta(days=30)

@@ -80,10 +80,6 @@ def same_number(number: str) -> str:
 
 HANGS_UP = "hangup"
 _KEYS = re.compile(r"[0-9*#A-D]{1,50}")
-# How often each key is pressed in a hundred questions without a script; None stands for no key.
-_HABITS: Sequence[tuple[str | None, int]] = (
-    ("1", 34), ("2", 20), ("3", 10), ("4", 6), ("5", 5), ("6", 4), ("7", 3), ("8", 3), ("9", 5), (None, 10),
-)  # fmt: skip
 _ENOUGH = 25
 
 
@@ -145,11 +141,8 @@ class SimulatedCaller:
 
     def _drawn(self, fewest: int) -> KeyPress:
         after = self._dice.uniform(0.4, 3.0)
-        (first,) = self._dice.choices([key for key, _ in _HABITS], [weight for _, weight in _HABITS])
-        if first is None:
-            return KeyPress(after=after)
-        more = self._dice.choices("0123456789", k=max(fewest, 1) - 1)
-        return KeyPress(keys=first + "".join(more), after=after)
+        keys = "".join(self._dice.choices("123456789", k=max(fewest, 1)))
+        return KeyPress(keys=keys if self._dice.random() < 0.9 else None, after=after)
 
 
 class Script(DestinationOrder):

@@ -12,12 +12,11 @@ from typing import Any
 
 import anyio
 from starlette.applications import Starlette
-from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.sandbox.account import ROOT, AccountRoutes, SandboxAccount, WebhookTarget
+from voiceflow_worker.sandbox.account import AccountRoutes, SandboxAccount, WebhookTarget
 from voiceflow_worker.sandbox.call import Ledger, LedgerEntry
 from voiceflow_worker.sandbox.call_events import Activity
 from voiceflow_worker.sandbox.callflows import Callflows, Misbehaviour
@@ -106,14 +105,8 @@ class Sandbox:
             exchange=exchange,
             now=self._now,
         )
-        account = [
-            *AccountRoutes(self._account).routes(),
-            *ExportRoutes(self._account, self.exports).routes(),
-        ]
-        calls = Route(f"{ROOT}/callflows", self._callflows.place_call, methods=["POST"])  # for the document alone
-        control = ControlRoutes(
-            ledger=self.ledger, faults=self.faults, scripts=self.scripts, reset=self.reset, others=[calls, *account]
-        )
+        account = [*AccountRoutes(self._account).routes(), *ExportRoutes(self._account, self.exports).routes()]
+        control = ControlRoutes(ledger=self.ledger, faults=self.faults, scripts=self.scripts, reset=self.reset)
         self._others = Starlette(routes=[*control.routes(), *account])
 
     @contextlib.asynccontextmanager
