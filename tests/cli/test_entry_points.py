@@ -73,6 +73,10 @@ async def by_http(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
 
 
 BY = {"http": by_http, "python": by_python}
+WITHOUT_OPTION = {each.name for each in fields_of(Of.CAMPAIGN).values() if not each.metavar} - {
+    name.removeprefix("--").replace("-", "_") for name in FLAGS
+}
+"""The fields that a command takes from the file of a campaign."""
 
 
 def begun(
@@ -84,12 +88,12 @@ def begun(
     (folder / "menus_of_campaign.py").write_text(MENUS, encoding="utf-8")
     told = ""
     if entry in {"command", "toml"}:
-        given = [(f"--{name.replace('_', '-')}", value) for name, value in fields.items()]
+        in_file = {name: each for name, each in fields.items() if entry == "toml" or name in WITHOUT_OPTION}
+        given = [(f"--{name.replace('_', '-')}", each) for name, each in fields.items() if name not in in_file]
         options = [part for name, value in given for part in (name, value)[: 1 if name in FLAGS else 2]]
-        if entry == "toml":
-            content = "".join(f"{name.replace('_', '-')} = {json.dumps(value)}\n" for name, value in fields.items())
-            (folder / "kept.toml").write_text(content, encoding="utf-8")
-            options = ["--campaign", "kept.toml"]
+        content = "".join(f"{name.replace('_', '-')} = {json.dumps(value)}\n" for name, value in in_file.items())
+        (folder / "kept.toml").write_text(content, encoding="utf-8")
+        options += ["--campaign", "kept.toml"] if in_file else []
         ended = voiceflow(
             "enqueue", "people.csv", *options, "--store", f"sqlite:///{entry}.db", *(["--dry-run", "--json"] * dry_run)
         )

@@ -271,8 +271,8 @@ FIELDS: tuple[Field, ...] = (
         help="The country of national numbers, such as SG; or international: digits begin with their country code.",
     ),
     Field(
-        name="header_row", read=_plain(values.row), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, metavar="N",
-        is_rare=True, sets="header_row", label="Row of the header", hint="Empty: the first that is not empty.",
+        name="header_row", read=_plain(values.row), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE,
+        sets="header_row", label="Row of the header", hint="Empty: the first that is not empty.",
         help="The line or row with the names of the columns, if titles stand above it.",
         default="the first that is not empty",
     ),
@@ -294,23 +294,23 @@ FIELDS: tuple[Field, ...] = (
         help="Call only the first so many good rows. With a larger number, or without it, the others follow.",
     ),
     Field(
-        name="most", read=_plain(values.limit), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, metavar="N", sets="most",
-        is_rare=True, label="The most rows that are called", hint="Empty: any number.", default="any number",
+        name="most", read=_plain(values.limit), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, sets="most",
+        label="The most rows that are called", hint="Empty: any number.", default="any number",
         help="Refuse a file with more rows to call than this, such as a wrong export.",
     ),
     Field(
-        name="date_order", read=_choice(DateOrder), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="dmy|mdy|ymd",
+        name="date_order", read=_choice(DateOrder), of=_CAMPAIGN, group=Group.WHO, schema=TEXT,
         sets="date_order", label="Dates of the file look like", hint="2030-01-31",
         choices=(("dmy", "31/1/2030"), ("mdy", "1/31/2030"), ("ymd", "2030/1/31")),
         help="The order of day, month and year in dates of the file such as 31/1/2030.",
     ),
     Field(
-        name="sheet", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME", is_rare=True,
+        name="sheet", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME",
         sets="sheet", label="Sheet of the workbook", hint="Needed if several have rows.",
         help="The sheet of a workbook, if several have rows.",
     ),
     Field(
-        name="encoding", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME", is_rare=True,
+        name="encoding", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME",
         sets="encoding", label="Encoding of the file", hint="Only of a CSV file that is not UTF-8.",
         choices=(
             ("cp1252", "Windows, Western Europe"), ("cp1250", "Windows, Central Europe"),
@@ -367,8 +367,8 @@ FIELDS: tuple[Field, ...] = (
         "server, the name of one of its menus.",
     ),
     Field(
-        name="menu", read=_menu_or_name, of=_CAMPAIGN, group=Group.TEXT, schema=MENU, metavar="NAME",
-        is_rare=True, label="Questions and keys",
+        name="menu", read=_menu_or_name, of=_CAMPAIGN, group=Group.TEXT, schema=MENU,
+        label="Questions and keys",
         help="The name of the IVR menu that handles the first key press, if a <template> asks the question; in a file "
         "or a program, the menu itself.",
     ),
@@ -392,7 +392,7 @@ FIELDS: tuple[Field, ...] = (
     # -- when phones ring
     Field(
         name="time_zone", read=_texts(lambda text: read_zone(text).key), of=_ALL, group=Group.WHEN,
-        schema=TEXT, metavar="ZONE", sets="time_zone", label="Time zone of times",
+        schema=TEXT, sets="time_zone", label="Time zone of times",
         hint="Of times in the file and below, such as Asia/Singapore.",
         help="The time zone of times without one, such as Asia/Singapore; not of windows.",
     ),
@@ -404,19 +404,19 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="days", read=_words(read_weekdays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="DAYS",
-        is_rare=True, label="Days", hint="Such as mon-fri. Empty: every day.",
+        label="Days", hint="Such as mon-fri. Empty: every day.",
         help="Phones ring only on these days, such as mon-sat or mon,wed; or by country.",
     ),
     Field(
         name="holidays", read=_words(read_holidays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="CC",
-        is_rare=True, label="Not on public holidays of",
+        label="Not on public holidays of",
         hint="Such as SG,DE-BY,2026-12-28, or number. Empty: days like others.",
         help="Let no phone ring on public holidays: SG,DE-BY; number: of each number's country; own days: "
         "2026-12-24..2027-01-01.",
     ),
     Field(
-        name="window_time_zone", read=_texts(read_window_zone), of=_ALL, group=Group.WHEN, schema=TEXT, metavar="ZONE",
-        is_rare=True, label="Time zone of the hours", hint="Empty: that of each number.",
+        name="window_time_zone", read=_texts(read_window_zone), of=_ALL, group=Group.WHEN, schema=TEXT,
+        label="Time zone of the hours", hint="Empty: that of each number.",
         help="The hours and days count in this time zone, instead of that of the number.",
     ),
     Field(
@@ -433,7 +433,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="valid_until", read=_later, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",
-        is_rare=True, sets="valid_until", label="Not after",
+        sets="valid_until", label="Not after",
         hint="Such as tomorrow 18:00, in place of a length of time.",
         help="Let no phone ring after this time, written like <not_before>.",
     ),
@@ -500,7 +500,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="priority", read=_plain(values.priority), of=_CAMPAIGN | _CALL, group=Group.GUARDS, schema=WHOLE,
-        metavar="N", is_rare=True, sets="priority", label="Priority", hint="A larger number is called first. Empty: 0.",
+        metavar="N", sets="priority", label="Priority", hint="A larger number is called first. Empty: 0.",
         help="The priority, -1000000 to 1000000. Higher ones are sent first.", default="0",
     ),
 )

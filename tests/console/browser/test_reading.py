@@ -23,7 +23,7 @@ def in_zone(reader: Reader, zone: str) -> None:
 
 
 def test_times_are_in_the_zone_of_the_browser_or_the_one_that_is_chosen(on: Stage, reader: Reader) -> None:
-    on.campaign(3, "--time-zone", ZONE)
+    on.campaign(3)
     in_zone(reader, "Asia/Tokyo")
     reader.sign_in(on.receiver)
     for zone in ("Asia/Tokyo", ZONE, "UTC"):
