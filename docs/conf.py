@@ -38,7 +38,7 @@ CHAPTERS = {
     ],
     "Operation": ["deploy/README", "operations", "runbooks", "metrics", "stores", "scale", "security"],
     "Interfaces": ["cli", "fields", "http", "python", "reference", "airflow"],
-    "Background": ["calls", "architecture", "decisions/README", "peers"],
+    "Background": ["calls", "architecture", "decisions/README"],
 }  # fmt: skip
 """The pages in the side navigation, by chapter. `cli` is made for the website alone."""
 

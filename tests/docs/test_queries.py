@@ -18,8 +18,12 @@ from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 pytestmark = pytest.mark.anyio
 NUMBER = "+6591234567"
 QUERIES = [block.text for block in blocks(DOCS / "stores.md", language="sql") if block.text.startswith("SELECT")]
+OF_NUMBER = (
+    "SELECT id, state, outcome, sent_at, data FROM voiceflow.numbers JOIN voiceflow.call_list USING (queue, id) "
+    "WHERE telephone = '+6591234567' ORDER BY id DESC"
+)
 OPT_OUTS = "SELECT telephone, since, until, reason, call_id FROM voiceflow.suppression_list"
-"""What the page says of this view."""
+"""What the page says of these views."""
 
 
 async def test_each_query_of_the_page_finds_what_it_says(fresh_url: Callable[[str], str]) -> None:
@@ -33,7 +37,7 @@ async def test_each_query_of_the_page_finds_what_it_says(fresh_url: Callable[[st
             await engine.enqueue("+6581110002")
             await engine.send()
             await SuppressionList(store).add("+6581110005", reason="asked for it")
-    found = [rows_of(url, query) for query in (*QUERIES, OPT_OUTS)]
+    found = [rows_of(url, query) for query in (*QUERIES, OF_NUMBER, OPT_OUTS)]
     by_outcome, of_number, opt_outs = found
     assert by_outcome == [("in_doubt", 1), ("submitted", 1)]
     assert [(row[0], row[1], row[4]) for row in of_number] == [(called.id, "submitted", {"order": "A-17"})]

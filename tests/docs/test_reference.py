@@ -19,7 +19,6 @@ from tests.docs.pages import DOCS, ROOT, section
 from tests.support.plain_jobs import NOW, POLICY, a_job
 from voiceflow_worker import errors
 from voiceflow_worker.cli.program import described, program, sections
-from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.model.jobs.evidence import summarised
 from voiceflow_worker.model.jobs.job import JobState, Post
 from voiceflow_worker.model.reports.outcome import Outcome
@@ -132,10 +131,6 @@ def test_the_table_of_statuses_says_what_the_library_says() -> None:
         rows.append(f"| {status.value} | {entry.meaning} | `{after.state.value}` |{remedy}|")
     text, expected = section((DOCS / "calls.md").read_text(encoding="utf-8"), "How a session ends"), "\n".join(rows)
     assert " ".join(expected.split()) in " ".join(text.split()), f"put this there:\n{expected}"
-
-
-def test_the_address_of_the_api_is_that_of_the_library() -> None:
-    assert f"`{BASE_URL}`" in section((DOCS / "calls.md").read_text(encoding="utf-8"), "One address")
 
 
 def test_the_page_of_the_fields_is_what_their_definition_says() -> None:
