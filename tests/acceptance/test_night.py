@@ -180,17 +180,16 @@ ROWS = {
         bad_gateway, 30, ["8x8 answered 502"], ["8x8 answered 502"], paged=frozenset({"VoiceflowNoAnswers"}),
     ),
     "a black hole at 8x8": Row(
-        black_hole, 75, [r"\d+ requests without an answer since "], [r"\d+ requests? without an answer since "],
+        black_hole, 75, [], ["8x8 gave no clear answer, call after call"],
         paged=frozenset({"VoiceflowNoAnswers"}), settings={"read_timeout": "30s"},
     ),
     "one worker with a wrong key": Row(
-        wrong_key, 75, [r"8x8 does not accept the API key \(401\).*, seen by [\w-]+-{pid}-"],
-        [r"8x8 does not accept the API key \(401\).*, seen by [\w-]+-{pid}-"],
+        wrong_key, 75, [r"8x8 does not accept the API key \(401\)"], [r"8x8 does not accept the API key \(401\)"],
         paged=frozenset({"VoiceflowQueueHeld"}), logged="the queue is held until somebody resumes it",
     ),
     "a full disk under SQLite": Row(
         full_disk, 75,
-        [r"the disk of the store .{0,300}is full", r"worker [\w-]+-{pid}-\w+ until [^;]+, and its process runs"],
+        [r"the disk of the store .{0,300}is full", r"worker [\w-]+-{pid}-\w+ until "],
         [r"the disk of the store .{0,300}is full"], paged=frozenset({"VoiceflowStoreAway"}), own_disk=True,
     ),
     "a Redis that is away for a minute": Row(

@@ -123,10 +123,6 @@ class Heartbeats:
             name: at for name, at in found.items() if not any(last - max(since, at) >= HEARD for since, last in spans)
         }
 
-    async def silent_since(self) -> datetime | None:
-        """When the last one fell silent, within an hour and not in order, if nobody else was heard all the while."""
-        return max((await self.silent()).values(), default=None)
-
     async def rates(self) -> Mapping[str, float]:
         """The rate of each queue with a live worker: the sum over the queue's workers."""
         rates: Counter[str] = Counter()

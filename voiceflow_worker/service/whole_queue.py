@@ -10,7 +10,6 @@ import anyio
 
 from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.clock import CLOCKS_AGREE, SET_CLOCK, clock_ahead, off_in_words
-from voiceflow_worker.core.base.identity import runs_here
 from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.heartbeats import (
     HEARD,
@@ -83,9 +82,9 @@ class WholeQueue:
         ]
 
     def _heard(self, kind: str = "") -> list[str]:
-        """Those who fell silent, of this kind, each with the time, and whether its process runs."""
+        """Those who fell silent, of this kind, each with the time."""
         silent = [(name, at) for name, at in sorted(self.silent.items()) if name.startswith(kind)]
-        return [f"{name} until {in_words(at)}{_RUNS[_is_running(name)]}" for name, at in silent]
+        return [f"{name} until {in_words(at)}" for name, at in silent]
 
     def _of_store(self) -> Iterator[Diagnosis]:
         if self.unheard is not None:
@@ -101,9 +100,6 @@ class WholeQueue:
         elif abs(self.clock_ahead) > CLOCKS_AGREE:
             off = off_in_words(self.clock_ahead, of="this machine")
             yield warning(f"the clock of the store is {off}; calls are due by the store's", remedy=SET_CLOCK)
-
-
-_RUNS = {None: "", True: ", and its process runs", False: ", and its process has ended"}
 
 
 def _of_workers(found: QueueStatus, heard: Sequence[str]) -> Iterator[Diagnosis]:
@@ -220,8 +216,7 @@ async def read_queue(calls: CallQueue) -> WholeQueue:
     if not (status.workers and status.has_receiver):
         silent, unheard = dict(await Heartbeats(calls.store).silent()), failing_here().get(Task.HEARTBEAT)
     if silent and unheard is None:
-        are_known = all(_is_running(name) is False for name in silent)
-        unheard = await _takes_no_write(calls.store) or (None if are_known else _SILENT)
+        unheard = await _takes_no_write(calls.store) or _SILENT
     return WholeQueue(
         status=status,
         unserved=await unserved_menus(calls.store, status.menus),
@@ -229,11 +224,6 @@ async def read_queue(calls: CallQueue) -> WholeQueue:
         unheard=unheard,
         silent=silent,
     )
-
-
-def _is_running(silent: str) -> bool | None:
-    """Whether one that fell silent, such as `worker NAME`, is a process that runs; None on another machine."""
-    return runs_here(silent.partition(" ")[2])
 
 
 _SILENT = "they were killed, or the store was away or took no write"

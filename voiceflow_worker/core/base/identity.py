@@ -110,20 +110,6 @@ def new_worker_id() -> str:
     return f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-def runs_here(worker_id: str) -> bool | None:
-    """Whether the process of a worker or receiver of this machine runs; None for one of another machine."""
-    host, _, process = worker_id.rpartition("-")[0].rpartition("-")
-    if host != socket.gethostname()[:40] or not process.isdecimal():
-        return None
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
 def job_of(client_request_id: str) -> tuple[str, int] | None:
     """The job id and POST number in a `clientRequestId`; None for an id of another program."""
     job_id, _, number = client_request_id.rpartition(".")
