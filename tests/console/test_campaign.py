@@ -18,7 +18,7 @@ from tests.console.clerk import PEOPLE, WORDS, Clerk, clerk
 from tests.console.signing_in import FROM_HERE, HOST, OPERATORS, Page, receiver, sign_in, signed_in
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Store, open_store
-from voiceflow_worker.console.drafts import Drafts
+from voiceflow_worker.console.campaign import Drafts
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -117,7 +117,7 @@ async def test_the_audit_log_has_the_name_of_the_proxy_and_a_reader_is_told_why_
     async with asking(memory) as client:
         client.headers.update(of("ben"))
         told = await client.get(HOLD)
-        assert (told.status_code, "ben may look only: VOICEFLOW_AUTH_OPERATORS" in told.text) == (403, True)
+        assert (told.status_code, "ben may look only" in told.text) == (403, True)
         sent = await client.post("/ui/act/hold", data={"queue": "default", "batch": "march"})
         assert (sent.status_code, await gates_of(memory, "default")) == (403, [])
         client.headers.update(of(LONG))

@@ -6,10 +6,9 @@ sign-in. Whoever starts a draft that has been started follows its batch.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from operator import itemgetter
 from pathlib import Path
 from secrets import token_urlsafe
@@ -30,19 +29,20 @@ from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.row_reader import menu_puts
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.file_preview import ListPreview, preview_list
 from voiceflow_worker.campaigns.lists.columns import COUNTRY, DESTINATION, row_name
 from voiceflow_worker.campaigns.lists.filters import Filter, text_of_parts
 from voiceflow_worker.campaigns.lists.input_file import LARGEST_FILE, InputFile
 from voiceflow_worker.campaigns.reading import Of
-from voiceflow_worker.console.drafts import Draft, Drafts
 from voiceflow_worker.console.orders import ActionDone, batch_page
 from voiceflow_worker.console.page import Answer, Page, PageRequest, problem
 from voiceflow_worker.console.rendering import ZONE, label_of
 from voiceflow_worker.console.sign_in import PageForm, Person, read_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
+from voiceflow_worker.core.base.record_set import json_records
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import ChangedSinceError, IntakeError, InvalidInputError, VoiceflowError
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
@@ -55,7 +55,7 @@ from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.model.window import Weekday
 from voiceflow_worker.model.zones import zone_named
-from voiceflow_worker.service.uploads import plain_name, uploading
+from voiceflow_worker.service.uploads import Uploads, plain_name, uploading
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -75,8 +75,6 @@ _TEXTS = (
 _TICKS = ("any", "skip_bad", "replaces", "again")
 _OF_ONE_LIST = ("batch", "header_row", "encoding", "sheet", "skip_bad", "replaces", "again")
 """What the next list does not take from the one before."""
-_CLOCKS = re.compile(r"(\d\d:\d\d)-(\d\d:\d\d)")
-_MOST_FINDINGS = 1000
 _TRIAL_LASTS = timedelta(minutes=10)
 _FOLLOWED_FOR = 30.0
 """The seconds for which a second click waits for what the first one has started."""
@@ -84,6 +82,117 @@ _KEPT_FOR_BACK = {"Cache-Control": "private, no-cache"}
 """The browser keeps this page for its back button alone, so that what was typed is there again."""
 
 _log = structlog.get_logger("voiceflow.console")
+
+
+DRAFT_LASTS = timedelta(days=7)
+"""How long a draft is kept after its last change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A draft: the uploaded file, the `fields` as they were typed, and the `version`, which each change makes larger.
+
+    Once it is started, it has the `batch`, the `digest` of the preview that was confirmed, and an id of this `start`;
+    `has_ended` says that all rows are stored.
+    """
+
+    id: str
+    upload: str
+    fields: Mapping[str, str] = field(default_factory=dict[str, str])
+    version: int = 0
+    is_checked: bool = False
+    batch: str = ""
+    digest: str = ""
+    start: str = ""
+    by: str = ""
+    started_at: datetime | None = None
+    has_ended: bool = False
+
+
+class Drafts:
+    """The drafts of a store, with their files. Methods raise StoreError."""
+
+    def __init__(self, store: Store) -> None:
+        self._clock = store.clock
+        self._drafts = json_records(store, "campaign-draft", Draft, keep_for=DRAFT_LASTS)
+        self._uploads = Uploads(store)
+
+    async def create(self, content: bytes, *, name: str, fields: Mapping[str, str]) -> Draft:
+        """Store a file, and a draft for it."""
+        upload = await self._uploads.keep(content, name=name)
+        draft = Draft(id=token_urlsafe(9), upload=upload.id, fields=fields)
+        await self._drafts.put({draft.id: draft})
+        return draft
+
+    async def find(self, draft_id: str) -> Draft | None:
+        """Return the draft with this id; None if there is none."""
+        return (await self._drafts.get([draft_id])).get(draft_id)
+
+    async def started(self) -> list[Draft]:
+        """Return the drafts that became a batch, the newest first."""
+        found = [each for each in await self._drafts.values() if each.batch]
+        return sorted(found, key=lambda each: str(each.started_at), reverse=True)
+
+    async def save(self, draft: Draft, fields: Mapping[str, str], *, is_checked: bool) -> Draft:
+        """Store what was typed. Nothing of a draft that was started is changed."""
+
+        def saved(found: Draft | None) -> Draft:
+            found = found or draft
+            if found.batch or (found.fields == fields and found.is_checked == is_checked):
+                return found
+            return replace(found, fields=fields, is_checked=is_checked, version=found.version + 1)
+
+        return await self._drafts.change(draft.id, saved)
+
+    async def take_file(self, draft: Draft, content: bytes, *, name: str) -> Draft:
+        """Give a draft another file."""
+        upload = await self._uploads.keep(content, name=name)
+
+        def taken(found: Draft | None) -> Draft:
+            found = found or draft
+            return found if found.batch else replace(found, upload=upload.id, version=found.version + 1)
+
+        taken_by = await self._drafts.change(draft.id, taken)
+        await self._uploads.remove(draft.upload if taken_by.upload == upload.id else upload.id)
+        return taken_by
+
+    async def begin(self, draft: Draft, shown: Mapping[str, str], *, by: str) -> tuple[Draft, bool]:
+        """Note that a draft becomes this batch, and return it, and whether it became it by this call.
+
+        Who comes later gets the draft with the batch that it has. Raises ChangedSinceError if the draft has another
+        version by now.
+        """
+        start = token_urlsafe(9)
+
+        def begun(found: Draft | None) -> Draft:
+            found = found or draft
+            if found.batch:
+                return found
+            if str(found.version) != shown["version"]:
+                raise ChangedSinceError("somebody has changed this campaign since it was shown. Check it again")
+            at = self._clock.now()
+            batch, digest = shown["batch_id"], shown["digest"]
+            return replace(found, batch=batch, digest=digest, start=start, by=by, started_at=at)
+
+        found = await self._drafts.change(draft.id, begun)
+        return found, found.start == start
+
+    async def undo(self, draft: Draft) -> None:
+        """Note that a draft became no batch, because nothing of it was stored."""
+        await self._drafts.put({draft.id: replace(draft, batch="", start="", started_at=None)})
+
+    async def end(self, draft: Draft) -> None:
+        """Note that all rows of a draft are stored, and erase its file."""
+        await self._drafts.put({draft.id: replace(draft, has_ended=True)})
+        await self._uploads.remove(draft.upload)
+
+    async def file(self, draft: Draft, folder: Path) -> InputFile:
+        """Return the file of a draft, in a folder. Raises InvalidInputError if it was erased."""
+        upload = await self._uploads.find(draft.upload)
+        content = None if upload is None else await self._uploads.content(upload)
+        if upload is None or content is None:
+            raise InvalidInputError("the file is not stored any more. Choose it again; the fields are as you left them")
+        return await _stored(folder, upload.name, content)
 
 
 class _Account:
@@ -148,7 +257,7 @@ class CampaignPages:
             what = "It was begun more than seven days ago, or never. Begin a new one."
             return problem(404, "No such campaign", what, back=NEW)
         if draft.has_ended:
-            return Response(b"", 303, {"Location": f"{asked.home}/{self._batch_page(draft)}"})
+            return Response(b"", 303, {"Location": f"{asked.home}/{batch_page(self._settings.queue, draft.batch)}"})
         if request.method != "POST":
             return await self._page(draft)
         form = await read_form(request)
@@ -213,10 +322,6 @@ class CampaignPages:
             fields["country"] = f"={column}"
         if found.date_orders is not None and len(found.date_orders) == 1:
             fields["date_order"] = found.date_orders[0].value
-        if usual := _CLOCKS.fullmatch(self._settings.window or ""):
-            fields |= {"from": usual[1], "to": usual[2]}
-        if self._settings.window == AT_ANY_HOUR:
-            fields["any"] = "yes"
         return fields
 
     async def _found(self, fields: Mapping[str, str], kept: InputFile) -> ListPreview:
@@ -266,29 +371,22 @@ class CampaignPages:
             zone=zone_named(typed.get("zone", "")),
         )
 
-    async def _kept(self, draft: Draft, folder: Path) -> InputFile:
-        """Return the file of a draft, in a folder. Raises InvalidInputError if it was erased."""
-        if (file := await self._drafts.file(draft)) is None:
-            raise InvalidInputError("the file is not stored any more. Choose it again; the fields are as you left them")
-        return await _stored(folder, file[0].name, file[1])
-
     async def _start(self, draft: Draft, person: Person) -> ActionDone:
         """Store the calls of a draft that became a batch. Raises InvalidInputError and ChangedSinceError."""
-        queue = self._operator.queue(self._settings.queue)
+        queue, by = self._operator.queue(self._settings.queue), person.acting(self._operator).actor
         try:
             with uploading() as folder:
-                campaign = self._campaign(draft, await self._kept(draft, folder))
+                campaign = self._campaign(draft, await self._drafts.file(draft, folder))
                 async with self._files:
-                    done = await campaign.start(queue, by=person.actor, expected_version=draft.digest or None)
-        except (InvalidInputError, ChangedSinceError) as error:
+                    done = await campaign.start(queue, by=by, expected_version=draft.digest or None)
+        except (InvalidInputError, ChangedSinceError):
             await self._drafts.undo(draft)
-            if isinstance(error, RowsRefusedError):
-                raise InvalidInputError("the rows cannot be called as the check showed. Check them again") from error
             raise
         await self._drafts.end(draft)
         _log.info("somebody began a campaign", name=person.name, batch=done.batch_id, enqueued=done.enqueued)
         more = [f"{count} {what}" for count, what in ((done.replaced, "changed"), (done.removed, "cancelled")) if count]
-        return ActionDone("; ".join([f"{count_of(done.enqueued, 'call')} enqueued", *more]), self._batch_page(draft))
+        message = "; ".join([f"{count_of(done.enqueued, 'call')} enqueued", *more])
+        return ActionDone(message, batch_page(queue.name, draft.batch))
 
     async def _follow(self, draft: Draft, asked: PageRequest) -> Answer:
         """Lead to the batch that a draft has become, once its rows are stored."""
@@ -299,14 +397,11 @@ class CampaignPages:
                 found = await self._drafts.find(draft.id)
         return _to(asked, draft)
 
-    def _batch_page(self, draft: Draft) -> str:
-        return batch_page(self._settings.queue, draft.batch)
-
     async def _tried(self, draft: Draft, own: str, person: Person) -> str:
         """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
         store, queue_name = self._operator.store, self._settings.queue
         with uploading() as folder:
-            campaign = self._campaign(draft, await self._kept(draft, folder))
+            campaign = self._campaign(draft, await self._drafts.file(draft, folder))
             options = replace(campaign.options, not_before=None, window=None)
             file: Any = campaign.file
 
@@ -334,7 +429,7 @@ class CampaignPages:
         )
         if puts := menu_puts(campaign.options):
             await store.write(BulkWrite(writes=(Write(puts=puts),)), now=store.clock.now())
-        async with self._operator.queue(queue_name).ordered(person.actor) as queue:
+        async with self._operator.queue(queue_name).ordered(person.acting(self._operator).actor) as queue:
             await queue.enqueue_many([request])
         told = f"{number} is called with the text of the first row, within ten minutes if a worker runs."
         return " ".join([told, *await active_holds(store, queue_name, batch_id)])
@@ -342,7 +437,7 @@ class CampaignPages:
     # -- the pages -----------------------------------------------------------------------------------------------------
 
     async def _upload(self, form: PageForm | None = None, *, said: str = "") -> Page:
-        started = [each for each in await self._drafts.started() if each.batch][:10]
+        started = (await self._drafts.started())[:10]
         typed = {name: form.get(name, "") if form else "" for name in ("pasted", "like")}
         shown = {"said": said, "typed": typed, "earlier": [(each.id, each.batch) for each in started]}
         return Page(template="upload.html", shown=shown, status=409 if said else 200, headers=_KEPT_FOR_BACK)
@@ -353,7 +448,7 @@ class CampaignPages:
         if not draft.batch:
             try:
                 with uploading() as folder:
-                    kept = await self._kept(draft, folder)
+                    kept = await self._drafts.file(draft, folder)
                     name, found = str(kept), await self._found(draft.fields, kept)
                     if draft.is_checked and found.columns:
                         campaign = self._campaign(draft, kept)
@@ -370,18 +465,14 @@ class CampaignPages:
             "said": said,
             "file_name": name,
             "found": found,
-            "columns": [each.name for each in found.columns] if found else [],
             "days": _DAYS,
-            "ignored": draft.fields.get("ignore", "").split("\n") if "ignore" in draft.fields else [],
             "countries": sorted(((c, names[c]) for c in SUPPORTED_REGIONS if c in names), key=itemgetter(1)),
             "international": INTERNATIONAL,
             "menus": [*self._menus],
             "usual_window": self._settings.window or "",
             "report": report,
-            "errors": [each for each in report.findings if each.is_error][:_MOST_FINDINGS] if report else [],
             "filter_of": _filter_of,
             "orders": _orders(report, draft.fields) if report else "",
-            "asks_again": bool(report and (report.again or "again" in draft.fields)),
             **await self._account.lists(),
         }
         return Page(template="campaign.html", shown=values, status=409 if said else 200, headers=_KEPT_FOR_BACK)
@@ -422,5 +513,4 @@ def _orders(report: EnqueueReport, fields: Mapping[str, str]) -> str:
         f"change {count_of(changed, 'call')}" if changed else "",
         f"cancel {count_of(cancelled, 'call')}" if cancelled else "",
     ]
-    said = ", ".join(filter(None, words))
-    return f"{said[:1].upper()}{said[1:]}"
+    return ", ".join(filter(None, words)).capitalize()

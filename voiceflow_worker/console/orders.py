@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
@@ -188,7 +188,7 @@ class Orders:
 
     async def _question(self, name: str, order: PageOrder, form: PageForm, *, refused: str) -> Page:
         """Return the question before an order, with its form, and why the order was `refused` before."""
-        subject = form.only(*order.hidden)
+        subject = PageForm([(name, value) for name, value in form.multi_items() if name in order.hidden and value])
         act = await self._act(order, subject, self._operator)
         question, shown = await act.question(), order.shown
         if order.kind is Redial:  # whoever was reached is called again only where that is ticked
@@ -206,7 +206,7 @@ class Orders:
         return Page(template="confirm.html", shown=values, status=409 if refused else 200)
 
     async def _carry_out(self, order: PageOrder, form: PageForm, person: Person) -> ActionDone:
-        operator = replace(self._operator, name=person.name, login=person.login)
+        operator = person.acting(self._operator)
         more, notes, token = dict[str, object](), list[str](), form.one("seen")
         if order.kind is Resolve:
             if (verdict := form.one("verdict")) not in {_PLACED, _NOT_PLACED}:

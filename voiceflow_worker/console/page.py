@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 from starlette.types import Scope
 
-from voiceflow_worker.core.base.identity import BatchNames, QueueNames, job_of, queue_of
+from voiceflow_worker.core.base.identity import BatchNames, QueueNames, queue_of
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import Job
@@ -22,13 +22,10 @@ LONGEST_NAME = 256
 
 
 async def call_with(store: Store, job_id: str) -> Job | None:
-    """Return the call with this id, or this clientRequestId; None if there is none. Raises StoreError."""
-    # A text that cannot be an id is not looked up, because some stores find the job by the queue in its id.
+    """Return the call with this id; None if there is none. Raises StoreError."""
     if len(job_id) > LONGEST_NAME or "." not in job_id or not QUEUE_NAME.fullmatch(queue_of(job_id)):
         return None
-    post = job_of(job_id)
-    found = await get_jobs(store, [job_id, *([post[0]] if post else [])])
-    return next(iter(found.values()), None)
+    return (await get_jobs(store, [job_id])).get(job_id)
 
 
 async def no_such_batch(store: Store, queue: str, batch_id: str) -> Page:

@@ -26,15 +26,11 @@ from voiceflow_worker.reporting.story import ending
 
 ZONE: ContextVar[ZoneInfo] = ContextVar("zone", default=ZoneInfo("UTC"))  # noqa: B039 - a zone does not change
 """The zone of all times on the page that is shown, and of those that are typed into it."""
-NOW: ContextVar[datetime | None] = ContextVar("now", default=None)
-"""The time at which the page is shown."""
 _FORMS = {
     "full": "%b {day}, %Y, %H:%M:%S",
-    "near": "%b {day}, %Y, %H:%M",
     "short": "%b {day}, %H:%M",
     "time": "%H:%M:%S",
 }
-_DAYS = {-1: " yesterday", 0: "", 1: " tomorrow"}
 _LABELS = {name: each.label for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
 
 
@@ -69,39 +65,25 @@ DESK = {name: frozenset(state for state in JobState if _TONES[state].label == na
 """The states of calls that have not ended, by the words that people use for them."""
 
 
-class Piece(NamedTuple):
-    """A piece of a bar. `start` and `width` are in percent."""
-
-    colour: str
-    start: float
-    width: float
-
-
 def tone_of(name: str) -> Tone:
     """Return the tone of a state or an outcome, in the words of people; a neutral tone for an unknown name."""
     return _TONES.get(name) or Tone("idle", "dot", name)
 
 
-def pieces_of(states: Mapping[JobState, int]) -> list[Piece]:
-    """Return the bar of these calls by state: each piece begins where the one before ends."""
-    total, start, found = sum(states.values()) or 1, 0.0, list[Piece]()
+def pieces_of(states: Mapping[JobState, int]) -> list[tuple[str, float, float]]:
+    """Return the bar of these calls by state: the colour of each piece, its start and its width in percent."""
+    total, start, found = sum(states.values()) or 1, 0.0, list[tuple[str, float, float]]()
     for state in (each for each in _TONES if isinstance(each, JobState)):
         width = 100 * states.get(state, 0) / total
         if width and state not in DESK["waiting"]:
-            found.append(Piece(tone_of(state).colour, round(start, 3), round(width, 3)))
+            found.append((tone_of(state).colour, round(start, 3), round(width, 3)))
         start += width
     return found
 
 
 def moment(at: datetime, form: str = "full") -> str:
-    """Return a time in the zone of the page: `full`, `short` (no year, no seconds), or the `time` of the day.
-
-    If it is `near`, it is said as people do: one of today has no day, and one of tomorrow has that word.
-    """
-    local, now = at.astimezone(ZONE.get()), NOW.get()
-    days = None if now is None else (local.date() - now.astimezone(ZONE.get()).date()).days
-    if form == "near" and days is not None and days in _DAYS:
-        return f"{local:%H:%M}{_DAYS[days]}"
+    """Return a time in the zone of the page: `full`, `short` (no year, no seconds), or the `time` of the day."""
+    local = at.astimezone(ZONE.get())
     return f"{local:{_FORMS[form].format(day=local.day)}}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import scrypt
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import anyio
 import structlog
-from starlette.datastructures import FormData, Headers, ImmutableMultiDict, MutableHeaders, UploadFile
+from starlette.datastructures import Headers, ImmutableMultiDict, MutableHeaders, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.middleware.sessions import SessionMiddleware
@@ -20,10 +20,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from voiceflow_worker.actions import Operator
 from voiceflow_worker.asgi.gatekeeper import NamingProxy
 from voiceflow_worker.asgi.limits import at_most
 from voiceflow_worker.console.page import Answer, Page, PageRequest, problem
-from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.text.wording import read_name
@@ -48,15 +48,9 @@ class Person:
     may_act: bool
     is_named: bool = False
 
-    @property
-    def actor(self) -> Actor:
-        """The person, for the audit log."""
-        return Actor(on=Interface.PAGES, name=self.name, login=self.login)
-
-    @property
-    def login(self) -> str | None:
-        """The name, if it is certain."""
-        return self.name if self.is_named else None
+    def acting(self, operator: Operator) -> Operator:
+        """Return an operator who acts in the name of this person."""
+        return replace(operator, name=self.name, login=self.name if self.is_named else None)
 
 
 class FormRefusedError(InvalidInputError):
@@ -76,26 +70,19 @@ class PageForm(ImmutableMultiDict[str, str]):
         """Return all different values with this name."""
         return list(dict.fromkeys(filter(None, map(str.strip, self.getlist(name)))))
 
-    def only(self, *names: str) -> PageForm:
-        """Return the values with these names that are not empty."""
-        return PageForm([(name, value) for name, value in self.multi_items() if name in names and value])
-
 
 async def read_form(request: Request) -> PageForm:
     """Read the form in the body of a request. Raises FormRefusedError."""
     too_long = FormRefusedError(f"the form with its files is longer than {LONGEST_FORM:,} bytes. Use the command")
     limited = Request(request.scope, at_most(request.receive, LONGEST_FORM, otherwise=too_long))
     try:
-        form: FormData = await limited.form(max_files=3, max_fields=2000, max_part_size=LONGEST_FORM)
+        async with limited.form(max_files=3, max_fields=2000, max_part_size=LONGEST_FORM) as form:
+            sent = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
+            found = PageForm([(name, value) for name, value in form.multi_items() if isinstance(value, str)])
+            found.files = {name: (value.filename or "", await value.read()) for name, value in sent if value.filename}
+            return found
     except (HTTPException, MultiPartException, ClientDisconnect, LookupError, UnicodeError) as error:
         raise FormRefusedError("the form cannot be read. Open the page again, and send it once more") from error
-    try:
-        sent = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
-        found = PageForm([(name, value) for name, value in form.multi_items() if isinstance(value, str)])
-        found.files = {name: (value.filename or "", await value.read()) for name, value in sent if value.filename}
-        return found
-    finally:
-        await form.close()
 
 
 def comes_from_here(headers: Headers) -> bool:
@@ -127,6 +114,7 @@ class SignIn:
             )
         self._proxy = NamingProxy.of(settings)
         self._wrong = anyio.Lock()
+        self._clock = store.clock
         # Slow on purpose (40 ms, once), so that nobody can find a short secret by trying many secrets on a cookie.
         secrets = "\n".join((*self._readers, "", *self._operators)).encode()
         self._key = scrypt(secrets, salt=f"pages {store.id}".encode(), n=2**14, r=8, p=1).hex()
@@ -157,7 +145,9 @@ class SignIn:
         if named is not None:
             return Person(name=named[0], may_act=named[1], is_named=True)
         session = request.session if self._readers else {}
-        return Person(name=session["name"], may_act=session["may_act"]) if "name" in session else None
+        if session.get("until", 0) < self._clock.now().timestamp():
+            return None
+        return Person(name=session["name"], may_act=session["may_act"])
 
     def closed(self, request: Request, asked: PageRequest) -> Page:
         """Return the sign-in form, shown instead of the requested page. It leads to that page."""
@@ -190,7 +180,8 @@ class SignIn:
             return _form(401, way=way, name=name, said="The secret is wrong.")
         request.session.clear()
         is_secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
-        request.session.update(name=name, may_act=may_act, is_secure=is_secure)
+        until = (self._clock.now() + LASTS).timestamp()
+        request.session.update(name=name, may_act=may_act, until=until, is_secure=is_secure)
         _log.info("somebody signed in to the console", name=name, may_act=may_act)
         return Response(b"", 303, {"Location": f"{asked.home}/{way}" if way else asked.home})
 
@@ -199,14 +190,6 @@ def sign_out(request: Request, asked: PageRequest) -> Response:
     """Delete the cookie of a session."""
     request.session.clear()
     return Response(b"", 303, {"Location": asked.home, "Clear-Site-Data": '"cache"'})
-
-
-def only_operators(person: Person) -> Page:
-    """Return the page for people who may not act."""
-    if person.is_named:
-        what = f"{person.name} may look only: VOICEFLOW_AUTH_OPERATORS does not have this name."
-        return problem(403, "Only operators may do this", what)
-    return problem(403, "Only operators may do this", "Sign in with VOICEFLOW_UI_OPERATOR_SECRET.")
 
 
 def _form(status: int, *, way: str = "", name: str = "", said: str = "", is_aside: bool = False) -> Page:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 import structlog
@@ -23,7 +22,7 @@ from voiceflow_worker.asgi import limits
 from voiceflow_worker.console import campaign, views
 from voiceflow_worker.console.orders import DOUBTS, SECTION, ActionDone, Orders
 from voiceflow_worker.console.page import Answer, Page, PageRequest, PageRoute, problem, read_request, sentence
-from voiceflow_worker.console.rendering import NOW, ZONE, draw, templates
+from voiceflow_worker.console.rendering import ZONE, draw, templates
 from voiceflow_worker.console.sign_in import (
     SIGN_IN,
     SIGN_OUT,
@@ -31,7 +30,6 @@ from voiceflow_worker.console.sign_in import (
     Person,
     SignIn,
     comes_from_here,
-    only_operators,
     sign_out,
 )
 from voiceflow_worker.core.audit import Interface
@@ -52,7 +50,7 @@ _LONGEST_TOLD = 1000
 _log = structlog.get_logger("voiceflow.console")
 
 LIVE = "x-voiceflow-live"
-"""The header by which the script requests the live part of a page. Its value is the ETag of the present part."""
+"""The header by which the script requests the live part of a page."""
 ZONE_COOKIE = "voiceflow-zone"
 """The cookie with the zone of times, which the script sets."""
 _HEADERS = {
@@ -68,8 +66,7 @@ _HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
+class _Section(NamedTuple):
     """What answers the requests below an address: only to operators, and for at most so long."""
 
     answer: Callable[[Request, PageRequest, Person], Awaitable[Answer | ActionDone]]
@@ -125,8 +122,6 @@ class Pages:
             answer = await self._answer(request)
             for name, value in _HEADERS.items():
                 answer.headers.setdefault(name, value)
-            if request.method == "HEAD":
-                answer.body = b""
             await answer(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -139,7 +134,6 @@ class Pages:
         if (zone := zone_named(request.cookies.get(ZONE_COOKIE, ""))) is not None:
             asked = replace(asked, zone=zone.key)
         ZONE.set(asked.time_zone)
-        NOW.set(self._store.clock.now())
         section, person = self._sections.get(asked.section), None
         limit = (self._store_limit if section is None else section.limit).total_seconds()
         unsure = "" if reads else _UNSURE
@@ -178,8 +172,10 @@ class Pages:
         if person is None:
             return self._access.closed(request, asked)
         if section is not None:
-            may_answer = person.may_act or not section.for_operators
-            return await section.answer(request, asked, person) if may_answer else only_operators(person)
+            if section.for_operators and not person.may_act:
+                what = "Sign in with VOICEFLOW_UI_OPERATOR_SECRET, or have VOICEFLOW_AUTH_OPERATORS name you."
+                return problem(403, f"{person.name} may look only", what)
+            return await section.answer(request, asked, person)
         if posts and asked.path == SIGN_OUT:
             return sign_out(request, asked)
         if posts:
@@ -192,15 +188,12 @@ class Pages:
 
 
 def _drawn(page: Page, request: Request, asked: PageRequest, person: Person | None) -> Response:
-    """Return a page as HTML; or its live part alone to the script, if that has changed."""
-    may_act, tag = person is not None and person.may_act, request.headers.get(LIVE)
-    if tag is None or person is None:
+    """Return a page as HTML; or to the script, its live part alone."""
+    may_act = person is not None and person.may_act
+    if LIVE not in request.headers or person is None:
         told = request.session.pop("told", None) if request.method == "GET" else None  # once
         html = draw(page, asked, person=person, may_act=may_act, told=told)
         return Response(html, page.status, page.headers)
     if not page.is_live:  # it does not exist any more
         return Response(status_code=204)
-    html = draw(page, asked, live_only=True, may_act=may_act)
-    current = f'"{sha256(html).hexdigest()[:16]}"'
-    is_known = current == tag
-    return Response(b"" if is_known else html, 304 if is_known else 200, {"ETag": current})
+    return Response(draw(page, asked, live_only=True, may_act=may_act))

@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import anyio
 import structlog
 from markupsafe import escape
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse
 
 from voiceflow_worker.actions.calls import decidable_from
 from voiceflow_worker.campaigns.report_files import ReportFiles, listed_columns, write_report_files
@@ -91,7 +91,7 @@ async def show_call(store: Store, asked: PageRequest) -> Answer:
     return Page(template="call.html", shown=shown, is_live=True)
 
 
-CALLS_A_PAGE = 50
+A_PAGE = 50
 READ_AT_ONCE = 200
 MOST_READ = 4000
 """The largest number of calls that are read for a page. More are read than shown if the filter has conditions
@@ -118,12 +118,12 @@ class CallPage(NamedTuple):
 async def show_calls(store: Store, asked: PageRequest) -> Answer:
     """Show calls, the newest first; with `?after=`, a job id without its queue, those before it."""
     queues = await queue_names(store, also=asked.asked("queue"))
-    wanted, problem_found = read_filter(asked)
+    wanted = read_filter(asked)
     names = [name for name in queues if asked.asked("queue") in {None, name}]
     totals = {name: await totals_of(store, name, wanted.batch) for name in names}
     read = [name for name in names if wanted.may_have(totals[name])]
-    found = CallPage() if problem_found else await page_of_calls(store, wanted, read, after=asked.asked("after"))
-    given = {name: asked.asked(name) for name in _FILTERS} | {"who": _who(asked)}
+    found = await page_of_calls(store, wanted, read, after=asked.asked("after"))
+    given = {name: asked.asked(name) for name in _FILTERS} | {"who": asked.asked("who") or asked.asked("number")}
 
     def address(**more: str | None) -> str:
         text = urlencode({name: value for name, value in {**given, **more}.items() if value}, errors="replace")
@@ -133,8 +133,6 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
         "found": found,
         "waits": await waits_in_words(store, found.calls, zone=asked.time_zone),
         "given": given,
-        "is_filtered": any(given.values()),
-        "problem": problem_found,
         "queues": queues,
         "tabs": [(tone_of(name).label or "all", address(state=name), name == (given["state"] or "")) for name in _TABS],
         "outcomes": [(status.value, tone_of(status.value).label) for status in SessionStatus],
@@ -149,25 +147,19 @@ def states_named(name: str) -> frozenset[JobState] | None:
     return DESK.get(name.lower()) or STATES.get(name.lower())
 
 
-def read_filter(asked: PageRequest) -> tuple[CallFilter, str]:
-    """Return the filter of a request, and a sentence about a state that there is not."""
+def read_filter(asked: PageRequest) -> CallFilter:
+    """Return the filter of a request. No call has a state that there is not."""
     more: dict[str, Any] = {"batch": asked.asked("batch"), "answer": asked.asked("answer")}
-    state, outcome, who = asked.asked("state"), asked.asked("outcome"), _who(asked)
+    state, outcome, who = asked.asked("state"), asked.asked("outcome"), asked.asked("who") or asked.asked("number")
     if state is not None:
-        more["states"] = states_named(state)
+        more["states"] = states_named(state) or frozenset()
     if outcome is not None:
         more["outcomes"] = frozenset({outcome[:LONGEST_NAME]})
         with suppress(InvalidInputError):  # an outcome of 8x8 that this version does not know
             more["outcomes"] = read_outcomes([outcome])
     if who is not None:
         more |= person_of(who)
-    is_known = state is None or more["states"] is not None
-    return CallFilter(**more), "" if is_known else f"{(state or '')[:40]} is not a state of a call."
-
-
-def _who(asked: PageRequest) -> str | None:
-    """Return of whom calls are wanted. Programs that link to the page have a `number`."""
-    return asked.asked("who") or asked.asked("number")
+    return CallFilter(**more)
 
 
 async def page_of_calls(store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None) -> CallPage:
@@ -177,17 +169,17 @@ async def page_of_calls(store: Store, wanted: CallFilter, queues: Sequence[str],
     """
     place = after if after is not None and len(after) <= LONGEST_NAME else None
     found, looked, goes_on = list[Job](), 0, True
-    while goes_on and len(found) <= CALLS_A_PAGE and looked < MOST_READ:
-        limit = READ_AT_ONCE if wanted.is_judged else CALLS_A_PAGE + 1
+    while goes_on and len(found) <= A_PAGE and looked < MOST_READ:
+        limit = READ_AT_ONCE if wanted.is_judged else A_PAGE + 1
         read = await _read(store, wanted.read("", newest=True, limit=limit), queues, place)
         goes_on = len(read) == limit
         looked += len(read)
         found += filter(wanted.has, read)
         place = _end(read[-1]) if read else place
-    looked_at = looked if goes_on and len(found) <= CALLS_A_PAGE else None
-    if len(found) > CALLS_A_PAGE:
-        goes_on, place = True, _end(found[CALLS_A_PAGE - 1])
-    return CallPage(calls=found[:CALLS_A_PAGE], further=place if goes_on else None, looked_at=looked_at)
+    looked_at = looked if goes_on and len(found) <= A_PAGE else None
+    if len(found) > A_PAGE:
+        goes_on, place = True, _end(found[A_PAGE - 1])
+    return CallPage(calls=found[:A_PAGE], further=place if goes_on else None, looked_at=looked_at)
 
 
 async def _read(store: Store, read: Paged, queues: Sequence[str], place: str | None) -> Sequence[Job]:
@@ -203,9 +195,6 @@ def _end(job: Job) -> str:
     return job.id.partition(".")[2]
 
 
-DOUBTS_A_PAGE = 50
-
-
 def doubts_route(policy: CallPolicy) -> PageRoute:
     """Return the route of the page of doubts. `policy` is the workers' policy."""
 
@@ -216,10 +205,10 @@ def doubts_route(policy: CallPolicy) -> PageRoute:
         counts = {each.queue: each.doubts for each in await read_queues(store, also=DEFAULT_QUEUE) if each.doubts}
         queues: list[Mapping[str, object]] = []
         for name in (name for name in counts if only in {None, name}):
-            some = Listing(queue=name, states=frozenset({JobState.IN_DOUBT}), after=after, limit=DOUBTS_A_PAGE + 1)
+            some = Listing(queue=name, states=frozenset({JobState.IN_DOUBT}), after=after, limit=A_PAGE + 1)
             jobs = await find_jobs(store, some)
-            doubts = [await _doubt(store, job, policy) for job in jobs[:DOUBTS_A_PAGE]]
-            further = jobs[DOUBTS_A_PAGE - 1].id if len(jobs) > DOUBTS_A_PAGE else None
+            doubts = [await _doubt(store, job, policy) for job in jobs[:A_PAGE]]
+            further = jobs[A_PAGE - 1].id if len(jobs) > A_PAGE else None
             queues.append({"name": name, "total": counts[name], "doubts": doubts, "after": further})
         return Page(template="doubts.html", shown={"queues": queues})
 
@@ -233,17 +222,6 @@ async def _doubt(store: Store, job: Job, policy: CallPolicy) -> Mapping[str, obj
     return {"job": job, "story": history, "decidable_from": since, "decidable": since is not None and now > since}
 
 
-async def show_found(store: Store, asked: PageRequest) -> Answer:
-    """Lead to the call with this id, or else to the list of those that have the text in them."""
-    wanted = (asked.asked("find") or "")[:LONGEST_NAME]
-    found = await call_with(store, wanted)
-    way = f"?who={quote(wanted, safe='')}" if found is None else f"/{quote(found.id, safe='')}"
-    return Response(b"", 303, {"Location": f"{asked.home}/calls{way}"})
-
-
-NUMBERS_A_PAGE = 100
-
-
 async def show_suppression(store: Store, asked: PageRequest) -> Answer:
     """Show the suppression list, with the entries after `?after=`, or only the entry for `?number=`."""
     listed, wanted = SuppressionList(store), (asked.asked("number") or "")[:LONGEST_NAME]
@@ -255,9 +233,9 @@ async def show_suppression(store: Store, asked: PageRequest) -> Answer:
         except PhoneNumberError as error:
             trouble = str(error)
     else:
-        page = await listed.scan(after=(asked.asked("after") or "")[:LONGEST_NAME], limit=NUMBERS_A_PAGE + 1)
-        entries = page[:NUMBERS_A_PAGE]
-        after = entries[-1].number if len(page) > NUMBERS_A_PAGE else None
+        page = await listed.scan(after=(asked.asked("after") or "")[:LONGEST_NAME], limit=A_PAGE + 1)
+        entries = page[:A_PAGE]
+        after = entries[-1].number if len(page) > A_PAGE else None
     shown = {"wanted": wanted, "entries": entries, "trouble": trouble, "after": after}
     return Page(template="suppression.html", shown=shown)
 
@@ -269,15 +247,12 @@ _FORMS = {
 }
 MOST_BATCHES = 10
 """The largest number of batches that go on, and of those that have ended, on the overview."""
-ROWS_A_PAGE = 50
 _ENDS = ("unreached", "failed", "expired", "cancelled", "accepted", "in_doubt", "calling", "waiting")
 """The states of calls without an answer, and what people call several of them."""
 
 
 async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy) -> Answer:
-    """Show what needs a person, the batches of today, and the queues. With `?find=`, the calls that were found."""
-    if asked.asked("find"):
-        return await show_found(store, asked)
+    """Show what needs a person, the batches of today, and the queues."""
     names = await queue_names(store, also=asked.asked("queue"))
     queues = [await read_queue(store, name) for name in names]
     now = await now_in_queues(store, queues)
@@ -354,15 +329,6 @@ def results(totals: Totals) -> list[ResultFilter]:
     return [each for each in shown if each.calls != 0]
 
 
-async def _next_redials(store: Store, batch: BatchProgress) -> dict[str, int | None]:
-    """Return the `times` of another redial of who was not reached (`unreached`), or whose calls `failed`."""
-    has = {"unreached": batch.states[JobState.UNREACHED], "failed": batch.states[JobState.FAILED]}
-    where = batch.queue, batch.batch_id or ""
-    return {
-        name: await next_redial(store, *where, read_redial_on(name)) if count else None for name, count in has.items()
-    }
-
-
 async def show_batch(store: Store, asked: PageRequest) -> Answer:
     """Show one batch: how it goes on, and each row of its lists, with `?rows=uncalled` those that make no call.
 
@@ -382,11 +348,11 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
     first = int(row) if row.isdecimal() and len(row) < 10 else 0
     rows: list[ListedRow] = []
     with suppress(InvalidInputError):  # started again at this moment: the page is read again soon
-        parts = kept.read(first=first, limit=ROWS_A_PAGE, uncalled=is_uncalled, zone=asked.time_zone)
+        parts = kept.read(first=first, limit=A_PAGE, uncalled=is_uncalled, zone=asked.time_zone)
         rows = [row async for part in parts for row in part]
     sizes = {each: sum(sum(file.uncalled if each else file.sizes) for file in files) for each in (False, True)}
-    places = [("Earlier rows", first - ROWS_A_PAGE)] if first else []
-    places.append(("Later rows", first + ROWS_A_PAGE))
+    places = [("Earlier rows", first - A_PAGE)] if first else []
+    places.append(("Later rows", first + A_PAGE))
     columns = listed_columns(dict.fromkeys(name for file in files for name in file.columns))
     own = [each for each in columns if each.is_own]
     people = [each for each in own if folded(each.name) == "name"] or own[:1]
@@ -396,9 +362,10 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "batch": progress,
         "now": now_of(progress, is_worked=queue in await Heartbeats(store).rates(), redials=redials),
         "results": results(totals),
-        **await _next_redials(store, progress),
+        "unreached": await next_redial(store, queue, batch_id, read_redial_on("unreached")),
+        "failed": await next_redial(store, queue, batch_id, read_redial_on("failed")),
         "rows": rows,
-        "around": [(label, max(at, 0)) for label, at in places if -ROWS_A_PAGE < at < sizes[is_uncalled]],
+        "around": [(label, max(at, 0)) for label, at in places if -A_PAGE < at < sizes[is_uncalled]],
         "is_uncalled": is_uncalled,
         "uncalled": sizes[True],
         "all_rows": sizes[False] or progress.total,

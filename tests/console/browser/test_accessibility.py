@@ -19,7 +19,8 @@ BATCH = "batch=campaign&queue=default"
 BUSY, DOUBTFUL, DONE, ABSENT = "+6580000000", "+6580000001", "+6580000002", "+6580000009"
 PAGES = (
     "", "/batches", "/batches?name=none", "/batches/campaign?queue=default", "/calls", "/calls?state=lost",
-    "/calls?answer=yes", "/calls/{done}", "/calls/{doubt}", "?find=%2B65", "?find=nobody", "/doubts", "/suppression",
+    "/calls?answer=yes", "/calls/{done}", "/calls/{doubt}", "/calls?who=%2B65", "/calls?who=nobody", "/doubts",
+    "/suppression",
     "/suppression?number=x", f"/suppression?number=%2B{ABSENT[1:]}", "/nothing", "/act/hold?queue=default",
     f"/act/hold?{BATCH}", f"/act/resume?{BATCH}", f"/act/cancel-batch?{BATCH}", "/act/cancel-call?call={waiting}",
     "/act/redial?call={done}", "/act/forget?call={done}", f"/act/redial-batch?{BATCH}&outcome=busy",

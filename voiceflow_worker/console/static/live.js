@@ -68,7 +68,7 @@ const isUsed = (live) => live.contains(document.activeElement) || live.querySele
 
 function follow(live) {
   const words = JSON.parse(live.dataset.words), state = document.createElement("span");
-  let tag = "", wait = EVERY;
+  let before = "", wait = EVERY;
   state.className = "live-state";
   document.querySelector(".head .actions").prepend(state);
   const tell = (form, text) => ([state.className, state.textContent] = [`live-state ${form}`, text]);
@@ -76,11 +76,10 @@ function follow(live) {
   async function look() {
     const began = performance.now();
     try {
-      const answer = document.hidden ? { status: 304 } : await fetch(location.href, { headers: { [HEADER]: tag }, cache: "no-store", redirect: "error" });
-      if (answer.status === 200 && !isUsed(live)) {
-        live.innerHTML = await answer.text();
-        tag = answer.headers.get("etag") || "";
-      } else if (answer.status === 401) {
+      const answer = document.hidden ? { status: 304 } : await fetch(location.href, { headers: { [HEADER]: "1" }, cache: "no-store", redirect: "error" });
+      const part = answer.status === 200 ? await answer.text() : before;
+      if (part !== before && !isUsed(live)) live.innerHTML = before = part;
+      if (answer.status === 401) {
         return tell("lost", words.ended);
       } else if (![200, 304].includes(answer.status)) {
         throw new Error(`${words.failed} (HTTP ${answer.status})`);
