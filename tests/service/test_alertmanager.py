@@ -37,9 +37,9 @@ def numbers_of(team: int) -> tuple[str, str]:
 def config_of(address: str) -> str:
     routes = "".join(f"  - {{receiver: team{team}, matchers: ['team=\"{team}\"']}}\n" for team in TEAMS)
     receivers = "".join(
-        f"- name: team{team}\n  webhook_configs:\n  - url: {address}/v1/hooks/alertmanager/?numbers="
+        f"- name: team{team}\n  webhook_configs:\n  - url: {address}/v1/hooks/alertmanager?numbers="
         f"{','.join(numbers_of(team)).replace('+', '%2B')}&every=5s\n"
-        f"    http_config: {{basic_auth: {{username: am, password: {SECRET}}}}}\n"
+        f"    http_config: {{authorization: {{credentials: {SECRET}}}}}\n"
         for team in TEAMS
     )
     times = "  group_wait: 1s\n  group_interval: 2s\n  repeat_interval: 5s\n"
