@@ -15,18 +15,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
-from functools import cache
 from io import StringIO
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, cast
 
 from dotenv.parser import parse_stream
-from msgspec import Struct, field
+from pydantic import BeforeValidator, Field, PlainValidator, PrivateAttr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.policy import (
     CallPolicy,
     OutcomeSource,
@@ -269,28 +270,6 @@ def _address(read: Callable[[str], str]) -> Callable[[object], str]:
     return lambda value: read(_text(value))
 
 
-def _yes_or_no(value: object) -> bool:
-    text = str(value).strip().lower()
-    if text not in _YES | _NO:
-        raise ValueError("give yes or no")
-    return text in _YES
-
-
-_YES, _NO = frozenset({"1", "on", "t", "true", "y", "yes"}), frozenset({"0", "off", "f", "false", "n", "no"})
-
-
-def _number(least: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        text = str(value).strip()
-        if re.fullmatch(r"[+-]?[0-9]+(_[0-9]+)*(\.0*)?", text) is None:
-            raise ValueError("give a whole number")
-        if (number := int(text.partition(".")[0])) < least:
-            raise ValueError(f"it should be greater than or equal to {least}")
-        return number
-
-    return read
-
-
 def _in_form(pattern: re.Pattern[str], expected: str) -> Callable[[object], str]:
     def judged(value: object) -> str:
         if pattern.fullmatch(text := _text(value)) is None:
@@ -300,15 +279,8 @@ def _in_form(pattern: re.Pattern[str], expected: str) -> Callable[[object], str]
     return judged
 
 
-def _one_of(kind: Any) -> Callable[[object], str]:
-    names = tuple(map(repr, get_args(kind)))
-
-    def judged(value: object) -> str:
-        if (folded := str(value).lower()) in get_args(kind):
-            return folded
-        raise ValueError(f"it should be {', '.join(names[:-1])} or {names[-1]}")
-
-    return judged
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _secret(value: object) -> SecretStr:
@@ -366,27 +338,31 @@ def text_of(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
 
 
-# The type of each setting, with what reads its value.
-Text = Annotated[str, _text]
-Switch = Annotated[bool, _yes_or_no]
-Count = Annotated[int, _number(1)]
-Amount = Annotated[int, _number(0)]
-PositiveTimeout = Annotated[timedelta, _time(is_timeout=True, is_positive=True)]
-Timeout = Annotated[timedelta, _time(is_timeout=True)]
+def _read_by(read: Callable[[Any], object]) -> PlainValidator:
+    """Return the validator of a setting whose value this function reads; None stays None."""
+    return PlainValidator(lambda value: None if value is None else read(value))
+
+
+# The types of the settings.
+Text = Annotated[str, _read_by(_text)]
+Table = Annotated[str | None, _read_by(_table)]
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[int, Field(ge=0)]
+PositiveTimeout = Annotated[timedelta, _read_by(_time(is_timeout=True, is_positive=True))]
+Timeout = Annotated[timedelta, _read_by(_time(is_timeout=True))]
 """A timeout. Unlike other durations, it may be a number of seconds without a unit."""
-Duration = Annotated[timedelta, _time()]
-Secret = Annotated[SecretStr, _secret]
-Networks = Annotated[tuple[Network, ...], read_networks]
-Hosts = Annotated[tuple[str, ...], read_hosts]
-File = Annotated[Path, _path]
-CertificateFile = Annotated[Path, _certificates_in]
-Numbers = Annotated[tuple[str, ...], read_numbers]
-Queue = Annotated[str, _in_form(QUEUE_NAME, "give 1 to 16 characters of a-z, 0-9 and -, and do not begin with -")]
+Duration = Annotated[timedelta, _read_by(_time())]
+Secret = Annotated[SecretStr | None, _read_by(_secret)]
+Networks = Annotated[tuple[Network, ...], _read_by(read_networks)]
+File = Annotated[Path | None, _read_by(_path)]
+Queue = Annotated[
+    str, _read_by(_in_form(QUEUE_NAME, "give 1 to 16 characters of a-z, 0-9 and -, and do not begin with -"))
+]
 # 8x8 documents this form of a sub-account id.
-SubAccount = Annotated[str, _in_form(SUB_ACCOUNT_ID, "give 3 to 50 letters, digits, -, ., _ or &")]
-Outcomes = Literal["webhook", "none"]
-LogFormat = Literal["console", "json"]
-LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+SubAccount = Annotated[str | None, _read_by(_in_form(SUB_ACCOUNT_ID, "give 3 to 50 letters, digits, -, ., _ or &"))]
+Outcomes = Annotated[Literal["webhook", "none"], BeforeValidator(_lower)]
+LogFormat = Annotated[Literal["console", "json"], BeforeValidator(_lower)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]
 
 
 _HEADER = re.compile(
@@ -394,7 +370,10 @@ _HEADER = re.compile(
     r"|x-forwarded-(for|host|port|prefix|proto|server)|x-real-ip)$)[a-z][a-z0-9]*(-[a-z0-9]+)*"
 )
 HeaderName = Annotated[
-    str, _in_form(_HEADER, "give the name of a header that your proxy sets on each request, such as X-Forwarded-User")
+    str | None,
+    _read_by(
+        _in_form(_HEADER, "give the name of a header that your proxy sets on each request, such as X-Forwarded-User")
+    ),
 ]
 
 
@@ -411,103 +390,158 @@ def _refused_region(_: object) -> None:
     )
 
 
-class Settings(Struct, frozen=True, kw_only=True):
+class PlaceSource(PydanticBaseSettingsSource):
+    """The settings in one place, or in the files that it names. What a more important place has is not read."""
+
+    def __init__(self, kind: type[BaseSettings], given: Mapping[str, _Given], found: dict[str, _Given]) -> None:
+        super().__init__(kind)
+        self._place = given
+        self._found = found
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - as asked
+        """Return the value of a setting, read from its file if it is in one. Raises SettingsError."""
+        return self._place[field_name].read(), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values of the settings that this place has."""
+        values: dict[str, Any] = {}
+        for name, given in self._place.items():
+            if name in self._found:
+                continue
+            self._found[name] = given
+            if given is _LEFT_OUT:
+                continue
+            try:
+                values[name] = given.read()
+            except SettingsError as error:
+                raise _wrong(str(error), name) from None
+        return values
+
+
+class Settings(BaseSettings):
     """All settings, read and checked, from `load_settings`. The repr does not show secrets."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
 
     store: Text = "sqlite:///voiceflow.db"
     queue: Queue = "default"
-    api_key: Secret | None = None
-    sub_account: SubAccount | None = None
-    source: Annotated[str, _table] | None = None
-    voice_profile: Text | None = None
-    window: Annotated[str, _table] | None = None
+    api_key: Secret = None
+    sub_account: SubAccount = None
+    source: Table = None
+    voice_profile: Annotated[str | None, _read_by(_text)] = None
+    window: Table = None
     """The hours in which phones may ring, of campaigns that say none."""
-    rate: Annotated[float | None, read_rate] = 10.0
+    rate: Annotated[float | None, _read_by(read_rate)] = 10.0
     """Calls per second over all workers of the queue; None is unlimited."""
     max_active: Count | None = None
-    max_per_person: Annotated[PersonLimit | None, read_person_limit] = None
+    max_per_person: Annotated[PersonLimit | None, _read_by(read_person_limit)] = None
     """The most attempts to call one person within a span of time, over all batches of the queue."""
-    redial_on: Annotated[tuple[str, ...], redial_words] = ()
-    webhook_secret: Secret | None = None
+    redial_on: Annotated[tuple[str, ...], _read_by(redial_words)] = ()
+    webhook_secret: Secret = None
     """The whole value of the Authorization header that 8x8 sends with its events."""
-    notify_url: Annotated[str, _address(read_notify_url)] | None = None
-    notify_secret: Secret | None = None
-    ui_secret: Secret | None = None
-    ui_operator_secret: Secret | None = None
-    auth_header: HeaderName | None = None
+    notify_url: Annotated[str | None, _read_by(_address(read_notify_url))] = None
+    notify_secret: Secret = None
+    ui_secret: Secret = None
+    ui_operator_secret: Secret = None
+    auth_header: HeaderName = None
     """The header in which a trusted proxy names the person who uses the console."""
-    auth_operators: Annotated[tuple[str, ...], _listed] = ()
+    auth_operators: Annotated[tuple[str, ...], _read_by(_listed)] = ()
     """The names of those who may act."""
-    api_secret: Secret | None = None
+    api_secret: Secret = None
     """The secret of programs that use the HTTP API of `voiceflow serve --api`."""
-    api_secrets: File | None = None
+    api_secrets: File = None
     """A file with the secrets of several programs, each with a name and rights (`api/secrets.py`)."""
-    proxy: Annotated[str, _address(read_proxy)] | None = None
+    proxy: Annotated[str | None, _read_by(_address(read_proxy))] = None
     """The proxy through which everything leaves."""
-    no_proxy: Hosts = ()
+    no_proxy: Annotated[tuple[str, ...], _read_by(read_hosts)] = ()
     """What is reached without the proxy. Loopback addresses never go through it."""
-    ca_file: CertificateFile | None = None
+    ca_file: Annotated[Path | None, _read_by(_certificates_in)] = None
     """Certificates to trust beside the public ones."""
 
     # Advanced: hardly any installation changes these.
     wait_for_store: Timeout = timedelta(seconds=30)
     """The longest wait of a command for a store that is locked or does not exist yet."""
-    base_url: Annotated[str, _address(read_base_url)] | None = None
-    allow_plain_http: Switch = False
+    base_url: Annotated[str | None, _read_by(_address(read_base_url))] = None
+    allow_plain_http: bool = False
     burst: Count = 1
     concurrency: Count = 50
-    shared_numbers: Numbers = ()
+    shared_numbers: Annotated[tuple[str, ...], _read_by(read_numbers)] = ()
     """Numbers to which many calls may bridge at once."""
     redial_max: Amount = 1
-    redial_after: Annotated[RedialWait, read_redial_after] = timedelta(minutes=30)
+    redial_after: Annotated[RedialWait, _read_by(read_redial_after)] = timedelta(minutes=30)
     connect_timeout: PositiveTimeout = timedelta(seconds=5)
     read_timeout: PositiveTimeout = timedelta(seconds=30)
     lease: PositiveTimeout = timedelta(seconds=60)
     submit_window: PositiveTimeout = timedelta(seconds=120)
     clock_skew: Timeout = timedelta(seconds=10)
     export_settle: Timeout = timedelta(seconds=60)
-    retry_not_created_5xx: Switch = False
-    outcomes: Annotated[Outcomes, _one_of(Outcomes)] = "webhook"
+    retry_not_created_5xx: bool = False
+    outcomes: Outcomes = "webhook"
     summary_deadline: PositiveTimeout = timedelta(hours=2)
     shutdown_grace: Timeout = timedelta(seconds=30)
     webhook_allow: Networks = ()
     api_allow: Networks = ()
-    escalations: File | None = None
+    escalations: File = None
     """A TOML file with named policies of escalations."""
     trusted_proxies: Networks = ()
-    state_dir: File | None = None
+    state_dir: File = None
     retention: Duration = timedelta(days=30)
     key_retention: Duration = timedelta(days=400)
-    log_format: Annotated[LogFormat, _one_of(LogFormat)] = "console"
-    log_level: Annotated[LogLevel, _one_of(LogLevel)] = "info"
-    log_mask: Switch = False
-    region: Annotated[None, _refused_region] = None
+    log_format: LogFormat = "console"
+    log_level: LogLevel = "info"
+    log_mask: bool = False
+    region: Annotated[None, _read_by(_refused_region)] = None
     """It does not exist, but some expect it."""
 
-    _given: Mapping[str, _Given] = field(default_factory=dict[str, _Given])
+    _given: Mapping[str, _Given] = PrivateAttr(default_factory=dict[str, _Given])
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override] # the others are not used
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the places of the sources that were given, and no environment."""
+        sources = getattr(init_settings, "init_kwargs", {}).pop("places", ())
+        return (init_settings, *(PlaceSource(settings_cls, *each) for each in sources))
 
     @classmethod
     def from_all_places(cls, options: dict[str, _Given]) -> Self:
-        """The settings from these options and all other places. Raises SettingsError."""
-        environment, in_file = (_given_in(place, variables) for place, variables in _places().items())
-        all_places = in_file | environment | options
-        given = {name: value for name, value in all_places.items() if value is not _LEFT_OUT}
-        settings = cls(**_values(given), _given=given)
-        _check_together(settings)
+        """Read the settings from these options and all other places. Raises SettingsError."""
+        found: dict[str, _Given] = {}
+        places = [options, *(_given_in(place, variables) for place, variables in _places().items())]
+        settings = cls._read({"places": [(place, found) for place in places]}, found)
+        given = {name: each for name, each in found.items() if each is not _LEFT_OUT}
         _check_addresses(settings, given)
-        return settings
+        return settings.with_places(given)
 
     def changed(self, **given: object) -> Self:
         """Return these settings with others in place of some; None counts as not given. Raises SettingsError."""
         read = {name: _Given(value, name, "given directly") for name, value in given.items() if value is not None}
-        found: Self = replace(self, **_values(read), _given={**self._given, **read})
-        _check_together(found)
-        return found
+        new = self._read({name: each.value for name, each in read.items()}, read)
+        return self.model_copy(update={name: getattr(new, name) for name in read}).with_places({**self._given, **read})
+
+    def with_places(self, given: Mapping[str, _Given]) -> Self:
+        """Note where each setting comes from. Raises SettingsError if settings contradict each other."""
+        self._given = given
+        _check_together(self)
+        return self
+
+    @classmethod
+    def _read(cls, values: Mapping[str, Any], given: Mapping[str, _Given]) -> Self:
+        """Read and check settings. Raises SettingsError, with a finding for each wrong one."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            wrong = {str(each["loc"][0]): each for each in reversed(error.errors(include_url=False))}
+            names = sorted(wrong, key=(*NAMES, *wrong).index)
+            findings = [_problem(name, given[name], _reason(name, wrong[name])) for name in names]
+        raise SettingsError("; ".join(each.message for each in findings)).found(*findings)
 
     def __repr__(self) -> str:
         """The settings, but for addresses: these may hold a password, or a token of another system."""
         shown = (name for name in defaults() if name not in _ADDRESSES)
         return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+
+    __str__ = __repr__
 
     def policy(self) -> CallPolicy:
         """The call policy of these settings."""
@@ -584,48 +618,25 @@ class Settings(Struct, frozen=True, kw_only=True):
         )
 
 
-NAMES = tuple(name for name in Settings.__struct_fields__ if name != "_given")
+NAMES = tuple(Settings.model_fields)
 """The names of all settings, in the order of the class, and `region`."""
 
 
 def defaults() -> dict[str, Any]:
-    """Every setting, in the order of the class, with its default."""
-    found = dict(zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True))
-    return {name: found[name] for name in NAMES if name != "region"}
+    """Return every setting, in the order of the class, with its default."""
+    return {name: field.default for name, field in Settings.model_fields.items() if name != "region"}
 
 
-@cache
-def _readers() -> dict[str, Callable[[object], object]]:
-    """What reads the value of each setting, by the type of its field."""
-    hints = get_type_hints(Settings, include_extras=True)
-    of = {
-        name: next(each for each in (hints[name], *get_args(hints[name])) if get_origin(each) is Annotated)
-        for name in NAMES
-    }
-    return {name: each.__metadata__[0] for name, each in of.items()}
+_REASONS = {"int": "give a whole number", "bool": "give yes or no"}
+"""What a type expects, by the first word of pydantic's name for its errors."""
 
 
-def _values(given: Mapping[str, _Given]) -> dict[str, Any]:
-    """The values of settings, read and checked. Raises SettingsError, with a finding for each wrong one."""
-    texts: dict[str, object] = {}
-    for name, each in given.items():
-        try:
-            texts[name] = each.read()
-        except SettingsError as error:
-            raise _wrong(str(error), name) from None
-    readers, values, wrong = _readers(), dict[str, Any](), list[Finding]()
-    for name in sorted(texts, key=(*NAMES, *texts).index):
-        if name not in readers:
-            hint = did_you_mean(name, NAMES)
-            wrong.append(Finding(column=name, message=f"{given[name].name} is not a setting{hint}"))
-            continue
-        try:
-            values[name] = readers[name](texts[name])
-        except ValueError as error:
-            wrong.append(_problem(name, given[name], str(error)))
-    if wrong:
-        raise SettingsError("; ".join(each.message for each in wrong)).found(*wrong)
-    return values
+def _reason(name: str, error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"is not a setting{did_you_mean(name, NAMES)}"
+    reason = _REASONS.get(error["type"].partition("_")[0])
+    said = str(error.get("ctx", {}).get("error") or error["msg"])
+    return reason or said.replace("Input should", "it should")
 
 
 def load_settings(
@@ -742,5 +753,7 @@ def _problem(name: str, found: _Given, reason: str) -> Finding:
     text = str(found.value)
     said = without_secrets(text, options=True) if name in _ADDRESSES else text
     value = "" if is_hidden else f" is {said!r}"
+    if reason.startswith("is not a setting"):
+        return Finding(column=name, message=f"{found.name} {reason}")
     source = f"{found.place}, read from {found.value}" if found.in_file else found.place
     return Finding(column=name, message=f"{found.name}{value} ({source}): {reason}")

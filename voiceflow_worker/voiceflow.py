@@ -18,7 +18,6 @@ from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.worker import Worker, WorkerOptions
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.model.copying import replace as copied
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.job import Job, RedialPolicy
@@ -179,7 +178,7 @@ class Voiceflow:
         limits, settings = await limits_of(self.store, self.settings.queue), self.settings
         if limits is not None and not limits.are_unreadable:
             own = {name: each for name, each in asdict(limits).items() if name not in but}
-            settings = copied(settings, **own)
+            settings = settings.model_copy(update=own)
         return self._worker(settings, batch)
 
     def _worker(self, settings: Settings, batch: str | None) -> Worker:

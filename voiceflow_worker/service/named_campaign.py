@@ -91,7 +91,7 @@ class NamedCampaign:
             batch = str(dated(CampaignOptions(batch_id=batch, time_zone=zone), start.begun.at).batch_id)
             await _require_last(queue, batch, start.begun.result)
             return _repeated(batch, start.begun.result), False
-        as_then = replace(settings, **then)
+        as_then = settings.model_copy(update=then)
         campaign = await self._campaign(batch, settings=as_then, menus=menus, now=start.begun.at)
         batch = campaign.batch_id
         try:
