@@ -98,8 +98,8 @@ def names_in(query: str) -> set[str]:
 def known() -> set[str]:
     """Every name under which Prometheus has a metric of ours."""
     found = set(OF_PROMETHEUS)
-    for metric in [each for each in vars(metrics).values() if isinstance(each, metrics.Named)]:
-        parts = ("_bucket", "_count", "_sum") if isinstance(metric, metrics.HistogramOf) else ("",)
+    for metric in [each for each in vars(metrics).values() if isinstance(each, metrics.MetricOf)]:
+        parts = ("_bucket", "_count", "_sum") if metric.bounds else ("",)
         found |= {metric.name + part for part in parts}
     return found
 

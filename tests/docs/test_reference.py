@@ -110,7 +110,7 @@ def test_the_default_on_the_page_is_the_default() -> None:
 def test_the_page_lists_every_metric_with_its_labels_once() -> None:
     page = (DOCS / "metrics.md").read_text(encoding="utf-8")
     documented = [(name, tuple(labels.split(",")) if labels else ()) for name, labels in METRIC.findall(page)]
-    named = [each for each in vars(metrics).values() if isinstance(each, metrics.Named)]
+    named = [each for each in vars(metrics).values() if isinstance(each, metrics.MetricOf)]
     assert sorted(documented) == sorted((each.name, tuple(each.labels)) for each in named)
 
 

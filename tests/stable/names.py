@@ -74,7 +74,7 @@ def options() -> Names:
 
 def figures() -> Names:
     """The metrics, with their labels."""
-    named = [each for each in vars(metrics).values() if isinstance(each, metrics.Named)]
+    named = [each for each in vars(metrics).values() if isinstance(each, metrics.MetricOf)]
     return {each.name: ",".join(each.labels) for each in named}
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 from shutil import disk_usage
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import anyio
 from prometheus_client import (
@@ -51,42 +51,30 @@ from voiceflow_worker.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """A metric as Prometheus shows it. Each label has few values."""
+class MetricOf:
+    """A metric as Prometheus shows it: a counter, a gauge, or durations in seconds by `bounds`."""
 
+    kind: type[Counter | Gauge | Histogram]
     name: str
     meaning: str
-    labels: Sequence[str] = ()
-
-
-class CounterOf(Named):
-    """A count that only grows."""
-
-    def on(self, registry: CollectorRegistry) -> Counter:
-        """The counter, registered."""
-        return Counter(self.name, self.meaning, self.labels, registry=registry)
-
-
-class GaugeOf(Named):
-    """A number now."""
-
-    def on(self, registry: CollectorRegistry) -> Gauge:
-        """The gauge, registered."""
-        return Gauge(self.name, self.meaning, self.labels, registry=registry)
-
-
-@dataclass(frozen=True, slots=True)
-class HistogramOf(Named):
-    """Durations in seconds, counted by `bounds`."""
-
+    labels: tuple[str, ...]
     bounds: Sequence[float] = ()
 
-    def on(self, registry: CollectorRegistry) -> Histogram:
-        """The histogram, registered."""
-        return Histogram(self.name, self.meaning, self.labels, buckets=self.bounds, registry=registry)
+    def on(self, registry: CollectorRegistry) -> Any:
+        """Return the metric, registered."""
+        more: dict[str, Any] = {"buckets": self.bounds} if self.kind is Histogram else {}
+        return self.kind(self.name, self.meaning, self.labels, registry=registry, **more)
 
 
-Figure: TypeAlias = tuple[CounterOf | GaugeOf, tuple[str, ...], float]
+def _counter(name: str, meaning: str, *labels: str) -> MetricOf:
+    return MetricOf(Counter, name, meaning, labels)
+
+
+def _gauge(name: str, meaning: str, *labels: str) -> MetricOf:
+    return MetricOf(Gauge, name, meaning, labels)
+
+
+Figure: TypeAlias = tuple[MetricOf, tuple[str, ...], float]
 """A metric, the values of its labels, and its value."""
 
 
@@ -97,124 +85,72 @@ class Figures:
     read: Callable[[], Iterable[Figure | Metric]]
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics with their current values."""
-        found: dict[CounterOf | GaugeOf, dict[tuple[str, ...], float]] = {}
+        """Yield the metrics with their current values."""
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for each in self.read():
             if isinstance(each, Metric):
                 yield each
-            else:
-                found.setdefault(each[0], {})[each[1]] = each[2]
-        for named, values in found.items():
-            family = CounterMetricFamily if isinstance(named, CounterOf) else GaugeMetricFamily
-            made = family(named.name, named.meaning, labels=named.labels)
-            for labels, value in values.items():
-                made.add_metric(labels, value)
-            yield made
+                continue
+            of, labels, value = each
+            family = CounterMetricFamily if of.kind is Counter else GaugeMetricFamily
+            families.setdefault(of.name, family(of.name, of.meaning, labels=of.labels)).add_metric(labels, value)
+        yield from families.values()
 
 
-QUEUE_JOBS = GaugeOf("voiceflow_queue_jobs", "Calls in each state.", ("queue", "state"))
-QUEUE_OLDEST_DUE = GaugeOf(
-    "voiceflow_queue_oldest_due_seconds", "Seconds since the oldest due call was first due.", ("queue",)
+QUEUE_JOBS = _gauge("voiceflow_queue_jobs", "Calls in each state.", "queue", "state")
+QUEUE_OLDEST_DUE = _gauge("voiceflow_queue_oldest_due_seconds", "Seconds since the oldest due call was due.", "queue")
+QUEUE_HOLDS = _gauge("voiceflow_queue_holds", "Holds of the queue and its batches.", "queue")
+QUEUE_HELD = _gauge("voiceflow_queue_held", "1 while the queue itself is held.", "queue")
+QUEUE_STOPPED = _gauge("voiceflow_queue_stopped", "1 while the queue is held until somebody resumes it.", "queue")
+QUEUE_CONDITIONS = _gauge(
+    "voiceflow_queue_conditions", "What stands in the way of calls, as in `status`.", "queue", "condition", "level"
 )
-QUEUE_HOLDS = GaugeOf(
-    "voiceflow_queue_holds", "Holds of the queue and its batches, without batches that were cancelled.", ("queue",)
+QUEUE_OVERDUE = _gauge("voiceflow_queue_overdue_outcomes", "Calls without a summary long after their POST.", "queue")
+QUEUE_WORKERS = _gauge("voiceflow_queue_workers", "Workers that are alive.", "queue")
+QUEUE_RATE = _gauge("voiceflow_queue_calls_per_second", "Calls sent per second in the last 5 s.", "queue")
+QUEUE_LIMIT = _gauge("voiceflow_queue_limit_calls_per_second", "The rate limit; absent without one.", "queue")
+STORE_UP = _gauge("voiceflow_store_up", "1 if the store answers and takes heartbeats, else 0.")
+STORE_FIGURES = _gauge("voiceflow_store_figures_seconds", "Seconds to read the figures of the store.")
+STORE_CLOCK_AHEAD = _gauge("voiceflow_store_clock_ahead_seconds", "Seconds by which the store's clock is ahead.")
+STORE_RECEIVERS = _gauge("voiceflow_store_receivers", "Receivers of the store that are alive.")
+VERDICTS = _counter(
+    "voiceflow_worker_verdicts_total", "Calls by the verdict on their POST, and why.", "verdict", "detail"
 )
-QUEUE_HELD = GaugeOf(
-    "voiceflow_queue_held", "1 while the queue itself is held, and not only batches of it.", ("queue",)
+POST_SECONDS = MetricOf(
+    Histogram, "voiceflow_worker_post_seconds", "Seconds from a call's slot to its verdict.", (), BOUNDS
 )
-QUEUE_STOPPED = GaugeOf(
-    "voiceflow_queue_stopped",
-    "1 while the queue is held until somebody resumes it, not for a time, nor for a clock that is off now.",
-    ("queue",),
-)
-QUEUE_CONDITIONS = GaugeOf(
-    "voiceflow_queue_conditions",
-    "What stands in the way of the queue's calls, by its name and level, as `voiceflow status` tells it.",
-    ("queue", "condition", "level"),
-)
-QUEUE_OVERDUE = GaugeOf(
-    "voiceflow_queue_overdue_outcomes",
-    "Calls that 8x8 accepted longer ago than a call takes, and that have no summary yet.",
-    ("queue",),
-)
-QUEUE_WORKERS = GaugeOf("voiceflow_queue_workers", "Workers that are alive.", ("queue",))
-QUEUE_RATE = GaugeOf(
-    "voiceflow_queue_calls_per_second",
-    "Calls sent per second by all workers together, over the last 5 seconds.",
-    ("queue",),
-)
-QUEUE_LIMIT = GaugeOf(
-    "voiceflow_queue_limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", ("queue",)
-)
-STORE_UP = GaugeOf(
-    "voiceflow_store_up", "1 if the store answered this process in time, and takes its heartbeats, else 0."
-)
-STORE_FIGURES = GaugeOf(
-    "voiceflow_store_figures_seconds", "How long the figures of the store took to read; absent if they took too long."
-)
-STORE_CLOCK_AHEAD = GaugeOf(
-    "voiceflow_store_clock_ahead_seconds", "How far the clock of the store is ahead of the clock of this machine."
-)
-STORE_RECEIVERS = GaugeOf("voiceflow_store_receivers", "Receivers of the store that are alive.")
-VERDICTS = CounterOf(
-    "voiceflow_worker_verdicts_total",
-    "Calls with a journal entry, by the verdict on their POST, and the HTTP status of the answer or why nothing left.",
-    ("verdict", "detail"),
-)
-POST_SECONDS = HistogramOf(
-    "voiceflow_worker_post_seconds", "Time from a call's slot to the verdict on its POST.", (), BOUNDS
-)
-SLOTS_MISSED = CounterOf(
-    "voiceflow_worker_slots_missed_total", "Send slots that passed before their call was ready to be sent."
-)
-IN_FLIGHT = GaugeOf("voiceflow_worker_in_flight", "Leased calls without a stored verdict.")
-VERDICTS_WAITING = GaugeOf("voiceflow_worker_verdicts_waiting", "Verdicts that could not be stored yet.")
-TASK_FAILING = GaugeOf(
-    "voiceflow_worker_failing",
-    "Workers for which a background task, or 8x8, fails now.",
-    ("task",),
-)
-BUILD = GaugeOf("voiceflow_build_info", "1, with the version of this program.", ("version",))
-DISK_FREE = GaugeOf(
-    "voiceflow_state_disk_free_ratio", "The part of the disk of VOICEFLOW_STATE_DIR that is free, from 0 to 1."
-)
-WEBHOOK_ANSWERS = CounterOf("voiceflow_webhook_answers_total", "Answers given to webhook requests.", ("status",))
-WEBHOOK_EVENTS = CounterOf("voiceflow_webhook_events_total", "Events received, by their kind.", ("kind",))
-WEBHOOK_SUMMARIES = CounterOf("voiceflow_webhook_summaries_total", "Session summaries, by their effect.", ("result",))
-WEBHOOK_REFUSALS = CounterOf("voiceflow_webhook_refusals_total", "Requests refused, by the reason.", ("reason",))
-WEBHOOK_UNPARSED = CounterOf(
-    "voiceflow_webhook_unparsed_total", "Events that could not be understood, by the reason.", ("reason",)
-)
-WEBHOOK_STORE_FAILURES = CounterOf(
-    "voiceflow_webhook_store_failures_total", "Events answered 503 because they could not be stored."
-)
-WEBHOOK_IN_PROGRESS = GaugeOf("voiceflow_webhook_in_progress", "Events that the store or on_event is handling now.")
-WEBHOOK_SECONDS = HistogramOf(
+SLOTS_MISSED = _counter("voiceflow_worker_slots_missed_total", "Send slots that passed unused.")
+IN_FLIGHT = _gauge("voiceflow_worker_in_flight", "Leased calls without a stored verdict.")
+VERDICTS_WAITING = _gauge("voiceflow_worker_verdicts_waiting", "Verdicts that could not be stored yet.")
+TASK_FAILING = _gauge("voiceflow_worker_failing", "Workers for which a task, or 8x8, fails now.", "task")
+BUILD = _gauge("voiceflow_build_info", "1, with the version of this program.", "version")
+DISK_FREE = _gauge("voiceflow_state_disk_free_ratio", "The free part of the state directory's disk.")
+WEBHOOK_ANSWERS = _counter("voiceflow_webhook_answers_total", "Answers given to webhook requests.", "status")
+WEBHOOK_EVENTS = _counter("voiceflow_webhook_events_total", "Events received, by their kind.", "kind")
+WEBHOOK_SUMMARIES = _counter("voiceflow_webhook_summaries_total", "Session summaries, by their effect.", "result")
+WEBHOOK_REFUSALS = _counter("voiceflow_webhook_refusals_total", "Requests refused, by the reason.", "reason")
+WEBHOOK_UNPARSED = _counter("voiceflow_webhook_unparsed_total", "Events not understood, by the reason.", "reason")
+WEBHOOK_STORE_FAILURES = _counter("voiceflow_webhook_store_failures_total", "Events answered 503, not stored.")
+WEBHOOK_IN_PROGRESS = _gauge("voiceflow_webhook_in_progress", "Events that are being handled.")
+WEBHOOK_SECONDS = MetricOf(
+    Histogram,
     "voiceflow_webhook_seconds",
-    "Time from the arrival of a request to its answer.",
+    "Seconds from a request to its answer.",
     (),
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
 )
-IVR_ANSWERS = CounterOf("voiceflow_ivr_answers_total", "Answers of menus to call action events.", ("result",))
-API_ANSWERS = CounterOf(
-    "voiceflow_api_answers_total", "Answers of the HTTP API, by the route that was found.", ("route", "status")
-)
-API_WAITING = GaugeOf("voiceflow_api_waiting", "Requests that wait for an outcome or a batch.")
-POLICIES_REFUSED = GaugeOf(
-    "voiceflow_escalation_policies_refused",
-    "1 while the file of --escalations is wrong, so that the policies are those from before.",
-)
-UNANSWERED = CounterOf("voiceflow_on_call_unanswered_total", "Escalations that nobody has acknowledged.")
-LEFT_OUT = CounterOf(
-    "voiceflow_on_call_left_out_total", "Numbers of escalations that were left out, because they could not be called."
-)
-HOOK_DELIVERED = CounterOf("voiceflow_hook_delivered_total", "Outcomes delivered.", ("hook",))
-HOOK_FAILURES = CounterOf("voiceflow_hook_failures_total", "Failed deliveries.", ("hook",))
-HOOK_WAITING = GaugeOf("voiceflow_hook_waiting", "Outcomes waiting for delivery.", ("hook",))
-HOOK_STOPPED = GaugeOf("voiceflow_hook_stopped", "1 if the receiver wants no more.", ("hook",))
-RECORDS_UNREADABLE = CounterOf(
-    "voiceflow_records_unreadable_total",
-    "Calls and records that this process could not read, and has skipped: the first 10,000.",
+IVR_ANSWERS = _counter("voiceflow_ivr_answers_total", "Answers of menus to events.", "result")
+API_ANSWERS = _counter("voiceflow_api_answers_total", "Answers of the HTTP API, by route.", "route", "status")
+API_WAITING = _gauge("voiceflow_api_waiting", "Requests that wait for an outcome.")
+POLICIES_REFUSED = _gauge("voiceflow_escalation_policies_refused", "1 while the file of --escalations is wrong.")
+UNANSWERED = _counter("voiceflow_on_call_unanswered_total", "Escalations that nobody has acknowledged.")
+LEFT_OUT = _counter("voiceflow_on_call_left_out_total", "Numbers of escalations that could not be called.")
+HOOK_DELIVERED = _counter("voiceflow_hook_delivered_total", "Outcomes delivered.", "hook")
+HOOK_FAILURES = _counter("voiceflow_hook_failures_total", "Failed deliveries.", "hook")
+HOOK_WAITING = _gauge("voiceflow_hook_waiting", "Outcomes waiting for delivery.", "hook")
+HOOK_STOPPED = _gauge("voiceflow_hook_stopped", "1 if the receiver wants no more.", "hook")
+RECORDS_UNREADABLE = _counter(
+    "voiceflow_records_unreadable_total", "Records that this process could not read, up to 10,000."
 )
 
 
