@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.gateway.wire import Wire, splice
+from voiceflow_worker.gateway.wire import Wire, body_of
 
 UNTIL = datetime(2026, 11, 20, 8, 0, 0, 999_999, tzinfo=UTC)
 KEY = "secret-key-1"
@@ -20,25 +22,29 @@ def wire(sub_account: str = "sub_account", *, base_url: str = "https://voice.8x8
     return Wire(key, sub_account, base_url=base_url)
 
 
+def posted(body: str, **more: Any) -> bytes:
+    return body_of(Placement(**{"body": body, "client_request_id": "q.1.1", "valid_until": UNTIL, **more}))
+
+
 def url(made: Wire) -> str:
     return str(made.calls)
 
 
 def test_valid_until_is_never_later_than_asked_and_always_in_utc() -> None:
     east = UNTIL.astimezone(timezone(timedelta(hours=8)))
-    body = splice("{}", client_request_id="q.1.1", valid_until=east)
+    body = posted("{}", valid_until=east)
     assert orjson.loads(body)["validUntil"] == "2026-11-20T08:00:00.999Z"
 
 
 @pytest.mark.parametrize("body", ["", "[]", '{"callflow":[]', '{"callflow":[]}\n', "null"])
 def test_what_is_not_a_stored_body_is_refused(body: str) -> None:
     with pytest.raises(ValueError, match="JSON object"):
-        splice(body, client_request_id="q.1.1", valid_until=UNTIL)
+        posted(body)
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="zone"):
-        splice("{}", client_request_id="q.1.1", valid_until=UNTIL.replace(tzinfo=None))
+        posted("{}", valid_until=UNTIL.replace(tzinfo=None))
 
 
 @given(
@@ -46,8 +52,8 @@ def test_a_time_without_a_zone_is_refused() -> None:
 )
 def test_the_result_is_json_with_the_same_content(stored: dict[str, str]) -> None:
     text = orjson.dumps(stored).decode()
-    body = splice(text, client_request_id="q.1.1", valid_until=UNTIL)
-    batched = splice(text, client_request_id="q.1.1", valid_until=UNTIL, client_batch_id="b")
+    body = posted(text)
+    batched = posted(text, client_batch_id="b")
     assert orjson.loads(batched) == orjson.loads(body) | {"clientBatchId": "b"}
     assert body.startswith(text[:-1].encode())
     added = {"clientRequestId": "q.1.1", "validUntil": "2026-11-20T08:00:00.999Z"}

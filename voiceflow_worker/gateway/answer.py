@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 import anyio
@@ -58,70 +59,44 @@ class HttpAnswer(Struct, frozen=True, kw_only=True):
         return cast("dict[str, object]", found) if isinstance(found, dict) else {}
 
 
-class AnswerReader:
-    """A reader for the body of a response of httpx whose head has arrived.
+async def read_answer(response: httpx.Response, *, longest: int = LONGEST_BODY) -> HttpAnswer:
+    """The answer in a response of httpx whose head has arrived, with as much of its body as comes; then it is closed.
 
     A body of more than `longest` bytes is cut, and counts as incomplete.
     """
+    body, is_whole, came_with_content = bytearray(), False, response.is_stream_consumed
+    try:
+        if came_with_content:
+            body, is_whole = bytearray(response.content), True
+        elif isinstance(response.stream, httpx.AsyncByteStream):
+            # `aiter_raw` would only add the counting of bytes. A long body is read to its end: an abandoned stream
+            # leaves generators open, and trio warns of them.
+            fits = True
+            async for chunk in response.stream:
+                fits = fits and len(body) + len(chunk) <= longest
+                body += chunk if fits else b""
+            if fits and _has_its_length(response, len(body)):
+                whole = decoded(bytes(body), response.headers.raw)
+                body, is_whole = (body, False) if whole is None else (bytearray(whole), True)
+    except Exception:  # noqa: BLE001, S110 - each transport has errors of its own for this, and the answer is not whole
+        pass
+    finally:
+        if not response.is_closed:
+            with anyio.move_on_after(_CLOSING, shield=True), suppress(Exception):  # the connection is lost
+                await response.aclose()
+    return HttpAnswer(
+        status=response.status_code,
+        raw_headers=response.headers.raw,
+        body=bytes(body),
+        is_whole=is_whole,
+        came_with_content=came_with_content,
+    )
 
-    __slots__ = ("_body", "_came_with_content", "_longest", "_response", "is_whole")
 
-    def __init__(self, response: httpx.Response, *, longest: int = LONGEST_BODY) -> None:
-        self._response = response
-        self._longest = longest
-        self._body = bytearray()
-        self._came_with_content = response.is_stream_consumed
-        self.is_whole: bool = False
-
-    async def read(self) -> None:
-        """Read the body to its end, and close the response. After an error the answer is not whole."""
-        response = self._response
-        try:
-            if self._came_with_content:
-                self._body += response.content
-                self.is_whole = True
-                return
-            fits, stream = True, response.stream
-            if not isinstance(stream, httpx.AsyncByteStream):
-                return
-            # `aiter_raw` would only add the counting of bytes.
-            async for chunk in stream:
-                # A long body is read to its end: an abandoned stream leaves generators open, and trio warns of them.
-                fits = fits and len(self._body) + len(chunk) <= self._longest
-                if fits:
-                    self._body += chunk
-            if fits and self._has_its_length():
-                whole = decoded(bytes(self._body), response.headers.raw)
-                if whole is not None:
-                    self._body = bytearray(whole)
-                    self.is_whole = True
-        except Exception:  # noqa: BLE001 - each transport has errors of its own for this
-            return
-        finally:
-            if not response.is_closed:
-                await self._close()
-
-    def answer(self) -> HttpAnswer:
-        """The answer, with the part of the body that has been read so far."""
-        return HttpAnswer(
-            status=self._response.status_code,
-            raw_headers=self._response.headers.raw,
-            body=bytes(self._body),
-            is_whole=self.is_whole,
-            came_with_content=self._came_with_content,
-        )
-
-    def _has_its_length(self) -> bool:
-        # httpx's pool raises an error for a body that is too short; other transports may not.
-        stated = self._response.headers.get("content-length", "")
-        return not (stated.isascii() and stated.isdigit()) or stated.lstrip("0") == (str(len(self._body)).lstrip("0"))
-
-    async def _close(self) -> None:
-        with anyio.move_on_after(_CLOSING, shield=True):
-            try:
-                await self._response.aclose()
-            except Exception:  # noqa: BLE001 - the connection is lost, so it is closed
-                return
+def _has_its_length(response: httpx.Response, length: int) -> bool:
+    # httpx's pool raises an error for a body that is too short; other transports may not.
+    stated = response.headers.get("content-length", "")
+    return not (stated.isascii() and stated.isdigit()) or stated.lstrip("0") == str(length).lstrip("0")
 
 
 def decoded(body: bytes, headers: RawHeaders) -> bytes | None:

@@ -26,7 +26,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.gateway import account as api
 from voiceflow_worker.gateway import wire
-from voiceflow_worker.gateway.answer import AnswerReader
+from voiceflow_worker.gateway.answer import read_answer
 from voiceflow_worker.gateway.first_byte import FirstByte
 from voiceflow_worker.gateway.network import Network, Timeouts
 from voiceflow_worker.gateway.transports import AnswerProof, HttpxPosts, Transport, check_transport, open_transport
@@ -271,7 +271,7 @@ class VoiceClient(api.AccountApi):
                 response = await transport.transport.handle_async_request(request)
             except Exception:  # noqa: BLE001 - each transport has errors of its own for this
                 return None
-            await AnswerReader(response).read()
+            await read_answer(response)
             return read_date(response.headers.raw)
         return None
 

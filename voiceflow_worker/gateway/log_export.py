@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from typing import NamedTuple
 
 import anyio
 import httpx
@@ -15,6 +14,7 @@ from anyio import to_thread
 
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError, RequestFailedError, VoiceUnavailableError
 from voiceflow_worker.gateway.rest import RestClient, Sleep
+from voiceflow_worker.gateway.verdict import quote
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 from voiceflow_worker.model.reports.events import Payload, fold_name, read_fields
@@ -68,25 +68,11 @@ _DOWNLOAD = timedelta(minutes=5)
 _CANCELLING = 5.0
 
 
-class ExportState(StrEnum):
-    """The state of an export."""
+class _Job(NamedTuple):
+    """The state of an export: queued, running, succeeded, empty, failed, cancelled or error; and its files."""
 
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    EMPTY = "empty"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    ERROR = "error"
-
-
-_GOES_ON = frozenset({ExportState.QUEUED, ExportState.RUNNING})
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    state: ExportState
-    files: tuple[str, ...] = ()
+    state: str
+    files: tuple[str, ...]
 
 
 class LogExport:
@@ -115,30 +101,25 @@ class LogExport:
     async def _finished(self, job_id: str) -> _Job:
         """Wait until 8x8 has finished the export, and return it. The pauses between checks grow to ten seconds."""
         waited, pause = 0.0, FIRST_LOOK
-        while (job := await self._job(job_id)).state in _GOES_ON:
+        while (job := await self._job(job_id)).state in {"queued", "running"}:
             if waited + pause > TIMEOUT.total_seconds():
                 await self._cancel(job_id)
                 minutes = TIMEOUT.total_seconds() / 60
                 raise CallLogError(f"the export of 8x8's log was not ready after {minutes:g} minutes; try again")
             await self._sleep(pause)
             waited, pause = waited + pause, min(2 * pause, LONGEST_LOOK)
-        if job.state not in {ExportState.SUCCEEDED, ExportState.EMPTY}:
-            raise CallLogError(f"the export of 8x8's log ended with the state {job.state.value}; try again")
-        if job.state is ExportState.SUCCEEDED and not job.files:
+        if job.state not in {"succeeded", "empty"}:
+            raise CallLogError(f"the export of 8x8's log ended with the state {job.state}; try again")
+        if job.state == "succeeded" and not job.files:
             raise CallLogError("the export of 8x8's log succeeded, but its answer names no file; try again")
         return job
 
     async def _job(self, job_id: str) -> _Job:
         with _log_errors("ask for the state of an export of 8x8's log"):
             fields = await self._rest.get(*_EXPORTS, job_id)
-        try:
-            state = ExportState(str(fields.get("status")).strip().lower())
-        except ValueError:
-            raise CallLogError(
-                f"the export of 8x8's log has an unknown state, {fields.get('status')!r}; try again"
-            ) from None
         data = fields.get("data")
         files = [data] if isinstance(data, str) else data if is_list(data) else []
+        state = quote(str(fields.get("status"))).lower()
         return _Job(state, tuple(url for url in files if isinstance(url, str)))
 
     async def _rows(self, url: str, *, what: str) -> list[ExportRow]:

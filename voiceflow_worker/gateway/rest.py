@@ -12,7 +12,7 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
 from voiceflow_worker.errors import RequestFailedError, VoiceUnavailableError
-from voiceflow_worker.gateway.answer import AnswerReader, HttpAnswer
+from voiceflow_worker.gateway.answer import HttpAnswer, read_answer
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.verdict import quote, read_retry_after
 from voiceflow_worker.gateway.wire import CHECK_API_KEY, CHECK_BASE_URL, CHECK_SUB_ACCOUNT, Wire
@@ -130,8 +130,7 @@ class RestClient:
         try:
             with anyio.fail_after(within.total_seconds()):
                 response = await self.transport.handle_async_request(request)
-                reader = AnswerReader(response, longest=longest)
-                await reader.read()
+                answer = await read_answer(response, longest=longest)
         except Exception as error:  # noqa: BLE001 - each transport has errors of its own for this
             no_answer = isinstance(error, TimeoutError) and not str(error)
             failure = TimeoutError(f"no answer within {within.total_seconds():g} s") if no_answer else error
@@ -140,7 +139,6 @@ class RestClient:
             if request.url.query:
                 why = why.replace(request.url.query.decode("ascii"), "…")
         else:
-            answer = reader.answer()
             if answer.is_whole:
                 return answer
             why, advice = f"the answer broke off, or has more than {longest // 2**20} MiB", ""

@@ -17,7 +17,7 @@ import anyio
 import httpx
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.gateway.answer import AnswerReader, HttpAnswer
+from voiceflow_worker.gateway.answer import HttpAnswer, read_answer
 from voiceflow_worker.gateway.connections import ConnectionPosts, PostOnConnection
 from voiceflow_worker.gateway.first_byte import FirstByte
 from voiceflow_worker.gateway.network import Network, Timeouts
@@ -178,9 +178,7 @@ class HttpxPosts:
                 await commit()
             request.stream = _Body(body, before_first_byte, commit)
             response = await self._transport.handle_async_request(request)
-            reader = AnswerReader(response)
-            await reader.read()
-            answer = reader.answer()
+            answer = await read_answer(response)
             # A stranger can keep the connection only if the server keeps it too, although the POST asks for its end.
             is_closed = answer.came_with_content or answer.closes_its_connection
             return HttpxExchange(answer, has_own_connection=is_new if self._is_known else is_closed)

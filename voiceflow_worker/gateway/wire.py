@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -97,31 +96,22 @@ class Wire:
 
 
 def body_of(placement: Placement) -> bytes:
-    """The body of a placement's POST: the stored text, with its ids and its `validUntil` added."""
-    return splice(
-        placement.body,
-        client_request_id=placement.client_request_id,
-        valid_until=placement.valid_until,
-        client_batch_id=placement.client_batch_id,
-    )
-
-
-def splice(body: str, *, client_request_id: str, valid_until: datetime, client_batch_id: str | None = None) -> bytes:
-    """Add `clientRequestId`, `validUntil` and `clientBatchId` to the text of a JSON object that lacks them.
+    """The body of a placement's POST: the stored text, with its ids and its `validUntil` added.
 
     Nothing else changes. A batch whose name has other than printable ASCII is not named: whether 8x8 takes it is not
     documented.
 
     Raises ValueError if the text does not begin and end like an object, or if `valid_until` has no zone.
     """
+    body, batch = placement.body, placement.client_batch_id
     if not (body.startswith("{") and body.endswith("}")):
         raise ValueError("the stored body is not the text of one JSON object without space around it")
     inner = body[:-1]
     comma = "" if inner.rstrip() == "{" else ","
-    request_id = orjson.dumps(client_request_id).decode()
-    added = f'"clientRequestId":{request_id},"validUntil":"{write_valid_until(valid_until)}"'
-    if client_batch_id and client_batch_id.isascii() and client_batch_id.isprintable():
-        added += f',"clientBatchId":{orjson.dumps(client_batch_id).decode()}'
+    request_id, until = orjson.dumps(placement.client_request_id).decode(), write_valid_until(placement.valid_until)
+    added = f'"clientRequestId":{request_id},"validUntil":"{until}"'
+    if batch and batch.isascii() and batch.isprintable():
+        added += f',"clientBatchId":{orjson.dumps(batch).decode()}'
     return f"{inner}{comma}{added}}}".encode()
 
 

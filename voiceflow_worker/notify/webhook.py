@@ -18,7 +18,7 @@ import httpx
 import orjson
 
 from voiceflow_worker.errors import HookGoneError, NotificationError, RetryLaterError, SettingsError
-from voiceflow_worker.gateway.answer import AnswerReader
+from voiceflow_worker.gateway.answer import read_answer
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.verdict import read_retry_after
 from voiceflow_worker.model.jobs.call_json import CallOutcome
@@ -207,7 +207,7 @@ class OutcomeWebhook:
         except (httpx.HTTPError, OSError) as error:
             raise RetryLaterError(f"{host} cannot be reached ({self._network.explain(error)})") from None
         with anyio.move_on_after(READING):
-            await AnswerReader(response).read()
+            await read_answer(response)
         if 200 <= response.status_code < 300:
             return
         if response.status_code == 410:

@@ -139,7 +139,6 @@ class CallSender:
         is_leased = not dispatch.is_begun
         began_at, verdict = self._store.clock.monotonic(), None
         try:
-            await checkpoint_if_cancelled()
             verdict = await self._post(dispatch)
         except NotEnteredError as error:
             if error.instead is not dispatch.job:
