@@ -61,7 +61,7 @@ def requests(document: Json, named: dict[str, str]) -> Iterator[tuple[str, str, 
                     schema = of_type["schema"]
                     if "$ref" in schema:
                         schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-                    parts += [("body", name) for name in [*schema["properties"], "colour"]]
+                    parts += [("body", name) for name in [*schema.get("properties", ()), "colour"]]
                 if is_right:
                     yield method, path, right
                 else:

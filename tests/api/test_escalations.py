@@ -357,10 +357,10 @@ async def test_the_configuration_on_the_page_works(memory: Store, client: Client
 
 QUERIES: list[tuple[str, list[str] | str]] = [
     ("numbers=+6587654321,+6587654322", [ANA, BEN]), ("numbers=%2B6587654322,%20%2B6587654321", [BEN, ANA]),
-    ("numbers=8765%204321,+9123%204567&country=SG", [ANA, "+6591234567"]),
+    ("numbers=8765%204321,9123%204567&country=SG", [ANA, "+6591234567"]),
     ("numbers=nobody,+6587654321", [ANA]), ("numbers=%2B6587654321&country=JM", [ANA]),
-    ("numbers=+6587654321,+9123%204567&country=SG", [ANA, "+6591234567"]), ("policy=db", [ANA, BEN]),
-    ("numbers=+6587654321&country=JM", '+6587654321 may also be 6587654321 in JM; write %2B for +'), ("", "numbers"),
+    ("numbers=+6587654321,9123%204567&country=SG", "write %2B for +"), ("policy=db", [ANA, BEN]),
+    ("numbers=+6587654321&country=JM", "write %2B for +"), ("", "numbers"),
     ("policy=x", "the policies are db, web"), ("policy=db&numbers=%2B6587654321", "numbers"), ("policy=", "policy"),
 ]  # fmt: skip
 """Queries of the hook, each with the numbers that are called, or with what its refusal says."""

@@ -108,6 +108,7 @@ REFUSED: list[tuple[str, str, dict[str, str], int]] = [
     ("POST", "/v1/calls", {}, 422),
     ("POST", "/v1/calls", {"Idempotency-Key": "x" * 201}, 422),
     ("POST", "/v1/calls", {"Idempotency-Key": "1", "Content-Type": "text/plain"}, 422),
+    ("POST", "/v1/calls", {"Idempotency-Key": "1", "Content-Encoding": "br"}, 400),
 ]
 
 

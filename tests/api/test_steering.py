@@ -64,6 +64,19 @@ async def test_a_queue_that_is_held_for_unread_files_is_resumed_by_who_says_so(m
     assert not (await client.get("/v1/queues/default")).json()["holds"]
 
 
+async def test_calls_and_batches_of_another_queue_are_listed_and_stopped(memory: Store, client: Client) -> None:
+    await CallQueue(memory, "night").enqueue(flow("+6587654321"), batch="march")
+    for query, count in (({}, 0), ({"queue": "night"}, 1)):
+        for name in ("calls", "batches"):
+            assert len((await client.get(f"/v1/{name}", params=query)).json()[name]) == count
+    for path in ("hold", "cancel"):
+        way = f"/v1/batches/march/{path}"
+        assert [(await client.post(f"{way}{query}")).status_code for query in ("", "?queue=No", "?queue=night")] == [
+            404, 404, 200,
+        ]  # fmt: skip
+    assert (await client.get("/v1/batches/march?queue=night")).json()["states"]["cancelled"] == 1
+
+
 async def test_numbers_are_put_on_the_list_and_taken_off(memory: Store, client: Client) -> None:
     put = await client.put("/v1/suppression/+6587654321", json={"note": "asked by mail", "for": "30d"})
     assert (put.status_code, put.json()["number"]) == (200, "+6587654321")

@@ -261,6 +261,10 @@ def test_settings_fill_what_is_not_said(monkeypatch: pytest.MonkeyPatch, tmp_pat
     )
     filled = Campaign.of({}, settings=settings)
     said = Campaign.of({**SAY, "redial_max": 0}, settings=settings)
+    alone = Campaign.of({**SAY, "redial_max": 2}).options.redial
+    assert alone == RedialPolicy(
+        on=frozenset({SessionStatus.BUSY, SessionStatus.NO_ANSWER}), limit=2, after=timedelta(minutes=30)
+    )
     redial = RedialPolicy(on=busy, limit=4, after=timedelta(minutes=30))
     for campaign, source, profile, limit in (
         (filled, "+6531111111", voice, 4), (said, SAY["source"], SAY["voice_profile"], 0),

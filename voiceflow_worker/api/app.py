@@ -200,6 +200,8 @@ def _at_most(scope: Scope, receive: Receive) -> Receive:
     headers = dict(scope["headers"])
     is_form = headers.get(b"content-type", b"").lower().startswith(b"multipart/form-data")
     longest = LONGEST_BODY + (campaigns.LONGEST_FILE if is_form else 0)
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise ProblemError(400, "the body is compressed; send it as it is")
     too_long = ProblemError(413, f"the body is longer than {longest} bytes")
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or int(length[:18]) > longest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from hashlib import sha256
 from typing import Annotated, Any, Final
@@ -14,7 +14,7 @@ from urllib.parse import quote
 import anyio
 from fastapi import APIRouter, Query
 from pydantic import Field
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import UploadFile
 
 from voiceflow_worker.api.asked import Asked, Calls, answer, told_in
 from voiceflow_worker.api.models import Json, KeyOfStart, Told
@@ -64,21 +64,9 @@ class Enqueued(Told):
     duplicates: int
     replaced: int = 0
     removed: int = 0
-    changed: int = Field(0, description="Rows whose call differs and waits: `replaced`, or nothing is enqueued.")
-    in_progress: int = Field(0, description="Rows whose call differs, and is in progress or over: nothing is done.")
-    missing: int = Field(0, description="Calls of the batch that can still ring and are in no row.")
-    plan: dict[str, int] = Field({}, description="How many rows end in each way, and calls that are in no row.")
-    suppressed: int = 0
-    left_out: int = 0
     rejected: int
-    rows: int = 0
-    valid: int = 0
-    again: int = 0
-    ended: dict[str, int] = Field({}, description="Duplicates whose calls ended before they were sent, by state.")
-    dry_run: bool = False
+    plan: dict[str, int] = Field(default={}, description="How many rows end in each way, and calls that are in no row.")
     findings: list[FindingTold]
-    unread: list[Json] = Field([], description="Columns that nobody reads: their values, and how many rows have each.")
-    partly_filled: list[Json] = Field([], description="Columns that nobody reads, filled in some rows.")
     preview: Json | None = None
 
 
@@ -127,54 +115,38 @@ async def _received(asked: Asked) -> AsyncGenerator[NamedCampaign]:
             content = await request.body()
         yield NamedCampaign(fields=_fields_in(content), files={}, digests={})
         return
-    async with _form(asked) as form:
-        fields, file = _fields_in(await _definition(form)), form.get("file")
-        if file is None:
-            yield NamedCampaign(fields=fields, files={}, digests={})
-            return
-        if not isinstance(file, UploadFile) or len(form.getlist("file")) > 1:
-            raise refused([FindingTold(parameter="file", detail="give one file, whose ending tells the format")])
-        if (file.size or 0) > LONGEST_FILE:
-            raise ProblemError(413, f"the file is longer than {LONGEST_FILE} bytes; use `voiceflow enqueue`")
-        content = await file.read()
     with uploading() as folder:
-        # The name tells the format, and nothing else of it is used.
-        ending = _ENDING.search((file.filename or "").lower())
-        shown = f"file{ending[0] if ending else ''}"
-        await anyio.Path(path := folder / shown).write_bytes(content)
-        digest = f"{shown} {sha256(content).hexdigest()}"
-        yield NamedCampaign(fields=fields, files={"file": InputFile(path, shown=shown)}, digests={"file": digest})
-
-
-@asynccontextmanager
-async def _form(asked: Asked) -> AsyncGenerator[FormData]:
-    """Give the form in the body of a request. Raises ProblemError."""
-    async with AsyncExitStack() as stack:
+        files, digests = dict[str, InputFile](), dict[str, str]()
         try:
-            async with asked.aside():
-                sent = asked.request.form(max_part_size=_LONGEST_PART, max_files=2, max_fields=2)
-                form = await stack.enter_async_context(sent)
+            async with asked.aside(), request.form(max_part_size=_LONGEST_PART) as form:
+                definition, file = form.get("definition"), form.get("file")
+                content = await file.read() if isinstance(file, UploadFile) else b""
         except (ValueError, LookupError) as error:  # of an odd charset
-            detail = f"the form cannot be read: {str(error)[:200]}"
-            raise refused([FindingTold(code=UNREADABLE, detail=detail)], 400) from None
-        yield form
+            raise _unreadable(f"the form cannot be read: {error}") from None
+        if not isinstance(definition, str) or (file is not None and not isinstance(file, UploadFile)):
+            why = "give the fields as a JSON object in the part definition, and a file whose ending tells the format"
+            raise refused([FindingTold(detail=why)])
+        if len(content) > LONGEST_FILE:
+            raise ProblemError(413, f"the file is longer than {LONGEST_FILE} bytes; use `voiceflow enqueue`")
+        if file is not None:  # its name tells the format, and nothing else of it is used
+            ending = _ENDING.search((file.filename or "").lower())
+            shown = f"file{ending[0] if ending else ''}"
+            await anyio.Path(path := folder / shown).write_bytes(content)
+            files, digests = {"file": InputFile(path, shown=shown)}, {"file": f"{shown} {sha256(content).hexdigest()}"}
+        yield NamedCampaign(fields=_fields_in(definition), files=files, digests=digests)
 
 
-async def _definition(form: FormData) -> bytes:
-    """Return the part of a form with the JSON. Raises ProblemError."""
-    value = form.get("definition")
-    if value is None or len(form.multi_items()) > len({"definition", "file"} & {*form}):
-        raise refused([FindingTold(detail="give the fields as one JSON object in the part definition, and one file")])
-    return value.encode() if isinstance(value, str) else await value.read()
-
-
-def _fields_in(content: bytes) -> dict[str, Any]:
+def _fields_in(content: bytes | str) -> dict[str, Any]:
     """Return the JSON object in a body. Raises ProblemError."""
     try:
         found = json.loads(content)
         json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
-        raise refused([FindingTold(code=UNREADABLE, detail=f"the body is not JSON: {str(error)[:200]}")], 400) from None
+        raise _unreadable(f"the body is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise refused([FindingTold(pointer="", detail="the body is not a JSON object")])
     return found
+
+
+def _unreadable(why: str) -> ProblemError:
+    return refused([FindingTold(code=UNREADABLE, detail=why[:200])], 400)

@@ -19,8 +19,6 @@ from voiceflow_worker.core.base.identity import keyed_digest
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import canonical_json
-from voiceflow_worker.model.numbers.phone import is_valid
-from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.service.alerts import handle_notification
 from voiceflow_worker.service.on_call import Escalation, start_escalation
 
@@ -32,29 +30,7 @@ class EscalationRequest(Fields, table=schema_of(Of.ESCALATION, required=("say",)
     """What is left out comes from the settings of the server."""
 
 
-_ALERT = {
-    "type": "object",
-    "required": ["startsAt"],
-    "properties": {
-        "status": {"type": "string", "enum": ["firing", "resolved"]},
-        "fingerprint": {"type": ["string", "null"]},
-        "startsAt": {"type": "string", "format": "date-time"},
-        "labels": {"type": ["object", "null"], "additionalProperties": True},
-        "annotations": {"type": ["object", "null"], "additionalProperties": True},
-    },
-}
-_ALERTS = {
-    "type": "object",
-    "required": ["alerts"],
-    "properties": {
-        "groupKey": {"type": ["string", "null"]},
-        "status": {"type": "string", "enum": ["firing", "resolved"]},
-        "alerts": {"type": "array", "minItems": 1, "items": _ALERT},
-    },
-}
-
-
-class Alerts(Fields, table=_ALERTS):
+class Alerts(Fields, table={"type": "object", "additionalProperties": True}):
     """The body of a webhook of Alertmanager (version 4) or of Grafana."""
 
 
@@ -104,7 +80,7 @@ async def alerts(asked: Calls, body: Alerts, query: Annotated[AlertQuery, Query(
     server = asked.server
     with told_in(body.root, body.table, given):
         if isinstance(numbers := given.get("numbers"), str):
-            given["numbers"] = re.sub(r"[^,|]+", lambda each: _with_plus(each[0], given.get("country")), numbers)
+            given["numbers"] = _with_plus(numbers, given.get("country"))
         result = await handle_notification(
             asked.queue(), body.root, given, settings=server.settings, policies=await server.policies.current()
         )
@@ -120,26 +96,12 @@ async def alerts(asked: Calls, body: Alerts, query: Annotated[AlertQuery, Query(
     return asked.made(document, f"/v1/batches/{result.batches[0]}", is_new=result.created)
 
 
-def _with_plus(number: str, country: object) -> str:
-    """Return a number of a query, in which + stands for a space, with the + that it can only have had.
+def _with_plus(numbers: str, country: object) -> str:
+    """Return the numbers of a query, in which + stands for a space: each that begins with one began with +.
 
-    With a country, it may be a national number behind a space. Raises InvalidInputError if it may be both.
+    Raises InvalidInputError with a country, because it may be a national number then.
     """
-    if not re.match(r" \d", number):
-        return number
-    as_foreign, as_national = f"+{number[1:]}", number[1:]
-    national = _read(as_national, country) if isinstance(country, str) else None
-    foreign = _read(as_foreign, None)
-    if national is None or foreign == national:
-        return as_foreign
-    if foreign is None or not is_valid(foreign):  # no number of its numbering plan
-        return as_national
-    why = f"{as_foreign} may also be {as_national} in {country}; write %2B for +"
-    raise InvalidInputError(f"numbers: {why}").found(Finding(column="numbers", message=why))
-
-
-def _read(text: str, country: str | None) -> str | None:
-    try:
-        return read_number(text, country)
-    except InvalidInputError:
-        return None
+    if country is not None and re.search(r"(?:^|[,|]) \d", numbers):
+        why = f"{numbers[:60]!r} has a number behind a space, which may be a + or none: write %2B for +"
+        raise InvalidInputError(f"numbers: {why}").found(Finding(column="numbers", message=why))
+    return re.sub(r"(?:(?<=[,|])|^) (?=\d)", "+", numbers)

@@ -93,18 +93,12 @@ Rate: TypeAlias = Annotated[
     WithJsonSchema({"type": ["number", "string"], "description": 'Calls per second, or "unlimited".'}),
 ]
 
-_KEY = "The unique key of what is made. The same key again is the same thing, and rings nobody twice."
-_PATTERN = "^[!-~]([ -~]*[!-~])?$"
-Key: TypeAlias = Annotated[
-    str, Header(alias="Idempotency-Key", min_length=1, max_length=LONGEST_KEY, pattern=_PATTERN, description=_KEY)
-]
-KeyOfStart: TypeAlias = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key", min_length=1, max_length=LONGEST_KEY, pattern=_PATTERN,
-        description=f"{_KEY} Only a preview needs none.",
-    ),
-]  # fmt: skip
+_KEY = Header(
+    alias="Idempotency-Key", min_length=1, max_length=LONGEST_KEY, pattern="^[!-~]([ -~]*[!-~])?$",
+    description="The unique key of what is made. The same key again is the same thing, and rings nobody twice.",
+)  # fmt: skip
+Key: TypeAlias = Annotated[str, _KEY]
+KeyOfStart: TypeAlias = Annotated[str | None, _KEY]
 Id: TypeAlias = Annotated[str, Path(alias="id")]
 Wait: TypeAlias = Annotated[
     int,

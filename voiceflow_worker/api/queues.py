@@ -16,7 +16,6 @@ from voiceflow_worker.api.models import (
     Country,
     Gate,
     HoldRequest,
-    Json,
     Limit,
     Note,
     ResumeRequest,
@@ -27,7 +26,7 @@ from voiceflow_worker.api.models import (
     place,
 )
 from voiceflow_worker.api.models import Rate as CallsPerSecond
-from voiceflow_worker.core.audit import Interface, read_page
+from voiceflow_worker.core.audit import read_page
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.service.forget import Forget
 from voiceflow_worker.service.whole_queue import read_queue
@@ -58,29 +57,6 @@ class SuppressionRequest(HoldRequest):
 NO_TERMS = SuppressionRequest()
 
 
-class Queue(Told):
-    """A queue, as `voiceflow status --json` prints it."""
-
-    queue: str
-    states: dict[str, int]
-    due: int
-    oldest_due_seconds: float | None = None
-    rate: Json
-    holds: list[Gate]
-    waiting: Json
-    doubts: int
-    total: int
-    conditions: list[Json] = Field([], description="What stands in the way of its calls, as `doctor` prints it.")
-
-
-class RateTold(Told):
-    """The rate of a queue."""
-
-    queue: str
-    rate: float | None = Field(description="null: unlimited.")
-    is_set: bool
-
-
 class Suppressed(Told):
     """An entry of the suppression list."""
 
@@ -97,50 +73,7 @@ class SuppressedNumbers(Told):
     after: str | None
 
 
-class Unsuppressed(Told):
-    """The removal of a number from the list."""
-
-    number: str
-    removed: bool
-
-
-class Receipt(Told):
-    """What was erased of a person, without the number."""
-
-    receipt: str
-    at: TimeTold
-    erased: dict[str, int]
-    cancelled: int = Field(description="Waiting calls that are never made.")
-    kept: Json
-    not_ours: str = Field(description="Where else data of the person may be.")
-
-
-class AuditEntry(Told):
-    """Who ordered what."""
-
-    id: str
-    at: TimeTold
-    action: str
-    on: Interface
-    by: str | None = Field(description="The login, the name of the API secret, or the DAG and its run.")
-    named: str | None = Field(alias="as", description="The name that the person gave.")
-    queue: str | None
-    batch_id: str | None
-    call_id: str | None
-    numbers: list[str] | None = None
-    note: str | None
-    idempotency_key: str | None = None
-    result: str | None = Field(description="null: the process died before it was known.")
-
-
-class Audit(Told):
-    """A page of the audit log."""
-
-    entries: list[AuditEntry]
-    after: str | None
-
-
-@routes.get("/v1/queues/{name}", response_model=Queue)
+@routes.get("/v1/queues/{name}")
 async def show_queue(asked: Reads, name: str) -> Any:
     """Show a queue: its calls by state, rate, holds and doubts."""
     return answer((await read_queue(asked.queue(name))).as_json())
@@ -159,7 +92,7 @@ async def resume_queue(asked: Steers, name: str, body: QueueResumeRequest) -> An
     return await asked.done(act, resume_token(body.since, body.most))
 
 
-@routes.put("/v1/queues/{name}/rate", response_model=RateTold)
+@routes.put("/v1/queues/{name}/rate")
 async def set_rate(asked: Steers, name: str, body: RateRequest) -> Any:
     """Change the rate of a queue, for all its workers."""
     return await asked.done(Rate(operator=asked.operator, queue=name, note=body.note, rate=body.rate))
@@ -183,7 +116,6 @@ async def show_suppressed(asked: Reads, number: str, country: Country = None) ->
 
 @routes.delete(
     "/v1/suppression/{number}",
-    response_model=Unsuppressed,
     responses={204: {"description": "The number was not on the list."}},
 )
 async def unsuppress(
@@ -210,13 +142,13 @@ async def list_suppressed(
     return answer({"numbers": [entry.as_json() for entry in found], "after": last})
 
 
-@routes.delete("/v1/people/{number}", response_model=Receipt)
+@routes.delete("/v1/people/{number}")
 async def forget(asked: Steers, number: str, country: Country = None) -> Any:
     """Erase a person, in every queue."""
     return await asked.done(Forget(operator=asked.operator, number=number, country=country))
 
 
-@routes.get("/v1/audit", response_model=Audit)
+@routes.get("/v1/audit")
 async def show_audit(
     asked: Reads, limit: Limit = 100, after: Annotated[str | None, place(r"^[0-9]{18}\.[0-9a-f]{16}$")] = None
 ) -> Any:

@@ -27,7 +27,7 @@ from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import RedialPolicy
-from voiceflow_worker.model.jobs.policy import redial_policy
+from voiceflow_worker.model.jobs.policy import USUAL_REDIALS, redial_policy
 from voiceflow_worker.model.numbers.reading import read_sources
 from voiceflow_worker.queue import CallQueue
 
@@ -280,10 +280,11 @@ def _redial(reading: Reading) -> RedialPolicy | None:
     said = [name for name in names if reading.has(name)]
     if (not said and not reading.default("redial_on")) or reading.problems:
         return None
+    usual = reading.default("redial_on") or (USUAL_REDIALS if reading.has("redial_max") else ())
 
     def policy(_: object) -> RedialPolicy:
         return redial_policy(
-            reading.default("redial_on") if on is None else (each.value for each in on),
+            usual if on is None else (each.value for each in on),
             limit=reading.default("redial_max") if limit is None else limit,
             after=reading.default("redial_after") if after is None else after,
             spare=after is None,

@@ -447,7 +447,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="redial_max", read=_plain(values.whole), of=_CAMPAIGN | _CALL, group=Group.REDIAL, schema=WHOLE,
         metavar="N", label="Call again at most", hint="A number of times. Empty: the setting.",
-        help="Redial a call at most this many times.", default="VOICEFLOW_REDIAL_MAX, else 1",
+        help="Redial a call at most this many times; alone, after busy and no_answer.",
+        default="VOICEFLOW_REDIAL_MAX, else 1",
     ),
     Field(
         name="redial_after", read=_plain(values.redial_after), of=_CAMPAIGN | _CALL, group=Group.REDIAL,

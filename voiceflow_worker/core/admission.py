@@ -50,7 +50,7 @@ from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.differences import asked_digest, differences, is_changeable, keeps_numbers, terms_of
 from voiceflow_worker.model.jobs.edits import edited as changed_job
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS, ON_THE_WAY, Job, JobState, RedialPolicy, usual_key
-from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_after, redial_policy
+from voiceflow_worker.model.jobs.policy import USUAL_REDIALS, CallPolicy, read_redial_after, redial_policy
 from voiceflow_worker.model.numbers.phone import canonical_number, phone_identity
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked_duration, time_problem
@@ -131,7 +131,8 @@ def _read(options: CallOptions, *, at: datetime) -> dict[str, Any]:
         )
     redials = {name: each for name in _REDIALS if (each := found.pop(name, None)) is not None}
     if redials:
-        on, limit, after = {**_REDIALS, **redials}.values()
+        usual = {"redial_on": USUAL_REDIALS} if "redial_max" in redials else {}
+        on, limit, after = {**_REDIALS, **usual, **redials}.values()
         found["redial"] = redial_policy(on, limit=limit, after=read_redial_after(after), spare=True)
     return found
 

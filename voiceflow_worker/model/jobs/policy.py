@@ -22,6 +22,8 @@ from voiceflow_worker.model.text.wording import (
 )
 
 _S = SessionStatus
+USUAL_REDIALS = (_S.BUSY, _S.NO_ANSWER)
+"""The outcomes after which a call is made again if only the number of redials is given."""
 _GROUPS = {"UNREACHED": frozenset({_S.NO_ANSWER, _S.BUSY, _S.CANCELED}), "FAILED": frozenset({_S.FAILED, _S.ERROR})}
 _ALONE = {status.value: status for status in (_S.NO_ANSWER, _S.BUSY, _S.CANCELED, _S.ERROR)}
 _ALONE["CANCELLED"] = _S.CANCELED
