@@ -33,7 +33,7 @@ from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.file_preview import ListPreview, preview_list
 from voiceflow_worker.campaigns.lists.columns import COUNTRY, DESTINATION, row_name
-from voiceflow_worker.campaigns.lists.filters import Filter, text_of_parts
+from voiceflow_worker.campaigns.lists.filters import Filter
 from voiceflow_worker.campaigns.lists.input_file import LARGEST_FILE, InputFile
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.console.orders import ActionDone, batch_page
@@ -498,7 +498,7 @@ def _typed_in(form: PageForm, before: Mapping[str, str]) -> dict[str, str]:
 
 def _filter_of(column: str, value: str = "", *, is_not: bool = False) -> str:
     """Return the text of a filter, as it is typed."""
-    return text_of_parts([Filter(column, value, is_not)], typed=True)
+    return str(Filter(column, value, is_not))
 
 
 def _orders(report: EnqueueReport, fields: Mapping[str, str]) -> str:

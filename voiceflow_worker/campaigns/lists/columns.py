@@ -77,7 +77,7 @@ def column_of(written: str, name: str, *, numbers: str | None = None) -> Column:
     return Column(written, name, key, role, is_kept=role is Role.DATA or key not in NO_DATA)
 
 
-def parts_of(text: str) -> list[str]:
+def columns_in(text: str) -> list[str]:
     """Return what stands between the commas of a text. Headers may have line breaks, which count as spaces."""
     return next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True))
 
@@ -175,7 +175,7 @@ def pairs_in(text: str, *, example: str) -> tuple[tuple[str, str], ...]:
     A pair that has a comma stands in quotes: `"Status=gone, sadly"`. A name may have `=` in brackets: `Call (1=yes)=0`.
     """
     pairs: list[tuple[str, str]] = []
-    for pair in parts_of(text):
+    for pair in columns_in(text):
         match = _PAIR.fullmatch(pair)
         name, value = map(str.strip, match.groups() if match else ("", ""))
         if not name or not value:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -10,14 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, cast
 
-from voiceflow_worker.campaigns.lists.columns import lacks_column, row_name
+from voiceflow_worker.campaigns.lists.columns import columns_in, lacks_column, row_name
 from voiceflow_worker.campaigns.lists.forbidden import forbids_calls
 from voiceflow_worker.campaigns.lists.rows import Row
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.values import describe, is_list, is_object, written
-from voiceflow_worker.model.text.json_text import distinct
-from voiceflow_worker.model.text.wording import folded, quoted
+from voiceflow_worker.finding import Finding, columns_text
+from voiceflow_worker.model.flows.values import describe, is_list, written
+from voiceflow_worker.model.text.wording import quoted
 
 
 def are_alike(one: object, other: object) -> bool:
@@ -52,26 +50,14 @@ class Filter(NamedTuple):
             return self.value == cell
         return are_alike(cell, self.value)
 
-    def is_of(self, column: str) -> bool:
-        """Return whether it is a filter of this column."""
-        return row_name(column) == row_name(self.column)
-
-    def __str__(self) -> str:
-        """Return the filter as one of several in a text."""
-        return _in_line(self.typed)
-
-    @property
-    def typed(self) -> str:
-        """The filter as people type it, if that has one reading whatever other columns there are; else as JSON."""
-        column, value = _spaced(self.column), _spaced(self.value)
-        typed = f"{column}{'!=' if self.is_not else '='}{value}"
-        if not folded(column) or typed.count("=") > 1 or value[:1] == "!" or typed[0] == "{":
-            return self.as_text()
-        return typed
-
     def as_text(self) -> str:
         """Return the object as JSON."""
         return json.dumps(self.as_json(), ensure_ascii=False)
+
+    def __str__(self) -> str:
+        """Return the filter as people type it, as one of several in a text."""
+        column, value = _spaced(self.column), _spaced(self.value)
+        return columns_text([f"{column}{'!=' if self.is_not else '='}{value}"])
 
 
 _PARTS: Mapping[str, object] = {"column": "", "value": None, "is": True}
@@ -90,14 +76,7 @@ def _spaced(text: str) -> str:
     return " ".join(text.split())
 
 
-def _in_line(typed: str) -> str:
-    """Return a text in a line of several with commas between them: in quotes, if it has one and is no object."""
-    is_plain = typed[:1] == "{" or not {",", '"'} & {*typed}
-    return typed if is_plain else '"' + typed.replace('"', '""') + '"'
-
-
 _EXAMPLE = "write Status=Booked for the rows with this value, or Status!=Booked for those with another or none"
-_PART = re.compile(r'\s*((?:"(?:[^"]|"")*")?[^,]*)(,?)')
 
 
 def parts_of(given: object) -> tuple[Part, ...]:
@@ -110,43 +89,19 @@ def parts_of(given: object) -> tuple[Part, ...]:
     if isinstance(given, str):
         if not given.strip():
             raise InvalidInputError("it is empty: give a filter, or leave it out")
-        found = tuple(_typed_in(_spaced(given)))
-    elif isinstance(given, Mapping):
+        typed = columns_in(given)
+        for each in typed:
+            name, sign, _ = each.partition("=")
+            if not sign or not name.strip(" !"):
+                raise InvalidInputError(f"{quoted(each, most=60)} is no filter: {_EXAMPLE}")
+        return tuple(typed)
+    if isinstance(given, Mapping):
         table = cast("Mapping[object, object]", given)
-        found = (Filter.of(table),) if "column" in table else tuple(_in_table(table))
-    elif is_list(given):
-        items = (parts_of(_in_line(each) if isinstance(each, str) else each) for each in given)
-        found = tuple(part for each in items for part in each)
-    else:
-        raise InvalidInputError(f"{quoted(given)} is {describe(given)}, and no filter; {_EXAMPLE}")
-    for each in found:
-        name, sign, _ = each.partition("=") if isinstance(each, str) else (each.column, "=", "")
-        if not sign or not name.strip(" !"):
-            raise InvalidInputError(f"{quoted(each, most=60)} is no filter: {_EXAMPLE}")
-    return found
-
-
-def _typed_in(text: str) -> Iterator[Part]:
-    """Yield the filters in a text: each as it is typed, in quotes if it has a comma, or as a JSON object."""
-    sign = ","
-    while sign:
-        one, text, sign = _first_object(text) or _first_typed(text)
-        yield one
-
-
-def _first_typed(text: str) -> tuple[str, str, str]:
-    match = cast("re.Match[str]", _PART.match(text))
-    cells = next(csv.reader([match[1]]), None) or [""]
-    return cells[0].strip(), text[match.end() :], match[2]
-
-
-def _first_object(text: str) -> tuple[Filter, str, str] | None:
-    try:
-        found, end = json.JSONDecoder(object_pairs_hook=distinct).raw_decode(text.strip())
-    except ValueError:
-        return None
-    rest = text.strip()[end:].strip()
-    return (Filter.of(found), rest[1:], rest[:1]) if is_object(found) and rest[:1] in {"", ","} else None
+        return (Filter.of(table),) if "column" in table else tuple(_in_table(table))
+    if is_list(given):
+        items = (parts_of(columns_text([each]) if isinstance(each, str) else each) for each in given)
+        return tuple(part for each in items for part in each)
+    raise InvalidInputError(f"{quoted(given)} is {describe(given)}, and no filter; {_EXAMPLE}")
 
 
 def _in_table(table: Mapping[object, object]) -> Iterator[Filter]:
@@ -155,35 +110,29 @@ def _in_table(table: Mapping[object, object]) -> Iterator[Filter]:
             found = Filter(str(name).strip(), _value_text(each))
             if not found.value or not found.column or found.column[-1] in "!<>~=" or found.value[0] in "=!":
                 told = f"{quoted(f'{name}={each}', most=60)} may be a column with a sign"
-                raise InvalidInputError(f"{told}; if that is meant, write it as {found.as_text()}")
+                raise InvalidInputError(
+                    f"{told}; if that is meant, write it as {json.dumps(found.as_json(), ensure_ascii=False)}"
+                )
             yield found
-
-
-def text_of_parts(parts: Iterable[Part], *, typed: bool = False) -> str:
-    """Return these filters in one text: those that are data as objects, or if `typed`, as people type them."""
-    texts = (each if isinstance(each, str) else each.typed if typed else each.as_text() for each in parts)
-    return ",".join(map(_in_line, texts))
 
 
 def read_filter(typed: str, names: Iterable[str]) -> Filter | None:
     """Return the filter that a person typed, with the name of the column as it is written; None if none is meant.
 
-    The longest name of a column wins. Raises InvalidInputError for what is no filter, or has two readings.
+    Raises InvalidInputError for what is no filter, or has two readings.
     """
-    by_key = {_plain_name(name): name for name in names}
-    for place in reversed([match.start() for match in re.finditer("=", typed)]):
-        name, value = typed[:place].rstrip(), typed[place + 1 :].strip()
-        columns = [(by_key.get(_plain_name(name)), False)]
-        columns += [(by_key.get(_plain_name(name[:-1])), True)] if name[-1:] == "!" else []
-        found = [Filter(column.strip(), value, is_not) for column, is_not in columns if column is not None]
-        if len(found) > 1:
-            both = " or ".join(each.as_text() for each in found)
-            raise InvalidInputError(f"{typed[:60]!r} has two readings. Write the one that is meant: {both}")
-        if found and value[:1] in {"=", "!"}:
-            raise InvalidInputError(f"{typed[:60]!r} is no filter: {_EXAMPLE}")
-        if found:
-            return found[0]
-    return None
+    by_key, found = {_plain_name(name): name for name in names}, list[Filter]()
+    for match in re.finditer("=", typed):
+        name, value = typed[: match.start()].rstrip(), typed[match.end() :].strip()
+        for key, is_not in ((name, False), *(((name[:-1], True),) if name[-1:] == "!" else ())):
+            if (column := by_key.get(_plain_name(key))) is not None:
+                found.append(Filter(column.strip(), value, is_not))
+    if len(found) > 1:
+        both = " or ".join(each.as_text() for each in found)
+        raise InvalidInputError(f"{typed[:60]!r} has two readings. Give the one that is meant as data: {both}")
+    if found and found[0].value[:1] in {"=", "!"}:
+        raise InvalidInputError(f"{typed[:60]!r} is no filter: {_EXAMPLE}")
+    return found[0] if found else None
 
 
 def _plain_name(name: str) -> str:
