@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -37,7 +37,7 @@ _PLACES = {DateOrder.DMY: (2, 1, 0), DateOrder.MDY: (2, 0, 1), DateOrder.YMD: (0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectedColumns:
-    """What an open list probably is: its first `rows`, the `others`, and the `values` of its columns in the first.
+    """What an open list probably is: its first `rows`, and the `values` of its columns in the first.
 
     `roles` are the columns of the numbers to call, and of their countries, by their roles; `days` those of
     dates. `date_orders` are the orders in which all dates can be read; None if there are no such dates.
@@ -45,20 +45,10 @@ class DetectedColumns:
 
     source: OpenList
     rows: Sequence[Row]
-    others: Iterator[Row]
     values: Mapping[str, Sequence[str]]
     roles: Mapping[str, str]
     days: frozenset[str]
     date_orders: tuple[DateOrder, ...] | None
-
-    def as_options(self) -> str:
-        """Return what has to be said of the list, as it is typed; empty if nothing has."""
-        named = {role: column for role, column in self.roles.items() if row_name(column) != role}
-        columns = ColumnRoles.of(named).as_text() if named else ""
-        quoted = f"'{columns}'" if re.search(r"[^\w=,.+-]", columns) else columns
-        order = self.date_orders[0] if self.date_orders and len(self.date_orders) == 1 else ""
-        said = (("columns", quoted), ("date-order", order))
-        return " ".join(f"--{name} {value}" for name, value in said if value)
 
 
 def detect_columns(
@@ -72,8 +62,7 @@ def detect_columns(
             raise
         reader = ColumnReader(ColumnRoles(numbers=(next(iter(error.columns)),)))
         source = open_list(file, sheet=sheet, header_row=header_row, encoding=encoding, columns=reader)
-    left = iter(source)
-    rows = list(islice(left, LOOKED_AT))
+    rows = list(islice(source, LOOKED_AT))
     names = source.header or tuple(dict.fromkeys(name for row in rows for name in row.names))
     values = {
         name: [str(each).strip() for row in rows if (each := source.cells_of(row).get(name)) is not None]
@@ -90,7 +79,6 @@ def detect_columns(
     return DetectedColumns(
         source=source,
         rows=rows,
-        others=left,
         values=values,
         roles={role: name for role, name in of_roles.items() if name is not None},
         days=frozenset(dates),

@@ -18,7 +18,6 @@ from voiceflow_worker.model.text.wording import count_of
 
 _SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
 """The number of digits in a shortened number such as 6.58765E+09, and the fewest digits of a number shown like this."""
-_MOST_ABOVE = 20
 
 
 class FileKind(StrEnum):
@@ -68,8 +67,6 @@ class OpenList(ABC):
     """The header of a table as it is written."""
     header_row: int | None = 1
     """The line or row of a table's header."""
-    above: Sequence[tuple[int, Sequence[str]]] = ()
-    """The nearest rows above a table's header, such as titles: the number and the cells of each."""
     sheets: tuple[str, ...] = ()
     """The sheets of a workbook that are shown and have rows."""
     delimiter: str = ""
@@ -92,10 +89,6 @@ class OpenList(ABC):
         """The warnings about the whole list. They are complete when all rows have been read."""
         for why, count in self.left_out.items():
             yield f"left out: {count_of(count, 'row')} that {'is' if count == 1 else 'are'} {why}"
-
-    def _pass_over(self, number: int, cells: Sequence[str]) -> None:
-        """Note a row above the header, and of many the last ones."""
-        self.above = (*self.above[1 - _MOST_ABOVE :], (number, cells))
 
     def _row(self, number: int, cells: Sequence[str], problems: Sequence[tuple[str | None, str]] = ()) -> Row:
         """Return the row of a table with these cells. A value in a column without a name is a problem."""

@@ -80,14 +80,11 @@ class CsvList(OpenList):
 
     def _records(self, header_row: int) -> Generator[tuple[int, int, list[str]]]:
         """Yield the first and the last line of each record from the header on, and its cells."""
-        self.above: Sequence[tuple[int, Sequence[str]]] = ()
         lines, above = self._lines(), 0
         for line in lines:
             if above + 1 >= header_row and line.strip():
                 break
             above += 1
-            if line.strip():
-                self._pass_over(above, line.strip().split(_delimiter_of(line)))
         else:
             return
         self.delimiter: str = _delimiter_of(line)

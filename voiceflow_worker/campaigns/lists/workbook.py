@@ -67,7 +67,6 @@ class WorkbookList(OpenList):
                 if number >= (header_row or 1):
                     found = number, texts
                     break
-                self._pass_over(number, [*filter(None, texts)])
         if found is None:
             raise CampaignFileError(f"{self._place} has no header. Write the names of its columns above the rows.")
         if header_row not in {None, found[0]}:
