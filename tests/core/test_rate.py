@@ -34,8 +34,11 @@ from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Limits, Placement, Store
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.core.sending.pacer import SLOT_TOLERANCE, Pacer
 from voiceflow_worker.core.set_rate import SetRate
+from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.core.suppression import listed_groups
 from voiceflow_worker.core.writes import NUMBER
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.copying import replace
@@ -282,6 +285,31 @@ async def test_many_calls_to_one_busy_number_do_not_keep_the_others_waiting(
 
         await passing(clock, called, within=timedelta(minutes=1))
     assert waited[0] < timedelta(seconds=0.5)
+
+
+async def test_behind_two_thousand_suppressed_calls_the_next_one_rings_soon(clock: ManualClock) -> None:
+    """None of them takes a slot: more are leased and tried, while all are refused."""
+    async with open_store("memory://", clock=clock) as opened:
+        queue = CallQueue(opened, policy=POLICY)
+        for half in range(2):
+            await queue.enqueue_many(
+                CallRequest(flow=flow(number(0)), unique_key=f"{half} {each}") for each in range(1000)
+            )
+        group = listed_groups([number(0)], store_id=opened.id)[0]
+        # As an opt-out that was stored at this moment: the waiting calls are not ended yet.
+        put = Put(SUPPRESSED, group, '{"reason":"asked"}', None)
+        await opened.write(BulkWrite(writes=(Write(puts=(put,)),)), now=clock.now())
+        clock.advance(timedelta(seconds=1))
+        await queue.enqueue(flow(number(1)))
+
+        async def slowly(_: StoreCall) -> None:
+            await clock.sleep(0.002)
+
+        voice, began = ScriptedVoice(), clock.now()
+        worker = Worker(FaultyStore(opened, before=slowly), voice, rate=1, options=WorkerOptions(policy=POLICY))
+        await passing(clock, worker.drain, within=timedelta(minutes=1))
+        ((rang_at, _),) = voice.placed
+        assert rang_at - began < timedelta(seconds=5)
 
 
 async def test_answers_that_wait_for_the_store_take_no_place_of_calls_that_are_due(clock: ManualClock) -> None:
