@@ -14,7 +14,6 @@ from tests.contract.writing import next_of, results_of, stored, to
 from tests.support.postgres import PostgresServer
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
-from voiceflow_worker.backends.postgres import store as module
 from voiceflow_worker.backends.postgres.codec import plain_bulk
 from voiceflow_worker.backends.postgres.store import AT_ONCE
 from voiceflow_worker.core import writes
@@ -107,36 +106,6 @@ async def locks_of(store: PostgresStore, bulk: Sequence[Write]) -> set[bool]:
 async def store(fresh_url: Callable[[str], str]) -> AsyncIterator[PostgresStore]:
     async with open_postgres(fresh_url("postgres")) as store:
         yield store
-
-
-async def test_while_a_transaction_stays_open_leases_do_not_pass_over_all_that_were_leased_since(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_MANY_GONE", 50)
-    monkeypatch.setattr(module, "_RESTS", 600.0)
-    await stored(store, *sample_jobs(200))
-    async with await psycopg.AsyncConnection.connect(store.database.url.conninfo, autocommit=True) as connection:
-        # Without rows of other tests, and planned by how many there are.
-        await connection.execute(store.database.url.named("VACUUM (ANALYZE) voiceflow.jobs").encode())
-    passed: list[int] = []
-    rows = store.database.rows
-
-    async def watched(statement: str, *values: object, **options: Any) -> list[tuple[object, ...]]:
-        found = await rows(statement, *values, **options)
-        if "voiceflow.lease" in statement:
-            passed.append(int(str(found[0][-1])))
-        return found
-
-    monkeypatch.setattr(store.database, "rows", watched)
-    leased: list[str] = []
-    async with await psycopg.AsyncConnection.connect(store.database.url.conninfo) as connection:
-        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        await connection.execute("SELECT count(*) FROM pg_class")
-        while some := await store.lease(QUEUE, worker_id="w", limit=10, until=NOW + timedelta(hours=1), now=NOW):
-            leased += [job.id for job in some]
-    assert leased == [job.id for job in sample_jobs(200)]
-    # The first ones may pass rows of other tests; without a rest, the last ones pass all that were leased.
-    assert max(passed[len(passed) // 2 :]) < 100, passed
 
 
 async def test_records_that_change_often_are_in_a_small_table_without_an_index_of_what_changes(

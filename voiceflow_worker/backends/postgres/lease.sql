@@ -42,17 +42,12 @@ BEGIN
 END;
 $$;
 
--- Whether many held jobs come before the jobs that a lease of so many would find, in the order of leasing and from a position in
--- it. This reads as many entries as the lease, and some hundreds more if it meets a held one.
-CREATE FUNCTION voiceflow.are_many_held(
-    of_queue text, at timestamptz, most bigint, from_urgency integer, from_due timestamptz, from_id text
-) RETURNS boolean
+-- Whether many held jobs come before the jobs that a lease of so many would find, in the order of leasing. This reads as many entries as the lease, and some hundreds more if it meets a held one.
+CREATE FUNCTION voiceflow.are_many_held(of_queue text, at timestamptz, most bigint) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
     many CONSTANT integer := 300;
-    level integer := coalesce(from_urgency, 2147483647);
-    due timestamptz := coalesce(from_due, '-infinity');
-    first_id text := coalesce(from_id, '');
+    level integer := 2147483647;
     held bigint := 0;
     free bigint := 0;
     checked bigint;
@@ -71,8 +66,7 @@ BEGIN
                 SELECT amount, voiceflow.is_held(of_queue, batch_id, worker_id, at) AS is_held FROM (
                     SELECT batch_id, worker_id, count(*) AS amount FROM (
                         SELECT batch_id, worker_id FROM voiceflow.jobs
-                        WHERE queue = of_queue AND state = 'queued' AND urgency = level
-                            AND due_at <= at AND (due_at, id) >= (due, first_id)
+                        WHERE queue = of_queue AND state = 'queued' AND urgency = level AND due_at <= at
                         ORDER BY due_at, id LIMIT checked
                     ) AS first GROUP BY batch_id, worker_id
                 ) AS grouped
@@ -83,33 +77,24 @@ BEGIN
         free := free + part.free;
         EXIT WHEN held >= many OR free >= most OR level = -2147483648;
         level := level - 1;
-        due := '-infinity';
-        first_id := '';
     END LOOP;
     RETURN held >= many;
 END;
 $$;
 
 -- Due jobs of a queue, or of a batch of it ('' are the jobs without one): those of the highest urgency first, then the
--- earliest due, then by id. Left out are those that are no longer valid, those of closed batches and of starts, those before
--- a position in this order, and those that another transaction has locked. The others are locked.
+-- earliest due, then by id. Left out are those that are no longer valid, those of closed batches and of starts, and those that
+-- another transaction has locked. The others are locked.
 --
 -- Each urgency is looked for by itself, so that jobs that are not due are not read.
-CREATE FUNCTION voiceflow.due_jobs(
-    of_queue text, of_batch text, at timestamptz, most bigint,
-    from_urgency integer, from_due timestamptz, from_id text
-) RETURNS SETOF voiceflow.jobs
+CREATE FUNCTION voiceflow.due_jobs(of_queue text, of_batch text, at timestamptz, most bigint) RETURNS SETOF voiceflow.jobs
 LANGUAGE plpgsql AS $$
 DECLARE
-    level integer := from_urgency;
-    due timestamptz := coalesce(from_due, '-infinity');
-    first_id text := coalesce(from_id, '');
+    level integer;
     found bigint;
 BEGIN
     WHILE most > 0 LOOP
-        IF from_urgency IS NOT NULL THEN
-            from_urgency := NULL;
-        ELSIF of_batch IS NULL THEN
+        IF of_batch IS NULL THEN
             level := (
                 SELECT urgency FROM voiceflow.jobs
                 WHERE queue = of_queue AND state = 'queued' AND urgency < coalesce(level, 2147483647)
@@ -128,7 +113,7 @@ BEGIN
             RETURN QUERY
             SELECT * FROM voiceflow.jobs
             WHERE queue = of_queue AND state = 'queued' AND urgency = level
-                AND due_at <= at AND (due_at, id) >= (due, first_id)
+                AND due_at <= at
                 AND (valid_until IS NULL OR valid_until > at)
                 AND NOT voiceflow.is_held(of_queue, batch_id, worker_id, at)
             ORDER BY due_at, id LIMIT most FOR UPDATE SKIP LOCKED;
@@ -136,15 +121,13 @@ BEGIN
             RETURN QUERY
             SELECT * FROM voiceflow.jobs
             WHERE queue = of_queue AND state = 'queued' AND coalesce(batch_id, '') = of_batch AND urgency = level
-                AND due_at <= at AND (due_at, id) >= (due, first_id)
+                AND due_at <= at
                 AND (valid_until IS NULL OR valid_until > at)
                 AND NOT voiceflow.is_held(of_queue, batch_id, worker_id, at)
             ORDER BY due_at, id LIMIT most FOR UPDATE SKIP LOCKED;
         END IF;
         GET DIAGNOSTICS found = ROW_COUNT;
         most := most - found;
-        due := '-infinity';
-        first_id := '';
     END LOOP;
 END;
 $$;
@@ -185,38 +168,22 @@ BEGIN
 END;
 $$;
 
--- How many entries of rows that are gone this session has lately met in the indexes by which jobs are leased.
-CREATE FUNCTION voiceflow.entries_gone() RETURNS bigint
-LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN (
-        SELECT sum(pg_stat_get_xact_tuples_returned(index) - pg_stat_get_xact_tuples_fetched(index))
-        FROM (VALUES ('voiceflow.jobs_to_lease'::regclass), ('voiceflow.jobs_of_batch_to_lease')) AS used (index)
-    );
-END;
-$$;
-
--- Leases due jobs to a worker, as far as gates and limits allow, and returns them with the times at which they were due. A first
--- row has how many entries of jobs that are gone were read in the indexes.
+-- Leases due jobs to a worker, as far as gates and limits allow, and returns them behind a first row, which has no job.
 --
 -- A power cut may undo a lease: its job is then queued, and was not sent, because the journal comes after the lease.
 CREATE FUNCTION voiceflow.lease(
-    of_queue text, of_batch text, worker text, most integer, until timestamptz, at timestamptz,
-    from_urgency integer, from_due timestamptz, from_id text
-) RETURNS TABLE (call voiceflow.calls, was_due timestamptz, gone bigint)
+    of_queue text, of_batch text, worker text, most integer, until timestamptz, at timestamptz
+) RETURNS SETOF voiceflow.calls
 LANGUAGE plpgsql
 SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
 DECLARE
     allowed CONSTANT record := voiceflow.limits(of_queue, at);
-    before bigint;
     has_many boolean;
     chosen text[];
-    dues timestamptz[];
     token CONSTANT text := gen_random_uuid();
 BEGIN
+    RETURN NEXT NULL::voiceflow.calls;
     IF voiceflow.is_closed(voiceflow.value_of('gate', of_queue, '', at)) OR voiceflow.is_held(of_queue, of_batch, NULL, at) THEN
-        gone := 0;
-        RETURN NEXT;
         RETURN;
     END IF;
     PERFORM set_config('synchronous_commit', 'off', true);
@@ -225,20 +192,16 @@ BEGIN
         most := least(most, allowed.max_active - voiceflow.open_calls(of_queue, at, allowed.max_active));
     END IF;
     -- Behind many held calls, the open batches are looked at one by one: an index seek for each.
-    has_many := of_batch IS NULL AND most > 0 AND voiceflow.are_many_held(of_queue, at, most, from_urgency, from_due, from_id);
-    before := voiceflow.entries_gone();
-    SELECT array_agg(id ORDER BY urgency DESC, due_at, id), array_agg(due_at ORDER BY urgency DESC, due_at, id)
-    INTO chosen, dues
+    has_many := of_batch IS NULL AND most > 0 AND voiceflow.are_many_held(of_queue, at, most);
+    SELECT array_agg(id ORDER BY urgency DESC, due_at, id) INTO chosen
     FROM (
         SELECT id, urgency, due_at FROM
             unnest(
                 CASE WHEN has_many THEN ARRAY(SELECT voiceflow.open_batches(of_queue, at)) ELSE ARRAY[of_batch] END
             ) AS batch,
-            LATERAL voiceflow.due_jobs(of_queue, batch, at, most, from_urgency, from_due, from_id)
+            LATERAL voiceflow.due_jobs(of_queue, batch, at, most)
         ORDER BY urgency DESC, due_at, id LIMIT greatest(most, 0)
     ) AS due;
-    gone := voiceflow.entries_gone() - before;
-    RETURN NEXT;
     IF coalesce(cardinality(chosen), 0) = 0 THEN
         RETURN;
     END IF;
@@ -249,7 +212,7 @@ BEGIN
     SELECT of_queue, coalesce(batch_id, ''), jsonb_build_object('state:queued', -count(*), 'state:leased', count(*))
     FROM voiceflow.jobs WHERE id = ANY (chosen) GROUP BY batch_id;
     RETURN QUERY
-    SELECT leased, dues[array_position(chosen, id)], 0::bigint FROM voiceflow.calls AS leased
+    SELECT * FROM voiceflow.calls
     WHERE id = ANY (chosen) ORDER BY array_position(chosen, id);
 END;
 $$;

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
 
 from voiceflow_worker.backends.health import Durability, Guarantee
 from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_bulk
-from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.reading import counting, read_jobs, read_records
 from voiceflow_worker.backends.postgres.transaction import joined
@@ -41,46 +38,15 @@ AT_ONCE = 32
 So many need fewer locks (`lock_groups` in write.sql) than the number from which a bulk write locks the whole store."""
 _WRITE = "SELECT voiceflow.write(%s::jsonb)::text"
 _LEASE = f"""
-SELECT {JOB}, is_same, was_due, gone
+SELECT {JOB}, is_same
 FROM (SELECT max(store_id::text) = %s AS is_same FROM voiceflow.voiceflow_schema) AS store,
-    voiceflow.lease(%s, %s, %s, CASE WHEN is_same THEN %s::integer ELSE 0 END, %s, %s, %s, %s, %s) AS leased,
-    LATERAL (SELECT (leased.call).*) AS call
+    voiceflow.lease(%s, %s, %s, CASE WHEN is_same THEN %s::integer ELSE 0 END, %s, %s) AS call
 """
 _EVENTS = "SELECT sequence, job_id, kind, at, state, revision, post FROM voiceflow.read_events(%s, %s, %s)"
 _CHANGES = "SELECT voiceflow.count_changes(%s, %s)"
 _PUT_NOTED = "SELECT voiceflow.put_noted(%s, %s)"
 _PRUNE = "SELECT voiceflow.prune(%s, %s, %s, %s)"
 _TOTALS = "SELECT name, field, live FROM voiceflow.count_all(%s, %s)"
-_MANY_GONE = 5000
-"""The entries of calls that are gone that a lease may pass over: about 3 ms."""
-_RESTS = 1.0
-"""Seconds for which leases do not begin at the front of a queue, after one that did has passed over more."""
-
-
-@dataclass(slots=True)
-class _Front:
-    """Where leases of a queue begin: at the front, or where the last one began (an urgency, a due time and an id).
-
-    As long as a transaction is open that began before, wherever in the database, the index keeps the entries of all
-    calls that were leased since. A lease that begins at the front passes over them: 50 ms after 90,000 calls.
-    """
-
-    _position: tuple[int, datetime, str] | None = None
-    _until: float = 0.0
-
-    @property
-    def position(self) -> tuple[int, datetime, str] | None:
-        """The position at which the next lease begins; None for the front."""
-        return self._position if time.monotonic() < self._until else None
-
-    def note(self, position: tuple[int, datetime, str] | None, rows: Sequence[Row], gone: int) -> None:
-        """Note a lease that began at a position, the rows that it found, and the entries of calls that are gone."""
-        if position is None:
-            self._until = time.monotonic() + _RESTS if gone > _MANY_GONE else 0.0
-        if rows:
-            lowest = rows[-1][6]
-            first = next(row for row in rows if row[6] == lowest)
-            self._position = (lowest, first[-2], first[0])
 
 
 class PostgresStore:
@@ -91,7 +57,6 @@ class PostgresStore:
         self.clock = clock
         self.database = database
         self.changes: QueueChanges = QueueChanges(database, clock, self._count_changes)
-        self._fronts: dict[tuple[str, str | None], _Front] = {}
         self._location: str | None = None
 
     @property
@@ -136,15 +101,11 @@ class PostgresStore:
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
     ) -> Sequence[Job]:
-        front = self._fronts.setdefault((queue, batch), _Front())
-        position = front.position
-        values = (queue, batch, worker_id, limit, until, now, *(position or (None, None, None)))
-        found = await self.database.rows(_LEASE, self.id, *values)
-        (*_, is_same, _, gone), *rows = found
+        found = await self.database.rows(_LEASE, self.id, queue, batch, worker_id, limit, until, now)
+        (*_, is_same), *rows = found
         if not is_same:  # a pooler leads to another store, whose calls are not ours
             await self.database.check_again()
             raise StoreUnavailableError(f"the store at {self.url} is another one than before; nothing was leased")
-        front.note(position, rows, gone)
         return list(readable(rows, job_of))
 
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:

@@ -137,7 +137,8 @@ class RedisClient:
             with anyio.CancelScope(shield=True):
                 await self._disconnect()
                 if self._url.service is not None:
-                    await self._pool.sentinel_manager.aclose()
+                    for sentinel in self._pool.sentinel_manager.sentinels:
+                        await sentinel.aclose()
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task that runs while the store is open. After an error, it begins again."""

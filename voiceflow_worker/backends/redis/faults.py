@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Mapping
 
-from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ReadOnlyError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 
 from voiceflow_worker.errors import (
     StoreCorruptError,
@@ -26,7 +35,7 @@ class NotConfirmedError(Exception):
 # An error inside a script has its code in the middle of the text. Redis 6.2 says the second, newer servers the third.
 _FORBIDDEN = re.compile(r"\bNOPERM\b|user executing the script can't|\bACL failure in script\b")
 _NOT_NOW = re.compile(r"\b(LOADING|BUSY|MASTERDOWN|NOREPLICAS|UNBLOCKED|UNKILLABLE|NOQUORUM)\b")
-_REFUSED_USER = re.compile(r"^ERR .*(\bAUTH\b|invalid password|invalid username)|^(NOAUTH|WRONGPASS)\b")
+_REFUSED_USER = re.compile(r"^(ERR )?AUTH\b|invalid (password|username)|^(NOAUTH|WRONGPASS)\b")
 _UNREACHABLE = (
     "check that it runs, and the host and the port of the store URL. A port with TLS needs rediss:// (with sentinels "
     "tls=yes), and one without TLS redis://"
@@ -55,11 +64,21 @@ _ANSWERS: tuple[tuple[str, type[StoreError], str], ...] = (
 """What a server answers, the error that it means, and its sentence. The first row that matches counts."""
 
 
+_CODES: Mapping[type[BaseException], str] = {
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    BusyLoadingError: "LOADING",
+    MasterDownError: "MASTERDOWN",
+    NoPermissionError: "NOPERM",
+    AuthenticationError: "NOAUTH",
+}
+
+
 def text_of(error: BaseException) -> str:
     """Return the answer of a server as it was sent: redis-py cuts off the code of errors that it knows."""
-    code = getattr(error, "status_code", None)
+    code = _CODES.get(type(error), "")
     said = str(error).strip() or type(error).__name__
-    return said if not isinstance(code, str) or said.startswith(code) else f"{code} {said}"
+    return said if said.startswith(code) else f"{code} {said}"
 
 
 def is_forbidden(error: BaseException) -> bool:
