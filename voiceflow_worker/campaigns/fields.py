@@ -251,7 +251,7 @@ FIELDS: tuple[Field, ...] = (
         help="The name of a policy of `serve --escalations`. Fields that are given here override it.",
     ),
     Field(
-        name="file", read=_file, of=_CAMPAIGN, group=Group.WHO, schema=TEXT, label="File of the people to call",
+        name="file", read=_file, of=_CAMPAIGN, group=Group.WHO, schema=TEXT,
         instead="upload the file", uploads=(InputFile,), help="The file of the people to call.",
     ),
     Field(
@@ -267,70 +267,62 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="country", read=_plain(values.country), of=_ALL, group=Group.WHO, schema=TEXT, metavar="CC",
         sets="country", label="Country of national numbers",
-        hint="Such as SG, or international. Empty: numbers have +.",
         help="The country of national numbers, such as SG; or international: digits begin with their country code.",
     ),
     Field(
         name="header_row", read=_plain(values.row), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE,
-        sets="header_row", label="Row of the header", hint="Empty: the first that is not empty.",
+        sets="header_row", label="Row of the header",
         help="The line or row with the names of the columns, if titles stand above it.",
         default="the first that is not empty",
     ),
     Field(
         name="leave_out", read=_plain(parts_of), of=_CAMPAIGN, group=Group.WHO, schema=FILTERS,
-        metavar="COLUMN=VALUE", sets="leave_out", label="Leave out rows with", hint="Such as Do Not Call=TRUE.",
+        metavar="COLUMN=VALUE", sets="leave_out", label="Leave out rows with",
         help="Call nobody in rows where a column has such a value: Do Not Call=TRUE,Status=Moved; Status!=Booked: "
         "another one or none; Left at=: empty.",
     ),
     Field(
         name="only", read=_plain(parts_of), of=_CAMPAIGN, group=Group.WHO, schema=FILTERS,
-        metavar="COLUMN=VALUE", sets="only", label="Only rows with", hint="Such as Status=Booked.",
+        metavar="COLUMN=VALUE", sets="only",
         help="Call only rows where the column has one of these values: Status=Booked,Status=Confirmed. Several "
         "columns must all have one of theirs.",
     ),
     Field(
         name="limit", read=_plain(values.limit), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, metavar="N", sets="limit",
-        label="A pilot of so many rows", hint="Empty: all rows.", default="all rows",
+        default="all rows",
         help="Call only the first so many good rows. With a larger number, or without it, the others follow.",
     ),
     Field(
         name="most", read=_plain(values.limit), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, sets="most",
-        label="The most rows that are called", hint="Empty: any number.", default="any number",
+        default="any number",
         help="Refuse a file with more rows to call than this, such as a wrong export.",
     ),
     Field(
         name="date_order", read=_choice(DateOrder), of=_CAMPAIGN, group=Group.WHO, schema=TEXT,
-        sets="date_order", label="Dates of the file look like", hint="2030-01-31",
-        choices=(("dmy", "31/1/2030"), ("mdy", "1/31/2030"), ("ymd", "2030/1/31")),
+        sets="date_order", label="Dates of the file look like",
         help="The order of day, month and year in dates of the file such as 31/1/2030.",
     ),
     Field(
         name="sheet", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME",
-        sets="sheet", label="Sheet of the workbook", hint="Needed if several have rows.",
+        sets="sheet", label="Sheet of the workbook",
         help="The sheet of a workbook, if several have rows.",
     ),
     Field(
         name="encoding", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME",
-        sets="encoding", label="Encoding of the file", hint="Only of a CSV file that is not UTF-8.",
-        choices=(
-            ("cp1252", "Windows, Western Europe"), ("cp1250", "Windows, Central Europe"),
-            ("cp1251", "Windows, Cyrillic"),
-            ("cp1254", "Windows, Turkish"), ("mac_roman", "Mac"), ("cp850", "DOS"), ("shift_jis", "Japanese"),
-            ("gb18030", "Chinese"), ("big5", "Chinese, traditional"), ("cp949", "Korean"),
-        ),
+        sets="encoding", label="Encoding of the file",
         help="The encoding of a CSV file that is not UTF-8 and has no byte order mark: cp1252, cp1250, shift_jis.",
         default="UTF-8",
     ),
     Field(
         name="batch", read=_plain(values.batch), of=_CAMPAIGN | _CALL, group=Group.WHO, schema=TEXT, metavar="ID",
-        sets="batch_id", label="Name of the batch", hint="Empty: the name of the file. {date} is the day.",
+        sets="batch_id", label="Name of the batch",
         help="The id of the batch. In a campaign, {date} is the day in <time_zone>.",
         default="the file's name without its extension",
         defaults={Of.CALL: ""},
     ),
     Field(
         name="source", read=_source, of=_ALL, group=Group.WHO, schema=BY_NAME, metavar="NUMBER",
-        label="Number to call from", hint="Or SG=+65…,*=+1…. Empty: column or setting.",
+        label="Number to call from",
         help="The number to call from, if nothing else names one, or one by country: SG=+6531234567,*=+12025550123.",
         default="VOICEFLOW_SOURCE",
     ),
@@ -382,7 +374,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="voice_profile", read=_plain(values.voice), of=_ALL, group=Group.TEXT, schema=TEXT, metavar="NAME",
-        label="Voice", hint="Empty: the menu's, the column's, or the setting.",
+        label="Voice",
         help="The voice, if nothing else names one.", default="VOICEFLOW_VOICE_PROFILE",
     ),
     Field(
@@ -392,68 +384,61 @@ FIELDS: tuple[Field, ...] = (
     # -- when phones ring
     Field(
         name="time_zone", read=_texts(lambda text: read_zone(text).key), of=_ALL, group=Group.WHEN,
-        schema=TEXT, sets="time_zone", label="Time zone of times",
-        hint="Of times in the file and below, such as Asia/Singapore.",
+        schema=TEXT, sets="time_zone",
         help="The time zone of times without one, such as Asia/Singapore; not of windows.",
     ),
     Field(
         name="window", read=_plain(values.window), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="HOURS",
-        label="Hours in which phones may ring", hint="Such as 09:00-18:00, or DE=09:00-18:00,*=10:00-20:00.",
+        label="Hours in which phones may ring",
         help="Let phones ring only at these hours, in the time zone of the number: 09:00-20:00, any, or by country: "
         "DE=09:00-18:00,*=any. A campaign needs it, here or by VOICEFLOW_WINDOW.",
     ),
     Field(
         name="days", read=_words(read_weekdays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="DAYS",
-        label="Days", hint="Such as mon-fri. Empty: every day.",
+        label="Days",
         help="Phones ring only on these days, such as mon-sat or mon,wed; or by country.",
     ),
     Field(
         name="holidays", read=_words(read_holidays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="CC",
-        label="Not on public holidays of",
-        hint="Such as SG,DE-BY,2026-12-28, or number. Empty: days like others.",
         help="Let no phone ring on public holidays: SG,DE-BY; number: of each number's country; own days: "
         "2026-12-24..2027-01-01.",
     ),
     Field(
         name="window_time_zone", read=_texts(read_window_zone), of=_ALL, group=Group.WHEN, schema=TEXT,
-        label="Time zone of the hours", hint="Empty: that of each number.",
         help="The hours and days count in this time zone, instead of that of the number.",
     ),
     Field(
         name="not_before", read=_moment, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",
-        sets="not_before", label="Not before", hint="Such as tomorrow 09:00. Empty: at once.",
+        sets="not_before", label="Not before",
         help="Let no phone ring before this time: 2026-11-20T09:00:00+08:00; with <time_zone> also "
         '"2026-11-20 09:00" or "tomorrow 09:00"; in a campaign also counted from a column: "visit - 1d".',
     ),
     Field(
         name="valid_for", read=_plain(values.duration), of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT,
-        metavar="DURATION", sets="valid_for", label="Valid for",
-        hint="Such as 2h, counted from now or from Not before.",
+        metavar="DURATION", sets="valid_for",
         help="Phones may ring for this long, such as 2h, counted from now or from a later <not_before>.",
     ),
     Field(
         name="valid_until", read=_later, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",
-        sets="valid_until", label="Not after",
-        hint="Such as tomorrow 18:00, in place of a length of time.",
+        sets="valid_until",
         help="Let no phone ring after this time, written like <not_before>.",
     ),
     # -- if nobody answers
     Field(
         name="redial_on", read=_words(read_redial_on), of=_CAMPAIGN | _CALL, group=Group.REDIAL, schema=WORDS,
-        metavar="OUTCOMES", label="Call again after", hint="Such as busy,no_answer. Empty: the setting.",
+        metavar="OUTCOMES",
         help="Redial after busy, no_answer, canceled, unreached (all three), failed, error.",
         default="VOICEFLOW_REDIAL_ON",
     ),
     Field(
         name="redial_max", read=_plain(values.whole), of=_CAMPAIGN | _CALL, group=Group.REDIAL, schema=WHOLE,
-        metavar="N", label="Call again at most", hint="A number of times. Empty: the setting.",
+        metavar="N", label="Call again at most",
         help="Redial a call at most this many times; alone, after busy and no_answer.",
         default="VOICEFLOW_REDIAL_MAX, else 1",
     ),
     Field(
         name="redial_after", read=_plain(values.redial_after), of=_CAMPAIGN | _CALL, group=Group.REDIAL,
         schema=BY_NAME, metavar="WAIT", label="Wait before calling again",
-        hint="Such as 30m, or busy=5m,no_answer=2h. Empty: the setting.",
         help="The wait before a redial, such as 30m, or by outcome: busy=5m,no_answer=2h.",
         default="VOICEFLOW_REDIAL_AFTER, else 30m",
     ),
@@ -475,10 +460,6 @@ FIELDS: tuple[Field, ...] = (
         name="again", read=_plain(read_again), of=_CAMPAIGN, group=Group.GUARDS,
         schema={"type": ["boolean", "string", "array", "null"], "items": {"type": "string"}}, metavar="[STATES]",
         is_of_one_run=True, label="Call again",
-        choices=(
-            ("yes", "people who were called before"),
-            ("cancelled,expired,failed", "people whose calls were cancelled, have expired or failed"),
-        ),
         help="Also call people who have a call in the batch, or the same call in another one. With states, such as "
         "cancelled,expired: only where the call ended so.",
     ),
@@ -501,7 +482,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="priority", read=_plain(values.priority), of=_CAMPAIGN | _CALL, group=Group.GUARDS, schema=WHOLE,
-        metavar="N", sets="priority", label="Priority", hint="A larger number is called first. Empty: 0.",
+        metavar="N", sets="priority",
         help="The priority, -1000000 to 1000000. Higher ones are sent first.", default="0",
     ),
 )

@@ -57,8 +57,8 @@ class Field:
     `read` makes of a value what it means; it may ask the `Reading` for other fields. In `help`, `<name>` is another
     field. `default` says in words what counts without it, and `defaults` of some of what it is a field `of`. `schema`
     is the JSON schema of its values. A field with a `metavar` is an option of commands; others are lines of the file
-    of a campaign. A field of the console's form has a `label`, a `hint`, and perhaps `choices`. `sets` is the attribute
-    of `CampaignOptions` that has its value.
+    of a campaign. A field of the console's page has a `label`. `sets` is the attribute of `CampaignOptions` that has
+    its value.
 
     The field `is_of_one_run` is in no file of options. The text of a field with `instead` is the path of a file; from
     another computer, it may only be of the kinds `uploads`, else that sentence says what to do.
@@ -74,8 +74,6 @@ class Field:
     schema: Mapping[str, object]
     metavar: str = ""
     label: str = ""
-    hint: str = ""
-    choices: tuple[tuple[str, str], ...] = ()
     sets: str = ""
     is_of_one_run: bool = False
     instead: str = ""
