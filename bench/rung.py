@@ -43,7 +43,7 @@ from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.worker import WorkerOptions
 from voiceflow_worker.gateway.first_byte import FirstByte
 from voiceflow_worker.gateway.network import Network, Timeouts
-from voiceflow_worker.gateway.transports import open_transport
+from voiceflow_worker.gateway.transports import open_transports
 from voiceflow_worker.gateway.wire import Wire
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import Departure, VerdictKind
@@ -100,9 +100,9 @@ class OwnConnections(httpx.AsyncBaseTransport):
     def __init__(self, port: int) -> None:
         wire = Wire("bench", "bench", base_url=f"http://127.0.0.1:{port}")
         timeouts = Timeouts(5.0, 30.0)
-        self.posts = open_transport(
+        self.posts, _ = open_transports(
             Network(), wire.calls, headers=wire.post_headers, timeouts=timeouts, limit=AT_ONCE
-        ).posts
+        )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """POST the body of the request, whatever its address."""

@@ -27,9 +27,10 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.gateway import account as api
 from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.answer import read_answer
+from voiceflow_worker.gateway.connections import ConnectionPosts
 from voiceflow_worker.gateway.first_byte import FirstByte
 from voiceflow_worker.gateway.network import Network, Timeouts
-from voiceflow_worker.gateway.transports import AnswerProof, HttpxPosts, Transport, check_transport, open_transport
+from voiceflow_worker.gateway.transports import AnswerProof, HttpxPosts, check_transport, open_transports
 from voiceflow_worker.gateway.verdict import (
     read_date,
     verdict_on_answer,
@@ -126,7 +127,7 @@ class VoiceClient(api.AccountApi):
             check_transport(transport)
         self._limiter = limiter
         self._retries_5xx = retry_not_created_5xx
-        self._transport: Transport | None = None
+        self._open: tuple[ConnectionPosts | HttpxPosts, httpx.AsyncBaseTransport] | None = None
         self._proof = AnswerProof()
 
     @classmethod
@@ -177,32 +178,33 @@ class VoiceClient(api.AccountApi):
         return f"<VoiceClient {self._wire.sub_account} at {self._wire.host}>"
 
     async def __aenter__(self) -> Self:
-        if self._transport is not None:
+        if self._open is not None:
             raise RuntimeError("this VoiceClient is open already; make a new client for each `async with`")
-        transport = open_transport(
+        posts, others = open_transports(
             self._network, self._wire.calls, headers=self._wire.post_headers, timeouts=self._timeouts,
             limit=self._concurrency, given=self._given,
         )  # fmt: skip
-        await transport.__aenter__()
-        self._transport = transport
+        await others.__aenter__()
+        self._open = posts, others
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.__aexit__(kind, error, trace)
+        opened, self._open = self._open, None
+        if opened is not None:
+            await opened[0].aclose()
+            await opened[1].__aexit__(kind, error, trace)
 
     @property
     def is_open(self) -> bool:
         """Whether the client is within its `async with` block."""
-        return self._transport is not None
+        return self._open is not None
 
     @property
     def connects_each_time(self) -> bool:
         """Whether the open client keeps no connection from one call to the next: over httpx."""
-        return self._transport is not None and isinstance(self._transport.posts, HttpxPosts)
+        return self._open is not None and isinstance(self._open[0], HttpxPosts)
 
     @property
     def has_unproven_hold(self) -> bool:
@@ -264,11 +266,11 @@ class VoiceClient(api.AccountApi):
 
     async def server_time(self) -> datetime | None:
         """The present time by the clock of 8x8, from the Date of an answer to a new request; None if no Date came."""
-        transport = self._opened()
+        _, others = self._opened()
         request = self._wire.request("GET", "webhooks", extensions={"timeout": self._timeouts.of_httpx})
         with anyio.move_on_after(self._timeouts.deadline):
             try:
-                response = await transport.transport.handle_async_request(request)
+                response = await others.handle_async_request(request)
             except Exception:  # noqa: BLE001 - each transport has errors of its own for this
                 return None
             await read_answer(response)
@@ -293,7 +295,7 @@ class VoiceClient(api.AccountApi):
         from voiceflow_worker.gateway.rest import RestClient
 
         return RestClient(
-            self._opened().transport,
+            self._opened()[1],
             rest_wire,
             network=self._network,
             timeouts=self._timeouts.of_httpx,
@@ -302,16 +304,16 @@ class VoiceClient(api.AccountApi):
             longest_pause=longest_pause,
         )
 
-    def _opened(self) -> Transport:
-        if self._transport is None:
+    def _opened(self) -> tuple[ConnectionPosts | HttpxPosts, httpx.AsyncBaseTransport]:
+        if self._open is None:
             raise RuntimeError("this VoiceClient is not open; use it inside `async with`")
-        return self._transport
+        return self._open
 
     async def _post(self, body: bytes, before: BeforeFirstByte, *, valid_until: datetime | None) -> Verdict:
         self._opened()
         if self._limiter is not None:
             await self._limiter.acquire()
-        first, posts = FirstByte(before, valid_until=valid_until), self._opened().posts
+        first, posts = FirstByte(before, valid_until=valid_until), self._opened()[0]
         try:
             exchange = await posts.post(body, first)
         except Exception as error:  # noqa: BLE001 - every error of a transport gets a verdict

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import anyio
@@ -77,27 +76,7 @@ class AnswerProof:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Transport:
-    """What carries the requests of an open client: `posts` its POSTs, and `transport`, of httpx, all other requests.
-
-    An async context manager.
-    """
-
-    posts: ConnectionPosts | HttpxPosts
-    transport: httpx.AsyncBaseTransport
-
-    async def __aenter__(self) -> None:
-        await self.transport.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        await self.posts.aclose()
-        await self.transport.__aexit__(kind, error, trace)
-
-
-def open_transport(
+def open_transports(
     network: Network,
     url: httpx.URL,
     *,
@@ -105,15 +84,18 @@ def open_transport(
     timeouts: Timeouts,
     limit: int,
     given: httpx.AsyncBaseTransport | None = None,
-) -> Transport:
-    """A transport for the running event loop in a network, or over one of httpx. POSTs go to `url`, with `headers`."""
+) -> tuple[ConnectionPosts | HttpxPosts, httpx.AsyncBaseTransport]:
+    """What carries POSTs to `url`, with `headers`, and the transport of httpx for all other requests.
+
+    Both are for the running event loop, in a network, or over a `given` transport.
+    """
     if given is not None:
-        return Transport(HttpxPosts(given, url, headers=headers, timeouts=timeouts), given)
+        return HttpxPosts(given, url, headers=headers, timeouts=timeouts), given
     by_httpx = not runs_on_asyncio() or (network.proxy_to(url) is not None and url.scheme != "https")
     others = network.transport(limit=limit, gives_up=by_httpx)
     if by_httpx:
-        return Transport(HttpxPosts(others.pool_to(url), url, headers=headers, timeouts=timeouts), others)
-    return Transport(ConnectionPosts(url, headers=headers, timeouts=timeouts, limit=limit, network=network), others)
+        return HttpxPosts(others.pool_to(url), url, headers=headers, timeouts=timeouts), others
+    return ConnectionPosts(url, headers=headers, timeouts=timeouts, limit=limit, network=network), others
 
 
 def check_transport(transport: httpx.AsyncBaseTransport) -> None:
