@@ -22,7 +22,7 @@ from voiceflow_worker.core.outcomes.outbox import OutcomeStream, OutcomeWatch
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reads import ById, ByKey
 from voiceflow_worker.core.ports.store import BulkWrite, Joinable, Put, Result
-from voiceflow_worker.core.set_rate import CheckRate, SetRate
+from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.core.settling.changes import Changes, JobChange, RedialledBatch, redial_batch
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
@@ -520,32 +520,27 @@ class CallQueue:
             store.result = f"{count_of(discarded, 'held call')} of batch {batch_id} discarded"
         return discarded
 
-    async def set_rate(self, rate: float | None, *, check: CheckRate | None = None) -> Limits:
+    async def set_rate(self, rate: float | None) -> Limits:
         """Change the rate of all workers together, in calls per second; None is unlimited.
 
         The new rate takes effect within a second, and stays until `reset_rate`. Workers that start later also keep this
-        rate, whatever their settings say. `check` gets the state of the rate (`rate_state`), and raises an error if it
-        must stay. Raises `InvalidInputError`.
+        rate, whatever their settings say. Raises `InvalidInputError`.
         """
         if rate is not None and not is_rate(rate):
             raise InvalidInputError(
                 f"a rate of {rate} calls per second is impossible: give at least {SLOWEST:f}, or None for no limit"
             )
         async with self._audited("rate", asked=("set", rate)) as store:
-            limits = await SetRate(store.store, self.name).put(rate, check=check)
+            limits = await SetRate(store.store, self.name).put(rate)
             store.result = rate_in_words(rate)
         return limits
 
-    async def reset_rate(self, *, check: CheckRate | None = None) -> bool:
+    async def reset_rate(self) -> bool:
         """Give workers the rate of their settings again, within a second; return whether a rate was set."""
         async with self._audited("rate", asked=("reset",)) as store:
-            was_set = await SetRate(store.store, self.name).withdraw(check=check)
+            was_set = await SetRate(store.store, self.name).withdraw()
             store.result = "that of the workers' settings"
         return was_set
-
-    async def rate_state(self) -> str:
-        """What rate holds, and whether a person set it, as a short text that changes with each change of the rate."""
-        return await SetRate(self.store, self.name).state()
 
     async def report(self, batch_id: str | None = None) -> Report:
         """Count the calls of a batch, or of the whole queue, from counters alone; `print` shows the report as a table.

@@ -17,6 +17,7 @@ from voiceflow_worker import CallPolicy, CallQueue, Store, SuppressionList, open
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.reading import limits_of, starts_of
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError
 
@@ -46,7 +47,7 @@ async def everything(store: Store) -> object:
         await standing_gate(store, "default", None),
         await standing_gate(store, "default", "march"),
         await limits_of(store, "default"),
-        await CallQueue(store).rate_state(),
+        await text_records(store, "set-rate").all(),
     )
 
 

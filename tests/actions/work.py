@@ -102,10 +102,6 @@ async def set_rate(store: Store, _: str) -> None:
     await CallQueue(store).set_rate(2)
 
 
-async def set_the_same_rate(store: Store, _: str) -> None:
-    await CallQueue(store).set_rate(5)
-
-
 async def reset_rate(store: Store, _: str) -> None:
     await CallQueue(store).reset_rate()
 
@@ -209,12 +205,10 @@ ACTIONS: Mapping[str, Action] = {
         prepare=waiting, act=lambda who, _: Forget(operator=who, number=ANA), most=(waiting,),
     ),
     "rate": Action(
-        prepare=rated, act=lambda who, _: Rate(operator=who, queue="default", rate=9),
-        changes=(set_rate, set_the_same_rate, reset_rate), beside=(one_more,),
+        prepare=rated, act=lambda who, _: Rate(operator=who, queue="default", rate=9), beside=(set_rate, reset_rate),
     ),
     "reset the rate": Action(
-        prepare=rated, act=lambda who, _: Rate(operator=who, queue="default", resets=True),
-        changes=(set_rate, set_the_same_rate),
+        prepare=rated, act=lambda who, _: Rate(operator=who, queue="default", resets=True), beside=(set_rate,),
     ),
     "cancel a call": Action(
         prepare=waiting, act=lambda who, call: CancelCall(operator=who, call=call), changes=(cancel_and_redial,),

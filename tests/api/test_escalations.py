@@ -12,14 +12,12 @@ from urllib.parse import unquote
 import httpx
 import pytest
 import structlog
-from prometheus_client import CollectorRegistry
 
 from tests.api.clients import Client, findings_of, program
 from tests.docs.pages import DOCS, blocks
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Store, SuppressionList
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.errors import JobNotFoundError, StaleJobError, StoreUnavailableError
 
@@ -137,22 +135,6 @@ async def works(memory: Store) -> None:
     await Heartbeat(memory, queue="default", worker_id="worker-1", in_flight=lambda: 0).beat()
 
 
-async def test_what_is_news_has_one_batch_and_what_is_resolved_cancels_its_own(memory: Store, client: Client) -> None:
-    first = await tell(client, notification(alert("a"), alert("b")))
-    (batch,) = first["batches"]
-    assert await says(memory, batch) == "2 alarms: Disk full. a has no space left. Disk full. b has no space left."
-    for body in (notification(alert("b"), alert("a")), notification(alert("a"))):
-        assert (await tell(client, body, status=200))["batches"] == [batch]
-    further = await tell(client, notification(alert("a"), alert("c")))
-    assert further["batches"][1:] == [batch]
-    assert await says(memory, further["batches"][0]) == "Alert: Disk full. c has no space left."
-    gone = notification(alert("c", status="resolved", endsAt="2026-11-26T03:14:00Z"), status="resolved")
-    silent = await tell(client, gone, status=200)
-    assert silent["message"] == "nobody is called: no alert fires"
-    gates = {each: await standing_gate(memory, "default", each) for each in further["batches"]}
-    assert [gate and gate.reason for gate in gates.values()] == ["its alerts are resolved", None]
-
-
 SAME = {
     "milliseconds": notification(alert("a", startsAt="2026-11-26T03:10:00Z")),
     "another zone": notification(alert("a", startsAt="2026-11-26T11:10:00+08:00")),
@@ -168,11 +150,6 @@ async def test_the_same_alert_told_in_another_way_is_no_news(client: Client, how
     assert (await tell(client, SAME[how], status=200))["batches"] == first["batches"]
     again = await tell(client, SAME[how], to="numbers=6587654321&country=SG", status=200)
     assert again["batches"] == first["batches"]
-
-
-async def test_another_receiver_has_a_batch_of_its_own(client: Client) -> None:
-    told = [await tell(client, notification(alert("a")), to=to) for to in (ONE, OTHER, f"{OTHER},%2B6587654321")]
-    assert len({each["batches"][0] for each in told}) == 3
 
 
 @pytest.mark.parametrize("bad", [{"startsAt": None}, {"startsAt": 5}, {"status": "odd"}, None], ids=str)
@@ -313,35 +290,6 @@ async def test_a_policy_is_named_by_the_hook_and_by_programs(memory: Store, poli
             "/v1/escalations", json={"policy": "db", "say": "Fire."}, headers={"Idempotency-Key": "k"}
         )
         assert (named.status_code, await says(memory, named.json()["batch_id"])) == (201, "Fire.")
-
-
-async def test_the_file_is_read_again_when_it_changes_and_a_wrong_one_changes_nothing(
-    memory: Store, policies: Path, tmp_path: Path
-) -> None:
-    file, registry = tmp_path / policies.name, CollectorRegistry()
-
-    def refused() -> float | None:
-        return registry.get_sample_value("voiceflow_escalation_policies_refused")
-
-    async def called(client: Client, fingerprint: str) -> list[str]:
-        told = await tell(client, notification(alert(fingerprint)), to="policy=db")
-        return await numbers_of(memory, told["batches"][0])
-
-    async with program(memory, escalations=file, registry=registry) as client:
-        assert await called(client, "a") == [ANA, BEN]
-        file.write_text(POLICIES.replace("+6587654321", "+6587654329"))
-        assert await called(client, "b") == ["+6587654329", BEN]
-        for place, wrong in enumerate(
-            ("[db", "db = 1", '[db]\nnumbers = "nobody"', "[db]\nnumbers = '+6587654321'\nrounds = 51")
-        ):
-            file.write_text(wrong)
-            assert await called(client, f"wrong {place}") == ["+6587654329", BEN]
-            assert refused() == 1
-        file.unlink()
-        assert await called(client, "no file") == ["+6587654329", BEN]
-        file.write_text(POLICIES, "utf-16")
-        assert await called(client, "right") == [ANA, BEN]
-        assert refused() == 0
 
 
 # -- the query ---------------------------------------------------------------------------------------------------------

@@ -127,14 +127,13 @@ class ActionResult:
 
 
 class Several(NamedTuple):
-    """How several actions of one kind are told: the title of their question, their result, and what they are about.
+    """How several actions on calls are told: the title of their question, and their result.
 
     With `asks`, a command asks before several of them, though not before one.
     """
 
     title: str
     done: str
-    nouns: tuple[str, str] = ("call", "calls")
     asks: bool = False
 
 
@@ -167,9 +166,12 @@ class OperatorAction(ABC):
         """The subject of the action in words."""
         return self.name_of_action
 
-    @abstractmethod
     async def question(self) -> Question:
-        """Make the question before the action; this changes nothing. Raises an error if it would be refused."""
+        """Make the question before the action; this changes nothing. Raises an error if it would be refused.
+
+        One that no interface asks about names itself alone.
+        """
+        return Question(title=f"{self.label}?", will_be_called=(), will_not_be_called=(), button=self.name_of_action)
 
     @abstractmethod
     async def carry_out(self, token: str | None) -> ActionResult:

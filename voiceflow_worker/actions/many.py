@@ -1,4 +1,4 @@
-"""Several actions of one kind, one after the other, with one question for commands and pages."""
+"""Several actions on calls, of one kind, one after the other, with one question for commands and pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, OperatorAction, Question, changed_since
 from voiceflow_worker.errors import ChangedSinceError, JobError
+from voiceflow_worker.model.text.wording import count_of
 
 _LEFT_OUT = "-"
 """In place of the token of what was left out when the question was asked."""
@@ -33,7 +34,6 @@ class Many:
             if errors:
                 raise errors[0]
             return asked[0]
-        one, several = self._told.nouns
         left_out = (f"Left out: {error}." for error in errors)
         return Question(
             title=self._told.title.format(self._counted(len(asked))),
@@ -43,7 +43,7 @@ class Many:
             ),
             will_not_be_called=(*_lines(asked, lambda each: each.will_not_be_called), *left_out),
             facts=_lines(asked, lambda each: each.facts),
-            button=asked[0].button.replace(f"the {one}", f"the {several}"),
+            button=asked[0].button.replace("the call", "the calls"),
             token=";".join(tokens),
         )
 
@@ -83,7 +83,7 @@ class Many:
         )
 
     def _counted(self, number: int) -> str:
-        return f"{number} {self._told.nouns[number != 1]}"
+        return count_of(number, "call")
 
 
 def _lines(asked: Sequence[Question], of: Callable[[Question], tuple[str, ...]]) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from voiceflow_worker.actions import (
     ActionResult,
     OperatorAction,
     Question,
-    Several,
     UnknownSubjectError,
     active_holds,
     changed_since,
@@ -31,8 +30,6 @@ from voiceflow_worker.reporting.gates import closed_in_words, gate_as_json, gate
 if TYPE_CHECKING:
     from voiceflow_worker.core.settling.changes import RedialledBatch
     from voiceflow_worker.queue import CallQueue
-
-_BATCHES = ("batch", "batches")
 
 States = Mapping[JobState, int]
 
@@ -92,7 +89,6 @@ class Hold(QueueAction):
     """The hold of a queue or a batch: no more calls are sent. Without `lasts`, until somebody resumes."""
 
     name_of_action: ClassVar[str] = "hold"
-    several: ClassVar[Several] = Several("Hold {}?", "on hold", _BATCHES)
 
     lasts: timedelta | None = None
 
@@ -106,7 +102,6 @@ class Hold(QueueAction):
             ),
             button="Hold",
             token=await self.gate_token(),
-            subject=self.label,
         )
 
     async def carry_out(self, token: str | None) -> ActionResult:
@@ -134,7 +129,6 @@ class Resume(QueueAction):
     """
 
     name_of_action: ClassVar[str] = "resume"
-    several: ClassVar[Several] = Several("Resume {}?", "resumed", _BATCHES)
 
     unread_files: bool = False
 
@@ -162,7 +156,6 @@ class Resume(QueueAction):
             ),
             button="Resume",
             token=f"{token_of(own, at=now)} {waiting(states)}",
-            subject=self.label,
         )
 
     async def carry_out(self, token: str | None) -> ActionResult:
@@ -222,30 +215,12 @@ class Rate(QueueAction):
     rate: float | None = None
     resets: bool = False
 
-    async def question(self) -> Question:
-        token, states = await self.calls.rate_state(), await self.counted()
-        limits = await limits_of(self.operator.store, self.calls.name)
-        now = "not set yet" if limits is None else rate_in_words(limits.rate)
-        to = "that of the workers' settings" if self.resets else rate_in_words(self.rate)
-        return Question(
-            title=f"Change the rate of {self.label} to {to}?",
-            will_be_called=(f"{_waiting(states)}, at the new rate from now on. The rate is {now}.",),
-            will_not_be_called=("Calls behind a hold, outside their calling windows, or before their due time.",),
-            button="Change the rate",
-            token=token,
-        )
-
     async def carry_out(self, token: str | None) -> ActionResult:
-        calls = self.calls
-
-        def require_same(found: str) -> None:
-            if found != token:
-                raise changed_since(f"the rate of queue {calls.name}")
-
-        check = None if token is None else require_same
-        if not self.resets:
-            await calls.set_rate(self.rate, check=check)
-        was_set = await calls.reset_rate(check=check) if self.resets else False
+        calls, was_set = self.calls, False
+        if self.resets:
+            was_set = await calls.reset_rate()
+        else:
+            await calls.set_rate(self.rate)
         limits = await limits_of(self.operator.store, calls.name)
         rate = None if limits is None else limits.rate
         document = {"queue": calls.name, "rate": rate, "is_set": limits is not None}
@@ -273,7 +248,6 @@ class CancelBatch(BatchAction):
     """The cancellation of a batch: its waiting calls end, and nothing can be added to it."""
 
     name_of_action: ClassVar[str] = "cancel"
-    several: ClassVar[Several] = Several("Cancel {}?", "cancelled", _BATCHES)
 
     async def question(self) -> Question:
         states = await self.counted()
@@ -286,7 +260,6 @@ class CancelBatch(BatchAction):
             ),
             button="Cancel the batch for good",
             token=await self.gate_token(),
-            subject=self.label,
         )
 
     async def carry_out(self, token: str | None) -> ActionResult:

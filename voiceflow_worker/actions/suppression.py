@@ -147,8 +147,6 @@ class ImportNumbers(ListAction):
     name_of_action: ClassVar[str] = "suppress"
 
     found: NumberFile | None = None
-    only_shows: bool = False
-    """Whether the action only says what the file holds, and stores nothing."""
 
     async def question(self) -> Question:
         return Question(
@@ -161,8 +159,6 @@ class ImportNumbers(ListAction):
     async def carry_out(self, token: str | None) -> ActionResult:
         if self.found is None:
             raise InvalidInputError("choose a file with numbers")
-        if self.only_shows:
-            return shown_import(self.found)
         numbers = self.found.numbers
         known = len(await self.listed.find(*numbers))
         await self.add(numbers, file=self.found)
@@ -176,17 +172,6 @@ class TakeBackFile(ListAction):
     name_of_action: ClassVar[str] = "unsuppress"
 
     found: NumberFile | None = None
-
-    async def question(self) -> Question:
-        return Question(
-            title="Take the numbers of a file off the list?",
-            will_be_called=("Waiting calls to these numbers, and calls that are enqueued from now on.",),
-            will_not_be_called=(
-                "Numbers that a call, a person or another file has put on the list too.",
-                "Calls that have ended because of the list.",
-            ),
-            button="Take the numbers off the list",
-        )
 
     async def carry_out(self, token: str | None) -> ActionResult:
         if self.found is None:

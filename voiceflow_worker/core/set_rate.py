@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from voiceflow_worker.core.base.identity import new_revision
@@ -33,15 +31,6 @@ class _Rate:
     has_own: bool = False
 
 
-CheckRate = Callable[[str], None]
-"""A function that gets the current state (`SetRate.state`), and raises an error if it must stay."""
-
-
-def _state_of(*records: Record | None) -> str:
-    values = [None if each is None else each.value for each in records]
-    return "" if not any(values) else hashlib.sha256(repr(values).encode()).hexdigest()[:16]
-
-
 class SetRate:
     """The limits of one queue, and the rate that a person set, which stays until it is withdrawn.
 
@@ -55,17 +44,10 @@ class SetRate:
         self._queue = queue
         self._rates = json_records(store, NAMESPACE, _Rate)
 
-    async def state(self) -> str:
-        """The state, as a short text that changes with each change of the rate; empty for nothing."""
-        return _state_of(*await self._current())
-
-    async def put(self, rate: float | None, *, check: CheckRate | None = None) -> Limits:
-        """Set the rate for all workers, running ones included; returns the queue's limits.
-
-        `check` gets the `state` before that, as a condition of the write. Raises its error, and StoreError.
-        """
+    async def put(self, rate: float | None) -> Limits:
+        """Set the rate for all workers, running ones included; returns the queue's limits. Raises StoreError."""
         while True:
-            found = await self._checked(check)
+            found = await self._current()
             kept, before = limits_from(found[1]), self._read(found[0])
             if before is None:
                 before = _Rate(own=kept.rate, has_own=found[1] is not None and not kept.are_unreadable)
@@ -91,13 +73,13 @@ class SetRate:
             if await self._write(write):
                 return None if current is None else limits_from(current), limits
 
-    async def withdraw(self, *, check: CheckRate | None = None) -> bool:
+    async def withdraw(self) -> bool:
         """Remove the rate that a person set, and return whether there was one.
 
         Running workers take the rate of the settings of the worker that started last.
         """
         while True:
-            found = await self._checked(check)
+            found = await self._current()
             limits, before = limits_from(found[1]), self._read(found[0])
             if before is not None and before.has_own and not limits.are_unreadable:
                 limits = replace(limits, rate=before.own)
@@ -105,13 +87,6 @@ class SetRate:
             drops = (Drop(NAMESPACE, self._queue, None),)
             if await self._write(replace(write, conditions=self._as_found(*found), drops=drops)):
                 return found[0] is not None
-
-    async def _checked(self, check: CheckRate | None) -> tuple[Record | None, Record | None]:
-        """The current records, which the check has allowed to be changed."""
-        found = await self._current()
-        if check is not None:
-            check(_state_of(*found))
-        return found
 
     def _as_found(self, ordered: Record | None, limits: Record | None) -> tuple[Same, Same]:
         """The conditions that these records are the current ones."""
