@@ -47,7 +47,7 @@ def test_an_option_beats_the_environment_beats_dotenv_and_what_is_empty_is_not_s
     Path(".env").write_text(
         "VOICEFLOW_RATE=5\nVOICEFLOW_BURST=6\nVOICEFLOW_CONCURRENCY=7\nVOICEFLOW_SOURCE=+6531234567\nVOICEFLOW_QUEUE=\n"
     )
-    for name, value in {"RATE": "8", "BURST": "9", "SOURCE": " ", "API_KEY": "", "REGION": ""}.items():
+    for name, value in {"RATE": "8", "BURST": "9", "SOURCE": " ", "API_KEY": ""}.items():
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
     settings = load_settings(rate=10)
     assert (settings.rate, settings.burst, settings.concurrency, settings.max_active) == (10, 9, 7, None)
@@ -56,7 +56,6 @@ def test_an_option_beats_the_environment_beats_dotenv_and_what_is_empty_is_not_s
     assert [places[f"VOICEFLOW_{name}"] for name in ("RATE", "BURST", "CONCURRENCY", "LEASE")] == [
         *("--rate (given directly)", "VOICEFLOW_BURST (the environment)", "VOICEFLOW_CONCURRENCY (.env)", "the default")
     ]
-    assert "VOICEFLOW_REGION" not in places
     assert unknown_variables() == ()
 
 
@@ -80,21 +79,6 @@ def test_a_wrong_value_is_reported_with_its_name_its_place_and_what_is_expected(
     assert "--concurrency is 'many' (given directly): give a whole number" in told(concurrency="many")
     assert "(given directly): give yes or no" in told(retry_not_created_5xx="perhaps")
     assert "--colour is not a setting" in told(colour="red")
-
-
-def test_a_region_is_refused_wherever_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    def is_refused(name: str, **options: object) -> None:
-        message = told(**options)
-        assert message.startswith(name)
-        assert "VOICEFLOW_BASE_URL" in message
-        assert "remove this setting" in message
-
-    is_refused("--region is 'id' (given directly)", region="id")
-    Path(".env").write_text("VOICEFLOW_REGION=ap\n")
-    is_refused("VOICEFLOW_REGION is 'ap' (.env)")
-    Path("region").write_text("eu")
-    monkeypatch.setenv("VOICEFLOW_REGION_FILE", "region")
-    is_refused("VOICEFLOW_REGION_FILE (the environment, read from region)")
 
 
 def test_each_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -383,13 +383,6 @@ def _listed(value: object) -> tuple[str, ...]:
     return tuple(text for part in parts if (text := str(part).strip()))
 
 
-def _refused_region(_: object) -> None:
-    raise ValueError(
-        "8x8 documents one address for voice calls, so a region cannot be chosen: remove this setting. If your account "
-        f"manager named another address, set {PREFIX}BASE_URL to that address"
-    )
-
-
 class PlaceSource(PydanticBaseSettingsSource):
     """The settings in one place, or in the files that it names. What a more important place has is not read."""
 
@@ -490,8 +483,6 @@ class Settings(BaseSettings):
     log_format: LogFormat = "console"
     log_level: LogLevel = "info"
     log_mask: bool = False
-    region: Annotated[None, _read_by(_refused_region)] = None
-    """It does not exist, but some expect it."""
 
     _given: Mapping[str, _Given] = PrivateAttr(default_factory=dict[str, _Given])
 
@@ -619,12 +610,12 @@ class Settings(BaseSettings):
 
 
 NAMES = tuple(Settings.model_fields)
-"""The names of all settings, in the order of the class, and `region`."""
+"""The names of all settings, in the order of the class."""
 
 
 def defaults() -> dict[str, Any]:
     """Return every setting, in the order of the class, with its default."""
-    return {name: field.default for name, field in Settings.model_fields.items() if name != "region"}
+    return {name: field.default for name, field in Settings.model_fields.items()}
 
 
 _REASONS = {"int": "give a whole number", "bool": "give yes or no"}

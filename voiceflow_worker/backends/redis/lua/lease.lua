@@ -1,6 +1,6 @@
 -- Leases due jobs to a worker, as far as gates and max_active allow: the highest urgency first, then the earliest due,
 -- then by id.
--- @include store rights queue sub_queues
+-- @include store queue sub_queues
 -- Asked: queue, now, limit, ends (of the lease), worker, batch, token. The revision of the n-th job is token.n.
 -- Returns {1 if the script stopped early and should be run again, else 0, row, …}.
 base = base_of(asked.queue)

@@ -1,5 +1,5 @@
 -- Deletes what is over: events and tombstones of a queue, and records of the whole store.
--- @include store rights queue
+-- @include store queue
 -- Asked: queue, now, events_before, limit. Returns the number of deleted entries.
 base = base_of(asked.queue)
 local deleted = 0

@@ -1,5 +1,5 @@
 -- Writes writes: each is checked as a whole, and then written as a whole, or refused.
--- @include store room rights queue sub_queues
+-- @include store room queue sub_queues
 -- Asked: now, confirms (whether WAIT or WAITAOF follows), guard (server: its id, or '' if the user may not see it; known: a
 -- condition), writes.
 --   A write is as backends/plain.py has it, and what is missing is left out: changes, conditions, puts, drops, events ({queue,
