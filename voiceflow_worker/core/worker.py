@@ -16,7 +16,7 @@ import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.core.base.background import SHOWN, BackgroundTasks, Task, beside
+from voiceflow_worker.core.base.background import SHOWN, BackgroundTasks, Task
 from voiceflow_worker.core.base.identity import QueueNames, checked_queue, new_worker_id
 from voiceflow_worker.core.base.reading import find_jobs, limits_of
 from voiceflow_worker.core.base.shielding import run_shielded
@@ -600,15 +600,8 @@ class Worker:
             _log.warning("8x8 cannot be reached", error=verdict.message, next_try_seconds=wait.total_seconds())
 
     async def _wait_for_change(self, seen: int, until: datetime) -> int:
-        """Wait until the queue changes, at most until then; returns its count of changes.
-
-        A call that a program stored in its own transaction changes no count: there, due calls are looked for too.
-        """
-        count = seen
-        with anyio.CancelScope() as scope:
-            looks = [partial(self._look_for_due, scope)] if hasattr(self._store, "joined") else []
-            async with beside(*looks):
-                count = await self._store.wait(self.queue, seen=seen, until=until)
+        """Wait until the queue changes, at most until then; returns its count of changes."""
+        count = await self._store.wait(self.queue, seen=seen, until=until)
         if count != seen and seen and self._is_idle:  # a busy worker follows limits each second
             if self._guard is None:
                 await self._follow_limits()
@@ -616,24 +609,19 @@ class Worker:
                 self._guard.look_again()  # before the next call, at the limits too
         return count
 
-    async def _look_for_due(self, ended: anyio.CancelScope) -> None:
-        """Cancel a scope when a call is due."""
-        found: Sequence[Job] = ()
-        while not found:
-            await self._clock.sleep(LOOK_EVERY.total_seconds())
-            due = Due(queue=self.queue, state=JobState.QUEUED, by=self._clock.now(), limit=1)
-            with anyio.CancelScope(shield=True), suppress(StoreError):  # a cancelled statement costs a connection
-                found = await find_jobs(self._store, due)
-        ended.cancel()
-
     async def _next_check(self) -> datetime:
-        """The time to look for due jobs again if nothing changes: when the next job is due, or in a second at most."""
+        """The time to look for due jobs again if nothing changes: when the next job is due, or in a second at most.
+
+        An idle worker looks more seldom, but not where a program can store a call in a transaction of its own.
+        """
         now = self._clock.now()
         waiting = await find_jobs(self._store, Due(queue=self.queue, state=JobState.QUEUED, limit=1))
         due_at = waiting[0].due_at if waiting else None
         if due_at is not None and due_at <= now:
             return now + LONGEST_SLEEP  # behind a hold, which may end
         latest = now + timedelta(seconds=self._seldom(LONGEST_SLEEP.total_seconds()))
+        if hasattr(self._store, "joined"):
+            latest = now + LOOK_EVERY
         return latest if due_at is None else min(latest, due_at)
 
     def _end_pause(self) -> None:

@@ -44,11 +44,6 @@ async def find_jobs(store: Store, read: Read) -> Sequence[Job]:
     return await store.jobs(read, now=store.clock.now())
 
 
-async def due_jobs(store: Store, queue: str, state: JobState, *, by: datetime) -> Sequence[Job]:
-    """The jobs of a queue in one state that are due by this time, the earliest first."""
-    return await find_jobs(store, Due(queue=queue, state=state, by=by))
-
-
 async def due_count(
     store: Store, queue: str, *, by: datetime | None = None, batch_id: str | None = None, start: str | None = None
 ) -> int:
