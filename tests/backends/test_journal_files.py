@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,9 @@ from tests.support.flows import number
 from tests.support.redis_server import ask
 from tests.support.stores import DURABLE, SERVERS
 from tests.support.voices import ScriptedVoice
-from tests.support.waiting import until
 from tests.support.workers import enqueued, worker_with_files
 from voiceflow_worker import CallPolicy, open_store
-from voiceflow_worker.backends import disk, local_journal
+from voiceflow_worker.backends import disk
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_files, journal_folder
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.reading import gates_of
@@ -292,37 +291,3 @@ async def test_what_was_written_in_part_spoils_no_later_line(tmp_path: Path, mon
     file.close()
     (state,) = await journals.files("reminders")
     assert sample_job(1).id in {job.id for _, job in (await journals.entries(state.name)).jobs}
-
-
-async def test_what_a_killed_process_left_half_written_goes_with_the_old_files(tmp_path: Path) -> None:
-    files, now = JournalFiles(tmp_path), datetime.now(UTC)
-    (await files.begin("default", at=now)).close()
-    old, new = (tmp_path / "default" / name for name in (".w.new", ".w-2.journal.new"))
-    (left,) = (tmp_path / "default").iterdir()
-    for path, age in ((left, 8), (old, 8), (new, 1)):
-        path.touch()
-        os.utime(path, times=(now.timestamp(), (now - timedelta(days=age)).timestamp()))
-    await files.prune("default", before=now - timedelta(days=7))
-    assert [path.name for path in (tmp_path / "default").iterdir()] == [new.name]
-
-
-async def test_entries_for_a_store_on_another_machine_are_on_the_disk_soon_and_nobody_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced, sync = list[int](), os.fsync
-
-    def noted(fd: int) -> None:
-        synced.append(Path(f"/proc/self/fd/{fd}").stat().st_size)
-        sync(fd)
-
-    file = await JournalFiles(tmp_path, is_late=True).begin("reminders", at=datetime.now(UTC))
-    monkeypatch.setattr(local_journal, "SYNC_AFTER", 0.05)
-    monkeypatch.setattr(os, "fsync", noted)
-    for place in (1, 2):
-        await file.append([(place, sample_job(place))])
-    assert synced == []
-    (path,) = (tmp_path / "reminders").iterdir()
-    await until(lambda: synced == [path.stat().st_size])
-    await file.append([(3, sample_job(3))])
-    file.close()
-    assert len(synced) == 2, "whoever leaves it syncs what is left"

@@ -31,7 +31,6 @@ from tests.support.flows import number
 from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState, Worker, open_store
-from voiceflow_worker.backends import journal_lines, local_journal
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.reading import count_states, gates_of
@@ -709,30 +708,6 @@ async def test_what_a_hold_says_for_programs_is_kept_with_it_and_no_note_of_a_pe
         assert [gate.kinds for gate in await gates_of(store, "default")] == [frozenset()]
 
 
-@pytest.mark.parametrize("is_cut", [True, False])
-async def test_after_a_power_cut_a_rollback_names_the_machine_and_when_its_file_ends(
-    lab: Lab,
-    is_cut: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The store is on another machine, so entries are on the disk behind their POSTs."""
-    boot = tmp_path / "boot"
-    monkeypatch.setattr(journal_lines, "BOOT", boot)
-    monkeypatch.setattr(local_journal, "SYNC_AFTER", 0.01)
-    lab.files = JournalFiles(lab.files.folder, is_late=True)
-    boot.write_text("11111111")
-    await sent_after_a_backup(lab, 1)
-    (path,) = lab.files.folder.glob("default/*.journal")
-    if is_cut:
-        path.write_bytes(path.read_bytes().replace(b'{"ended":true}\n', b""))
-    boot.write_text("99999999")
-    lab.rolled_back()
-    async with lab.store() as store, lab.worker(store).at_work():
-        (gate,) = await gates_of(store, "default")
-        assert (f"{socket.gethostname()} lost its power after 2026-" in gate.reason) is is_cut
-
-
 @pytest.mark.parametrize("name", ["default", ORDERS])
 @pytest.mark.parametrize(
     "text", ['{"voiceflow_journal":7,"writer":"w"}\n', '{"voiceflow_journal":10}\n', "\0\0\0\n{}\n"]
@@ -845,7 +820,7 @@ async def test_what_a_worker_of_another_user_left_is_named_with_its_owner_and_wh
         mine.setattr(os, "geteuid", os.getuid)
         with pytest.raises(SettingsError, match="allow this user to read and write the state directory"):
             await files.files("default")
-    monkeypatch.setattr(os, "open", partial(fails, errno.EIO))
+    monkeypatch.setattr(Path, "open", partial(fails, errno.EIO))
     with pytest.raises(SettingsError, match=r"Input/output error.: check that disk, which does not work"):
         await files.files("default")
 

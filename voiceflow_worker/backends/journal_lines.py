@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -26,28 +25,16 @@ from voiceflow_worker.model.jobs.job import Job
 
 _log = structlog.get_logger("voiceflow.journal")
 
-BOOT = Path("/proc/sys/kernel/random/boot_id")
-
-
-def boot_id() -> str:
-    """What tells this start of the machine from all others; empty on a system that does not say."""
-    with suppress(OSError):
-        return BOOT.read_text("ascii")[:13]
-    return ""
-
 
 class _Where(msgspec.Struct, omit_defaults=True):
-    """What a line says by itself: the beginning or the end of what a process wrote, another history, a number."""
+    """What a line says by itself: the beginning of what a process wrote, another history, a number."""
 
     n: int = 0
     voiceflow_journal: int = 0
     writer: str = ""
     history: str = ""
-    boot: str = ""
-    is_late: bool = False
     senders: dict[str, int] = {}
     """The numbers of other senders that the store had."""
-    ended: bool = False
 
 
 class Line(_Where, omit_defaults=True, forbid_unknown_fields=True):
@@ -109,33 +96,18 @@ class Content:
     """The number of the newest entry. The store had each of them."""
     entries: dict[int, Line] = field(default_factory=dict[int, Line])
     newest: Line | None = None
-    cut: Line | None = None
-    """The last entry before a power cut, after which others may be missing."""
     damaged: int = 0
     """How many lines nobody can read."""
     senders: dict[str, int] = field(default_factory=dict[str, int])
-    begun: Line | None = None
-    """The first line of the process that wrote the last lines; None if it is not in this part, or has ended."""
 
-    def add(self, line: Line, *, boot: str) -> None:
+    def add(self, line: Line) -> None:
         """Add the next line."""
-        if line.voiceflow_journal:
-            self.end(boot=boot)
-            self.writer = line.writer or self.writer
-            self.begun = line
+        self.writer = line.writer or self.writer
         if line.n:
             self.newest = self.entries[line.n] = line
         self.number = max(self.number, line.n)
         self.history = line.history or self.history
         self.senders |= line.senders
-        if line.ended:  # in order: nothing of it is missing
-            self.end(boot=self.begun.boot if self.begun else boot)
-
-    def end(self, *, boot: str) -> None:
-        """Note that the process that wrote the last lines has ended."""
-        begun, self.begun = self.begun, None
-        if begun is not None and begun.is_late and begun.boot != boot:
-            self.cut = self.newest
 
 
 def is_in_use(path: Path) -> bool:
@@ -155,10 +127,8 @@ def newest_at(content: Content, path: Path) -> datetime:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC) if content.newest is None else content.newest.at
 
 
-def read_content(path: Path, *, is_ours: bool = False, whole: bool = False) -> Content:
-    """The content of a file, or of its last part with the newest entries."""
-    boot = boot_id()
-    is_live = not is_ours and is_in_use(path)
+def read_content(path: Path, *, whole: bool = False) -> Content:
+    """Return the content of a file, or of its last part with the newest entries. Raises StoreVersionError."""
     with path.open("rb") as file:
         head = file.readline()
         size = file.seek(0, os.SEEK_END)
@@ -166,17 +136,14 @@ def read_content(path: Path, *, is_ours: bool = False, whole: bool = False) -> C
         file.seek(start)
         if start > len(head):
             file.readline()
-        content = _content(chain([head], file), path, boot=boot, is_part=start > len(head))
+        content = _content(chain([head], file), path)
         if start > len(head) and not content.number:
             file.seek(len(head))
-            content = _content(chain([head], file), path, boot=boot)
-    # Another process may have taken it since.
-    if not is_live and (is_ours or not is_in_use(path)):
-        content.end(boot=boot)
+            content = _content(chain([head], file), path)
     return content
 
 
-def _content(lines: Iterable[bytes], path: Path, *, boot: str, is_part: bool = False) -> Content:
+def _content(lines: Iterable[bytes], path: Path) -> Content:
     content, is_first = Content(), True
     for line in lines:
         if not line.endswith(b"\n"):  # it was cut off
@@ -199,9 +166,7 @@ def _content(lines: Iterable[bytes], path: Path, *, boot: str, is_part: bool = F
             continue
         if found.voiceflow_journal not in {0, JOURNAL_FORMAT}:
             raise _of_other_version(path)
-        content.add(found, boot=boot)
-        if is_first and is_part:
-            content.begun = None  # of the lines that follow, another process may have begun
+        content.add(found)
         is_first = False
     return content
 

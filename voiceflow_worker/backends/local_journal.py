@@ -2,11 +2,10 @@
 
 A process keeps the file locked that it writes, and goes on with one of this week that no other one has locked. So there
 are as many as processes wrote at once, and old ones are deleted. Each process begins with a line that has the writer
-whose numbers follow, and the history of the store; one with a later history follows when another server has taken over,
-and the last line of a process that ended in order says so.
+whose numbers follow, and the history of the store; one with a later history follows when another server has taken over.
 
-The entry of a job is written when the store has its number, before its POST leaves. So a line proves that the store had
-the number. Lines are read by the names of their fields.
+The entry of a job is on the disk when the store has its number, before its POST leaves. So a line proves that the store
+had the number. Lines are read by the names of their fields.
 
 Each queue has a folder of files; those of orders are in the folder `_orders`.
 """
@@ -19,7 +18,6 @@ import os
 import pwd
 import re
 import shlex
-import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -28,7 +26,6 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakSet
 
 import structlog
 from anyio import to_thread
@@ -39,7 +36,6 @@ from voiceflow_worker.backends.journal_lines import (
     TAIL,
     Content,
     Line,
-    boot_id,
     is_in_use,
     jobs_of,
     newest_at,
@@ -47,7 +43,7 @@ from voiceflow_worker.backends.journal_lines import (
 )
 from voiceflow_worker.backends.record import head_of, record_of
 from voiceflow_worker.backends.running import Begun, BlockingThread, LoopCalls
-from voiceflow_worker.backends.store_url import file_of, identity_of, is_elsewhere
+from voiceflow_worker.backends.store_url import file_of, identity_of
 from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.base.record_set import report_unreadable
 from voiceflow_worker.core.ports.outside import (
@@ -77,8 +73,6 @@ FULL = 16 * 1024 * 1024
 """The size in bytes at which a file is closed and the next one is begun: about 15,000 calls."""
 MOST = 64 * FULL
 """The total size in bytes of a queue's files, above which the oldest are deleted: about a million calls."""
-SYNC_AFTER = 0.5
-"""Seconds until the entries of POSTs to a store on another machine are synced."""
 _ROOM = 64 * 1024
 """The bytes that are written, and taken back, to find out whether there is room for the next entries of jobs."""
 
@@ -104,7 +98,7 @@ def journal_files(store: Store, url: str, settings: Settings) -> JournalFiles:
         root = settings.state_folder()
     else:
         root = path.resolve().with_name(f"{path.resolve().name}.journals")
-    return JournalFiles(journal_folder(store, url, root), shares=True, is_late=is_elsewhere(url))
+    return JournalFiles(journal_folder(store, url, root), shares=True)
 
 
 class JournalFiles(LocalJournal):
@@ -113,26 +107,18 @@ class JournalFiles(LocalJournal):
     With `shares`, the folder is a `journal_folder`, and two kinds of folders next to it are read too. Those of the same
     id under other URLs: another host has taken over the store, or its URL was written in another way. And those of the
     same URL with other ids: the store was emptied, and has got another id.
-
-    With `is_late`, the store is on another machine: what a power cut of this one takes is not lost there. Then entries
-    of jobs are on the disk within a second, and nobody waits for it.
     """
 
-    def __init__(
-        self, folder: Path, *, shares: bool = False, is_late: bool = False, full: int = FULL, most: int = MOST
-    ) -> None:
+    def __init__(self, folder: Path, *, shares: bool = False, full: int = FULL, most: int = MOST) -> None:
         self.folder = folder
         self._shares = shares
-        self._is_late = is_late
         self._full = full
         self._most = most
-        self._begun: WeakSet[JournalFile] = WeakSet()
 
     async def begin(self, queue: str, *, at: datetime, history: str = "") -> JournalFile:
-        file = JournalFile(self.folder / queue, full=self._full, is_late=self._is_late and queue != ORDERS)
+        file = JournalFile(self.folder / queue, full=self._full)
         with _writing_to(file.folder):
             await to_thread.run_sync(partial(file.open, at=at, history=history))
-        self._begun.add(file)
         return file
 
     async def files(self, queue: str, *, since: datetime | None = None) -> Sequence[LocalJournalState]:
@@ -177,10 +163,6 @@ class JournalFiles(LocalJournal):
         return found
 
     def _prune(self, queue: str, before: datetime) -> None:
-        for left in self.folder.glob(f"{queue}/.*.new"):  # by a process that was killed while it wrote the file
-            with _looking_at(left):
-                if left.stat().st_mtime < before.timestamp():
-                    left.unlink()
         ended, total = list[tuple[datetime, Path, int]](), 0
         for path in self._paths(queue):
             with _looking_at(path):  # a file of a newer version is left alone
@@ -205,15 +187,12 @@ class JournalFiles(LocalJournal):
 class JournalFile(LocalJournalFile):
     """The port `LocalJournalFile`: a file that this process has locked."""
 
-    def __init__(self, folder: Path, *, full: int, is_late: bool = False) -> None:
+    def __init__(self, folder: Path, *, full: int) -> None:
         self.folder = folder
         self.writer: str = ""
         self.number: int = 0
         self.has_failed: bool = False
         self._full = full
-        self._is_late = is_late
-        self._is_synced = True
-        self._boot = boot_id()
         self._senders: dict[str, int] = {}
         self._repeated_at = 0
         self._week = self._history = ""
@@ -250,7 +229,7 @@ class JournalFile(LocalJournalFile):
         content = Content()
         if size:
             try:
-                content = read_content(path, is_ours=True)
+                content = read_content(path)
             except StoreVersionError:
                 return False
             if size >= self._full:
@@ -264,8 +243,6 @@ class JournalFile(LocalJournalFile):
             voiceflow_journal=JOURNAL_FORMAT,
             writer=self.writer,
             history=history,
-            boot=self._boot,
-            is_late=self._is_late,
             senders=self._senders,
         )
         self._write([begins])
@@ -297,9 +274,6 @@ class JournalFile(LocalJournalFile):
             entries.append(Line(senders=self._senders))
             self._repeated_at = self._size
         with self._noting_failure():
-            if self._is_late:
-                self._write(entries)
-                return self._appended(self._sync_soon())
             if is_idle:
                 self._write(entries)
                 return self._appended(self._begin(partial(sync, self._descriptor)))
@@ -308,21 +282,6 @@ class JournalFile(LocalJournalFile):
     async def _appended(self, begun: Awaitable[None]) -> None:
         with self._noting_failure():
             await begun
-
-    async def _sync_soon(self) -> None:
-        if self._is_synced:
-            self._is_synced = False
-            self._begin(self._sync_later)
-
-    def _sync_later(self) -> None:
-        time.sleep(SYNC_AFTER)
-        self._is_synced = True
-        try:
-            if self._fd is not None:
-                sync(self._fd)
-        except OSError:
-            self.has_failed = True
-            raise
 
     @contextmanager
     def _noting_failure(self) -> Generator[None]:
@@ -353,25 +312,12 @@ class JournalFile(LocalJournalFile):
                 self._write([Line(history=history)])
 
     def close(self) -> None:
-        self._leave_file()
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
         if self._thread is not None:
             self._thread.end()
             self._thread = None
-
-    def _leave_file(self) -> None:
-        if self._fd is None:
-            return
-        try:
-            # A line of its own, whatever a failed append may have left behind.
-            os.write(self._fd, b"\n")
-            self._write([Line(ended=True)])
-            if not self._is_synced:
-                sync(self._fd)
-        except OSError as error:
-            _log.debug("the end of a journal file could not be written", file=str(self._path), error=str(error))
-        finally:
-            os.close(self._fd)
-            self._fd = None
 
     def _write_durably(self, lines: Sequence[Line]) -> None:
         self._write(lines)
@@ -425,10 +371,7 @@ def _entries_of(path: Path) -> JournalEntries:
         content = read_content(path, whole=True)
     unread = [0] * content.damaged
     orders = [(number, each.ordered) for number, each in content.entries.items() if each.ordered]
-    cut_at = None
-    with suppress(StoreVersionError):
-        cut_at = None if content.cut is None else content.cut.at
-    return JournalEntries(jobs_of(content.entries, path, unread), orders, cut_at, unread)
+    return JournalEntries(jobs_of(content.entries, path, unread), orders, unread)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
-from voiceflow_worker.model.text.web_address import is_this_machine
 
 REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "valkey", "valkeys")
 POSTGRES_SCHEMES = ("postgresql", "postgres")
@@ -22,14 +21,6 @@ POSTGRES_SCHEMES = ("postgresql", "postgres")
 def is_server(url: str) -> bool:
     """Whether a URL is that of a server with a store of ours."""
     return url.partition(":")[0].lower() in {*REDIS_SCHEMES, *POSTGRES_SCHEMES}
-
-
-def is_elsewhere(url: str) -> bool:
-    """Whether the store with this URL is on a server on another machine than this one."""
-    if not is_server(url):
-        return False
-    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
-    return not any(not host or is_this_machine(f"http://{host}") for host in hosts)
 
 
 FAILOVERS = {"held": False, "trusted": True}

@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapp
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
-from socket import gethostname
 
 import anyio
 import structlog
@@ -73,10 +72,6 @@ NO_FILES = (
 ELSEWHERE = (
     "lost calls were sent from this host under another URL of the store (journal files {names}): if a copy of this "
     "store is there, and goes on sending, the same calls wait in both: cancel them in one of them before you resume"
-)
-CUT = (
-    "{host} lost its power after {at}: what it sent within a second from then on may be missing in its journal file "
-    "{file}, so look for those calls in the log of 8x8 too"
 )
 UNREAD = (
     "{problem}. If the store was rolled back since, calls and orders that are in it may be missing here: look for the "
@@ -429,8 +424,6 @@ class RollbackGuard:
         unreadable = list[str]()
         for each in await self._compared():
             found = await self._entries(each)
-            if found.cut_at is not None:
-                reasons.append(CUT.format(host=gethostname(), at=in_words(found.cut_at), file=each.file.name))
             if (unread := each.unread(found)) is not None:
                 unreadable.append(UNREAD_LINES.format(lines=unread, what="calls"))
             has_calls = has_calls or bool(found.jobs)

@@ -41,14 +41,12 @@ class LocalJournalState:
 class JournalEntries(NamedTuple):
     """The orders in a journal file, and the newest entry of each job, with their numbers, in order.
 
-    An entry is the job as it was just before its POST was sent: it may have left. After `cut_at`, when this machine
-    lost its power, others may be missing. `unread` has the numbers of entries that this version does not know, and 0
-    for each line that nobody can read.
+    An entry is the job as it was just before its POST was sent: it may have left. `unread` has the numbers of entries
+    that this version does not know, and 0 for each line that nobody can read.
     """
 
     jobs: Sequence[tuple[int, Job]] = ()
     orders: Sequence[tuple[int, OrderLine]] = ()
-    cut_at: datetime | None = None
     unread: Sequence[int] = ()
 
 
