@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Iterator
@@ -85,10 +84,9 @@ def test_play_goes_through_a_call(folder: Path, capfd: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
-        ("InvalidInputError('no such day')", "InvalidInputError: no such day ("),
-        ("KeyError()", "KeyError ("),
-        ("ExceptionGroup('two', [ValueError('a')])", "ExceptionGroup: two (1 sub-exception) ("),
-        ("CallFlow.call('x', source='y').validated()", "CallFlowError: "),
+        ("ValueError('no such day')", "ValueError: no such day\n"),
+        ("KeyError()", "KeyError\n"),
+        ("ExceptionGroup('two', [ValueError('a')])", "ExceptionGroup: two (1 sub-exception)\n"),
     ],
 )
 @pytest.mark.parametrize(("kind", "secret"), [("def", False), ("async def", True)])
@@ -98,23 +96,24 @@ def test_play_shows_type_message_and_line_of_what_a_handler_raises(
     (folder / "menus_of_test.py").write_text(
         "from voiceflow_worker import CallFlow, InvalidInputError, Menu\nfrom voiceflow_worker.ivr import End\n"
         f"pin = Menu('pin', prompt='Hm.', voice_profile='v', fallback=End('Bye.'), secret={secret})\n"
-        f"@pin.on('2')\n{kind} fails(caller):\n    {'' if raised.startswith('CallFlow') else 'raise '}{raised}\n"
+        f"@pin.on('2')\n{kind} fails(caller):\n    raise {raised}\n"
     )
     assert run(["ivr", "play", "menus_of_test:pin", "--keys", "2"]) == 1
     told = capfd.readouterr().err
     assert said in told
-    assert f"{folder / 'menus_of_test.py'}:6 in fails)" in told
+    assert f'File "{folder}/menus_of_test.py", line 6, in fails' in told
 
 
 def test_play_says_what_went_wrong_and_exits_1(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "2"]) == 1
     told = capfd.readouterr()
-    assert f"LookupError: no table ({folder / 'menus_of_test.py'}:18 in fails)" in told.err
+    assert "LookupError: no table\n" in told.err
+    assert f'File "{folder}/menus_of_test.py", line 18, in fails' in told.err
     assert "says: Bye." in told.out
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "7"]) == 1
     assert "--keys has no more keys" in capfd.readouterr().err
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "1 2"]) == 2
-    assert "'1 2' is not a sequence of keys: write 0-9, * and #, with a comma" in capfd.readouterr().err
+    assert "--keys: write 0-9, * and #, with a comma between questions" in capfd.readouterr().err
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "7, 7"]) == 1
     assert "--keys has no more keys" in capfd.readouterr().err
     assert run(["ivr", "play", "menus_of_test:confirm"]) == 1  # its prompt lacks a value
@@ -149,25 +148,14 @@ def test_enqueue_begins_the_calls_of_a_file_with_a_menu(folder: Path, capfd: pyt
     assert [(job.menu, job.data) for job in made] == [("confirm", {"name": "Ana"}), ("confirm", {"name": "Ben"})]
     assert "Hello Ana. To confirm press 1" in made[0].body
     assert '"sayAndCapture"' in made[0].body
-    say = ["--say", "Hello.", "--voice-profile", "v", "--menu", "confirm", "--batch", "other"]
-    assert run(["enqueue", "people.csv", *say, *common]) == 2
-    assert "--say asks no question" in capfd.readouterr().err
     asks = {"promptMessage": "Press 1.", "voiceProfile": "v"}
     flow = [{"action": "makeCall"}, {"action": "sayAndCapture", "params": asks}]
     (folder / "asks.json").write_text(json.dumps({"callflow": flow}))
-    asked = ["--template", "asks.json", "--menu", "confirm", "--batch", "other"]
-    assert run(["enqueue", "people.csv", *asked, *common]) == 0
+    (folder / "asks.toml").write_text('template = "asks.json"\nmenu = "confirm"\n')
+    assert run(["enqueue", "people.csv", "--campaign", "asks.toml", "--batch", "other", *common]) == 0
     assert [job.menu for job in anyio.run(jobs, "sqlite:///calls.db")] == ["confirm"] * 4
 
 
 def test_serve_refuses_menus_with_errors(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--ivr", "menus_of_test:wrong", "--store", "sqlite:///calls.db"]) == 2
     assert "no key leads to a next step" in capfd.readouterr().err
-
-
-def test_keys_from_a_pipe_are_shown_as_a_terminal_shows_them(
-    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("1\n"))
-    assert run(["ivr", "play", "menus_of_test:confirm", "--data", "name=Ana"]) == 0
-    assert "  keys: 1\n" in capfd.readouterr().out

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import JsonOption, MomentOption
 from voiceflow_worker.cli.output import ExitCode, Output, counted, tell_findings, typed
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.text.wording import count_of
 
@@ -139,8 +139,9 @@ def play_call(call: SimulatedCall, keys: Sequence[str] | None, *, output: Output
 def _show(prompt: Prompt, output: Output) -> bool:
     """Print one answer of the menu, and return True if something went wrong."""
     if prompt.trouble is not None:
-        error = prompt.reply.error
-        why = prompt.trouble if error is None else "".join(traceback.format_exception(error))
+        error, why = prompt.reply.error, prompt.trouble
+        if error is not None and not isinstance(error, VoiceflowError):
+            why = "".join(traceback.format_exception(error))
         output.note(f"  ! menu {prompt.reply.decision.menu}: {why}; the fallback follows")
     for entry in prompt.reply.flow.actions:
         output.say(f"  {_words(entry)}")

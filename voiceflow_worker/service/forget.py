@@ -67,6 +67,7 @@ PAGE = 200
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 _ERASED = "erased"
 _NAMED = 3
+_LEAST_DIGITS = 7
 _UNSENT = frozenset({JobState.QUEUED})
 ANSWERS = "ivr-answer"
 """Namespace of the answers of menus, which are kept for four hours."""
@@ -392,9 +393,9 @@ class Trail:
         if isinstance(value, str):
             return erased
         if namespace == _ROWS:  # its place stays
+            mine = [row[2] in self._keys or any(has_number(cell, self.number) for cell in row[1]) for row in value]
             return [
-                [row[0], [], None, _ERASED, ""] if row[2] in self._keys or row != new else row
-                for row, new in zip(value, erased, strict=True)
+                [row[0], [], None, _ERASED, ""] if is_mine else row for row, is_mine in zip(value, mine, strict=True)
             ]
         if namespace in _GOES:
             is_mine = erased != value or any(each.get("job_id") in self._keys for each in value.get("events", ()))
@@ -405,6 +406,10 @@ class Trail:
         numbers = [each for each in erased.get("numbers", ()) if each != _ERASED]
         note = value.get("note") and _ERASED
         return {**erased, "numbers": numbers, "note": note, "result": _ERASED, "key": None}
+
+    def _is_in(self, row: Sequence[Any]) -> bool:
+        """Return True if a kept row of a list is the person's."""
+        return row[2] in self._keys or any(has_number(cell, self.number) for cell in row[1])
 
     async def _prune(self) -> None:
         """Delete the records whose end has come: no read finds them, and yet they are stored."""
@@ -449,6 +454,12 @@ def spellings_of(number: str) -> re.Pattern[str]:
     """Return the pattern of a number as stores keep it: each spelling of its E.164 form, with or without the +."""
     digits = "|".join(each.removeprefix("+") for each in aliases(number))
     return re.compile(rf"\+?(?<![0-9A-Za-z])(?:{digits})(?![0-9A-Za-z])")
+
+
+def has_number(cell: object, number: str) -> bool:
+    """Return True if a cell of a list may be a spelling of the number: national, or with other signs in between."""
+    digits = re.sub(r"[^0-9]", "", cell).lstrip("0") if isinstance(cell, str) else ""
+    return len(digits) >= _LEAST_DIGITS and any(each.endswith(digits) for each in aliases(number))
 
 
 def without_number(value: Any, spellings: re.Pattern[str]) -> Any:
