@@ -17,7 +17,7 @@ from tests.support.voices import refused, unknown
 from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, KeyConflictError
-from voiceflow_worker.model.flows.rules import second_parties
+from voiceflow_worker.model.flows.bodies import second_parties
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import PersonLimit, read_person_limit
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -16,7 +16,7 @@ import pytest
 
 from tests.docs.pages import DOCS, ROOT
 from tests.sandbox.calling import ACCOUNT, ANA, BEN, KEY, PATH, SOURCE, Caller, body, call, calling, say
-from voiceflow_worker.model.flows.rules import write_valid_until
+from voiceflow_worker.model.flows.bodies import write_valid_until
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.account import SPEECH_PROFILES
 

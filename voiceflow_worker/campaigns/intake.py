@@ -17,7 +17,7 @@ from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
+from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.differences import is_cancelled_for_good
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, ON_THE_WAY, Job, JobState, ReasonKind
 from voiceflow_worker.model.text.wording import count_of

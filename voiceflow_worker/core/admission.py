@@ -43,8 +43,8 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening, read_holidays, read_weekdays
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.flows.bodies import second_parties
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
-from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.differences import asked_digest, differences, is_changeable, keeps_numbers, terms_of

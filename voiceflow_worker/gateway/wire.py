@@ -12,7 +12,7 @@ import orjson
 
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.flows.rules import write_valid_until
+from voiceflow_worker.model.flows.bodies import write_valid_until
 from voiceflow_worker.model.text.printable import without_secret, without_secrets
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
 from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID

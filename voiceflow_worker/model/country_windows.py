@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
+from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import ALL, INTERNATIONAL, in_table, read_country
 from voiceflow_worker.model.text.wording import in_words

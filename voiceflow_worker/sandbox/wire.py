@@ -11,8 +11,8 @@ import orjson
 
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import Action, read_action
+from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED
 from voiceflow_worker.model.flows.callflow import find_problems
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.reports.status import api_code
 from voiceflow_worker.sandbox.account import SandboxAccount
 from voiceflow_worker.sandbox.call import Call, FlowRequest, new_id

@@ -21,7 +21,6 @@ from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.finding import Diagnosis, Level, failure, warning
-from voiceflow_worker.ivr.menu_data import unserved_in_words, unserved_menus
 from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words
@@ -155,6 +154,8 @@ def _of_outcomes(found: QueueStatus, *, sees_all: bool) -> Iterator[Diagnosis]:
 
 def _of_menus(unserved: Sequence[str]) -> Iterator[Diagnosis]:
     if unserved:
+        from voiceflow_worker.ivr.menu_data import unserved_in_words  # seldom needed, and slow to load
+
         how = "run `voiceflow serve --ivr MODULE:MENU`, with --ivr once for each of them, with this store"
         yield failure(unserved_in_words(unserved), remedy=how)
 
@@ -217,9 +218,14 @@ async def read_queue(calls: CallQueue) -> WholeQueue:
         silent, unheard = dict(await Heartbeats(calls.store).silent()), failing_here().get(Task.HEARTBEAT)
     if silent and unheard is None:
         unheard = await _takes_no_write(calls.store) or _SILENT
+    unserved: list[str] = []
+    if status.menus:
+        from voiceflow_worker.ivr.menu_data import unserved_menus  # seldom needed, and slow to load
+
+        unserved = await unserved_menus(calls.store, status.menus)
     return WholeQueue(
         status=status,
-        unserved=await unserved_menus(calls.store, status.menus),
+        unserved=unserved,
         clock_ahead=clock_ahead(calls.store.clock),
         unheard=unheard,
         silent=silent,

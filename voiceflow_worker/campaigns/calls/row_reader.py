@@ -21,8 +21,9 @@ from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumbe
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.speech_filters import WITH_ZONE, ZONE, zoned_moment
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, heard_in
+from voiceflow_worker.model.flows.bodies import destinations
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, copy_of
-from voiceflow_worker.model.flows.rules import destinations, find_problems
+from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import is_missing, language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data

@@ -17,7 +17,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import ANY_HOUR, AT_ANY_HOUR, CountryWindows, first_opening, read_hours
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, read_valid_until
+from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED, read_valid_until
 from voiceflow_worker.model.flows.values import is_missing
 from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.wording import in_words

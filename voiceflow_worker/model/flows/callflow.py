@@ -14,14 +14,8 @@ import orjson
 from voiceflow_worker.errors import CallFlowError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import Action, read_action
-from voiceflow_worker.model.flows.models import uncertain_number
-from voiceflow_worker.model.flows.rules import (
-    VALIDITY_EXPIRED,
-    destinations,
-    find_problems,
-    read_valid_until,
-    write_valid_until,
-)
+from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED, destinations, read_valid_until, write_valid_until
+from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.numbers.phone import canonical_number
@@ -160,6 +154,8 @@ class CallFlow:
             try:
                 numbers[name] = _certain(text, country, numbers["destination"] if name == "source" else None)
             except PhoneNumberError as error:
+                from voiceflow_worker.model.flows.models import uncertain_number  # slow to load
+
                 path = f"$.callflow[{len(self._flow)}].params.{name}"
                 refused.append(uncertain_number(path, error, is_destination=name == "destination"))
         return self._then(_entry(Action.MAKE_CALL, **numbers, callRecording=recording), *refused)

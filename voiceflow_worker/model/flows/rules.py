@@ -6,14 +6,10 @@ function raises, whatever the body is.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from difflib import get_close_matches
-from typing import cast
 
-from voiceflow_worker.errors import CallFlowError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import (
     MAX_CALLS,
@@ -21,9 +17,8 @@ from voiceflow_worker.model.flows.actions import (
     MAX_ID_CHARACTERS,
     Action,
     ParamKind,
-    read_actions,
 )
-from voiceflow_worker.model.flows.models import MISSING, PARAMS, action_of, findings_of
+from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED, read_valid_until
 from voiceflow_worker.model.flows.values import (
     describe,
     is_list,
@@ -33,34 +28,7 @@ from voiceflow_worker.model.flows.values import (
 )
 from voiceflow_worker.model.numbers import phone
 
-VALIDITY_EXPIRED = -1015
-"""The 8x8 code for a `validUntil` that has passed."""
-
 # 8x8 documents three decimals and UTC. Here, 0 to 9 decimals are accepted, but no other zone than Z.
-_VALID_UNTIL = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z", re.ASCII)
-
-
-def read_valid_until(value: object) -> datetime | None:
-    """The time in a `validUntil`, as an aware datetime in UTC; None if it is not a valid time."""
-    if not isinstance(value, str) or _VALID_UNTIL.fullmatch(value) is None:
-        return None
-    try:
-        return datetime.fromisoformat(value)
-    except ValueError:  # the 30th of February, 25 o'clock
-        return None
-
-
-def write_valid_until(moment: datetime) -> str:
-    """The time as 8x8 documents it, rounded down to the millisecond.
-
-    Raises CallFlowError, which is a ValueError, for a time without a zone.
-    """
-    if not isinstance(cast("object", moment), datetime) or moment.tzinfo is None:
-        message = f"valid_until needs a time zone: {moment!s:.40}; use datetime.now(UTC) + … or an aware datetime"
-        raise CallFlowError([Finding(message=message, path="$.validUntil")])
-    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
-
-
 _ACTION_NAMES = ",".join(Action)
 _BY_FOLDED_NAME = {action.value.casefold(): action for action in Action}
 _BODY_KEYS = frozenset({"callflow", "validUntil", "clientRequestId", "clientBatchId"})
@@ -90,7 +58,7 @@ def _body(body: Mapping[str, object], *, now: datetime | None, reply: bool) -> I
     elif not reply:
         yield _error("$.callflow", -1013, "first action should be makeCall; add the actions of the call")
     elif flow is None:
-        yield _error("$.callflow", -1009, MISSING.format("the next actions of the call"))
+        yield _error("$.callflow", -1009, "is missing but it is required; add the next actions of the call")
     else:
         yield _warning("$.callflow", "is empty: the answer has no actions; add the next actions of the call")
     if reply:
@@ -106,14 +74,16 @@ def _body(body: Mapping[str, object], *, now: datetime | None, reply: bool) -> I
 def _flow(flow: Sequence[object], *, reply: bool) -> Iterator[Finding]:
     calls = 0
     last = len(flow) - 1
-    found = findings_of(flow)
+    from voiceflow_worker.model.flows import models  # slow to load, and not needed to read a store
+
+    found = models.findings_of(flow)
     for index, entry in enumerate(flow):
         path = f"$.callflow[{index}]"
         if not is_object(entry):
             yield _error(path, -1009, f"should be an object with an action, not {describe(entry)}")
             continue
         name = entry.get("action")
-        action = action_of(entry)  # the wrong case of a name is an error, but its parameters are checked too
+        action = models.action_of(entry)  # the wrong case of a name is an error, but its parameters are checked too
         if index == 0 and not reply and action is not Action.MAKE_CALL and name != _SCENARIO:
             yield _error(
                 f"{path}.action", -1013, "first action should be makeCall; put a makeCall action before all others"
@@ -186,7 +156,9 @@ def _scenario(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterato
 
 def _odd_params(action: Action, given: Mapping[str, object], path: str, *, reply: bool) -> Iterator[Finding]:
     """Warnings about parameters that 8x8 may take."""
-    known = PARAMS[action]
+    from voiceflow_worker.model.flows import models  # slow to load, and not needed to read a store
+
+    known = models.PARAMS[action]
     for name, param in known.items():
         value = given.get(name)
         if not isinstance(value, str):
@@ -272,31 +244,3 @@ def _error(path: str, code: int, message: str) -> Finding:
 
 def _warning(path: str, message: str, *, code: int | None = None, kind: str | None = None) -> Finding:
     return Finding(path=path, code=code, message=message, severity=Severity.WARNING, kind=kind)
-
-
-_CALLS = f'"{Action.MAKE_CALL.value}"'
-
-
-def destinations(body: Mapping[str, object]) -> tuple[str, ...]:
-    """The numbers that a body calls, in order, as their numbering plans write them; malformed ones are left out."""
-    found: list[str] = []
-    for action, params in read_actions(body):
-        number = params.get("destination")
-        if action is Action.MAKE_CALL and isinstance(number, str) and phone.is_e164(number):
-            found.append(phone.canonical_number(phone.normalise(number)))
-    return tuple(found)
-
-
-def second_parties(body: str) -> tuple[str, ...]:
-    """The numbers that a stored body bridges to its first call.
-
-    The body is parsed only if its text has `"makeCall"` at least twice. The usual body, with one call, has it once.
-    """
-    if body.count(_CALLS) < 2:
-        return ()
-    try:
-        read: object = json.loads(body)
-    except ValueError:  # not a body of ours; 8x8 would refuse it
-        return ()
-    called = list(destinations(read)) if is_object(read) else []
-    return tuple(number for number in dict.fromkeys(called[1:]) if number != called[0])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
+from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED
 from voiceflow_worker.model.text.arguments import LONGEST_KEY, time_problem
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import in_words

@@ -11,7 +11,7 @@ from datetime import datetime
 from voiceflow_worker.errors import CallFlowError, IllegalMoveError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
+from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.differences import asked_digest, differences, keeps_numbers
 from voiceflow_worker.model.jobs.job import ON_THE_WAY, Edits, Job, JobState, NextAttempt, NoteKind, ReasonKind
 from voiceflow_worker.model.jobs.lifecycle import (

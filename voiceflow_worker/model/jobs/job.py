@@ -12,7 +12,7 @@ from typing import Any, cast
 from msgspec import Struct
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.flows.rules import second_parties
+from voiceflow_worker.model.flows.bodies import second_parties
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind

@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
+from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import Likeness, likeness
 from voiceflow_worker.model.reports.status import (
     FILE_NOT_FETCHED,

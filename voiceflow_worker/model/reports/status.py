@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
+from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED
 
 
 class SessionStatus(StrEnum):
