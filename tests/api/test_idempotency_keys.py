@@ -46,6 +46,8 @@ async def test_three_clients_with_one_key_make_one_thing(memory: Store, path: st
         assert sorted(each.status_code for each in answers) == [200, 200, 201]
         assert len({each.headers["location"] for each in answers}) == 1
         assert len(await CallQueue(memory).find()) == 1
+        if path == "/v1/escalations":
+            assert (await order(one, path, "42", window=None)).status_code == 200, "a null says nothing"
         assert (await order(one, path, "42", say="Another text.")).json()["code"] == "idempotency_key_reused"
         assert (await order(one, path, "43", say="")).status_code == 422
         assert (await order(one, path, "43")).status_code != 422, "a refused request leaves its key free"

@@ -198,7 +198,7 @@ class OperatorAction(ABC):
         store, given = self.operator.store, [each.name for each in fields(self) if each.name not in _NO_ORDER]
         file = getattr(getattr(self, "found", None), "digest", None)
         asked = keyed_digest(store.id, repr([*((name, getattr(self, name)) for name in given), file]))
-        said = {"note": self.note, "asked": asked, **self.about()}
+        said: dict[str, Any] = {"note": self.note, "asked": asked, **self.about()}
         return AuditEntry.of(self.actor(), self.name_of_action, at=store.clock.now(), **said)
 
     def actor(self) -> Actor:

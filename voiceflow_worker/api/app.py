@@ -120,9 +120,21 @@ class HttpApi:
         return program
 
 
+class _App(FastAPI):
+    """The routes, with a document in which what is wrong is a problem."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            for operations in super().openapi()["paths"].values():
+                for operation in operations.values():
+                    content = operation["responses"]["default"]["content"]
+                    content[PROBLEM] = content.pop("application/json")
+        return super().openapi()
+
+
 def fast_api() -> FastAPI:
     """Make the app, with its document."""
-    app = FastAPI(
+    app = _App(
         title="voiceflow-worker",
         version=version("voiceflow-worker"),
         description="Phone calls through the 8x8 Voice API: from a queue, never twice, never lost, never late.",
@@ -141,17 +153,6 @@ def fast_api() -> FastAPI:
     )  # fmt: skip
     for routes in (calls, campaigns, batches, escalations, queues):
         app.include_router(routes.routes)
-    documented = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            for operations in documented()["paths"].values():
-                for operation in operations.values():
-                    content = operation["responses"]["default"]["content"]
-                    content[PROBLEM] = content.pop("application/json")
-        return documented()
-
-    app.openapi = openapi  # type: ignore[method-assign]
     return app
 
 

@@ -23,6 +23,7 @@ from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.reading import Of
+from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.service.named_campaign import NamedCampaign
 from voiceflow_worker.service.uploads import uploading
 
@@ -139,13 +140,13 @@ async def _received(asked: Asked) -> AsyncGenerator[NamedCampaign]:
 def _fields_in(content: bytes | str) -> dict[str, Any]:
     """Return the JSON object in a body. Raises ProblemError."""
     try:
-        found = json.loads(content)
+        found: object = json.loads(content)
         json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise _unreadable(f"the body is not JSON: {error}") from None
-    if not isinstance(found, dict):
+    if not is_object(found):
         raise refused([FindingTold(pointer="", detail="the body is not a JSON object")])
-    return found
+    return dict(found)
 
 
 def _unreadable(why: str) -> ProblemError:

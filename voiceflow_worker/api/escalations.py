@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import structlog
 from fastapi import APIRouter, Query
@@ -58,7 +58,8 @@ async def start(asked: Calls, body: EscalationRequest, key: Key) -> Any:
     """
     server, queue = asked.server, asked.queue()
     batch = f"oncall-{keyed_digest(queue.store.id, key)[:20]}"
-    digest = keyed_digest(queue.store.id, canonical_json(body.root))[:20]
+    said = {name: value for name, value in body.root.items() if value is not None}
+    digest = keyed_digest(queue.store.id, canonical_json(said))[:20]
     with told_in(body.root, body.table):
         policies = await server.policies.current()
         escalation = Escalation.of(body.root, settings=server.settings, policies=policies)
@@ -76,7 +77,7 @@ async def alerts(asked: Calls, body: Alerts, query: Annotated[AlertQuery, Query(
     What is resolved ends first. While nobody can be called for an alert that fires, the answer is 503, and the calls
     are stored all the same: the sender tries again, and its own alarm about a failing receiver fires.
     """
-    given: dict[str, object] = query.model_dump(exclude_unset=True)  # type: ignore[attr-defined]
+    given: dict[str, Any] = cast("BaseModel", query).model_dump(exclude_unset=True)
     server = asked.server
     with told_in(body.root, body.table, given):
         if isinstance(numbers := given.get("numbers"), str):

@@ -57,7 +57,7 @@ class FindingTold(BaseModel):
 
     def as_json(self) -> dict[str, object]:
         """Return the finding for programs. What only some findings have is there only if it is known."""
-        return self.model_dump(exclude_none=True) | {"pointer": self.pointer}
+        return {**self.model_dump(exclude_none=True), "pointer": self.pointer}
 
 
 class Problem(BaseModel):
