@@ -110,8 +110,12 @@ class Pacer:
         self._write = PeakLatency(clock, expected=MIN_LEAD)
         self._line = deque[_Turn]()
         self._has_come = anyio.Event()
-        self._nap = anyio.CancelScope()
+        self._nap: anyio.CancelScope | None = None
         self._is_stopped = False
+
+    def _wake(self) -> None:
+        if self._nap is not None:
+            self._nap.cancel()
 
     def follow(self, rate: float | None) -> bool:
         """Use this rate from now on. Returns False if it is the same as before.
@@ -122,7 +126,7 @@ class Pacer:
             return False
         self.rate = rate
         self._next_at = None
-        self._nap.cancel()
+        self._wake()
         return True
 
     def stop(self) -> None:
@@ -223,7 +227,7 @@ class Pacer:
         elif is_begun is not None:
             self.tries += 1
         if is_sooner:
-            self._nap.cancel()
+            self._wake()
 
     async def wait_for_slot(self, slot: SendSlot, *, within: float) -> bool:
         """Wait for a slot, at most so many seconds. Returns False if it has not come by then, or was missed."""
