@@ -99,7 +99,7 @@ def test_nothing_is_said_against_what_is_well(voiceflow: Program, eight: EightBy
         assert serve.stop().code == 0
     assert {check: line["level"] for check, line in lines(ended).items() if line["level"] != "ok"} == {}
     assert (ended.code, ended.err) == (0, "")
-    assert len(ended.lines) == 15
+    assert len(ended.lines) == 14
     assert "on the disk before it returns" in lines(ended)["durability"]["message"]
     assert list(eight.sandbox.ledger) == []  # nobody was called
 
