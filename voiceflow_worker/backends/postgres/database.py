@@ -130,6 +130,7 @@ class Database:
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[Connection]:
         """A connection for one statement. The pool closes it unless the answer has come whole."""
+        connection: Connection | None = None
         with anyio.CancelScope() as waiting:
             self._waiting.add(waiting)
             try:
@@ -141,7 +142,7 @@ class Database:
                 ) from error
             finally:
                 self._waiting.discard(waiting)
-        if waiting.cancelled_caught:
+        if connection is None:
             raise translated(self._why or TimeoutError(), self.url)
         try:
             yield connection

@@ -94,7 +94,7 @@ class RedisClient:
             "protocol": 2,
             "decode_responses": True,
         }
-        server = {
+        server: dict[str, Any] = {
             **connecting,
             "db": self._url.database,
             "username": self._url.username,
@@ -109,8 +109,10 @@ class RedisClient:
             kind = SSLConnection if self._url.is_tls else PlainConnection
             return ConnectionPool(kind, host=host, port=port, **server)
         asked = {**connecting, "socket_timeout": CONNECT_TIMEOUT, "ssl": self._url.is_tls, **self._url.tls}
-        sentinel = Sentinel(nodes, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
-        return SentinelConnectionPool(self._url.service, sentinel, ssl=self._url.is_tls, **server)  # type: ignore[no-untyped-call]
+        sentinels: Any = Sentinel
+        pool: Any = SentinelConnectionPool
+        sentinel = sentinels(nodes, sentinel_kwargs=asked)
+        return pool(self._url.service, sentinel, ssl=self._url.is_tls, **server)
 
     @property
     def durability(self) -> RedisDurability:

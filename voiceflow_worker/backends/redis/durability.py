@@ -164,8 +164,9 @@ def _facts(info: str) -> dict[str, str]:
 
 def _setting(answer: Any, name: str) -> str | None:
     """Return the value in an answer to CONFIG GET."""
-    pairs: dict[str, str] = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
-    return pairs.get(name)
+    pairs = answer if hasattr(answer, "get") else dict(zip(answer[::2], answer[1::2], strict=True))
+    value: str | None = pairs.get(name)
+    return value
 
 
 def version_of(facts: Mapping[str, str]) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ MISSING = "is missing but it is required; add {}"
 
 def _refused(code: int, message: str) -> PydanticCustomError:
     """Return the error for a value that breaks a rule of 8x8 with this code."""
-    return PydanticCustomError(str(code), "{message}", {"message": message})
+    return PydanticCustomError(cast("Any", str(code)), "{message}", {"message": message})
 
 
 def _name(text: str) -> str:
@@ -292,10 +292,11 @@ def _finding(path: str, action: Action, error: ErrorDetails) -> Finding:
         return Finding(path=path, code=int(kind), message=f"{message}; give {purpose}" if needs else message)
     if kind == "missing":
         return Finding(path=path, code=-1009, message=MISSING.format(purpose))
+    bounds = error.get("ctx", {})
     if kind == "greater_than_equal":
-        said = f"should be {error['ctx']['ge']:g} or more"
-    elif kind == "less_than_equal" and error["ctx"]["le"] < _MOST_INT:
-        said = f"should be {error['ctx']['le']:g} or less"
+        said = f"should be {bounds['ge']:g} or more"
+    elif kind == "less_than_equal" and bounds["le"] < _MOST_INT:
+        said = f"should be {bounds['le']:g} or less"
     elif kind in _TYPES:
         wanted = "an integer" if param is not None and param.kind is ParamKind.INTEGER else _TYPES[kind]
         said = f"should be {wanted}, not {describe(error['input'])}"
