@@ -164,7 +164,7 @@ class _Connection(HttpToolsProtocol):
 
     _without_head: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if len(self.connections) > connections_that_fit():
             transport.abort()

@@ -18,7 +18,7 @@ from voiceflow_worker.ivr.menu import (
     Menu,
     Retry,
     Step,
-    is_handler,
+    is_step,
     language_of,
     menu_of,
     settings_of,
@@ -49,10 +49,10 @@ def _steps_of(menu: Menu) -> Iterator[tuple[str, Step, bool]]:
     actions += [] if menu.opening is None else [("at first", menu.opening, menu.leads_to)]
     actions += [] if menu.fallback is None else [("otherwise", menu.fallback, menu.leads_to)]
     for keys, action, leads_to in actions:
-        if is_handler(action):
-            yield from ((keys, step, True) for step in leads_to or ())
-        else:
+        if is_step(action):
             yield keys, action, False
+        else:
+            yield from ((keys, step, True) for step in leads_to or ())
 
 
 def _label(choice: Choice) -> str:

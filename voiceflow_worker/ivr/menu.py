@@ -348,9 +348,9 @@ def menu_of(step: Step) -> Menu | None:
     return step if isinstance(step, Menu) else step.menu if isinstance(step, GoTo) else None
 
 
-def is_handler(action: Step | Handler) -> TypeIs[Handler]:
-    """Return True for a handler, which is a function that gets the caller; False for a step."""
-    return callable(action) and not isinstance(action, Menu | CallFlow | End | Retry | GoTo | Back | str)
+def is_step(action: Step | Handler) -> TypeIs[Step]:
+    """Return True for a step, False for a handler, which is a function that gets the caller."""
+    return isinstance(action, Menu | CallFlow | End | Retry | GoTo | Back | str)
 
 
 _DEFAULTS = MenuSettings(retries=2, fallback=END, overall_timeout=timedelta(seconds=10))

@@ -26,7 +26,7 @@ from voiceflow_worker.ivr.menu import (
     MenuSettings,
     Retry,
     Step,
-    is_handler,
+    is_step,
     language_of,
     menu_of,
     settings_of,
@@ -101,7 +101,7 @@ class Decision:
     @property
     def runs_code(self) -> bool:
         """True if a handler will run, so that the decision must be carried out only once."""
-        return self.do is not None or is_handler(self.action)
+        return self.do is not None or not is_step(self.action)
 
     @property
     def settings(self) -> MenuSettings:
@@ -290,18 +290,18 @@ class Menus:
 
     async def _followed(self, decision: Decision, limit: timedelta) -> CallFlow:
         action, caller = decision.action, decision.caller
-        step = await self._run(action, caller, limit=limit) if is_handler(action) else action
+        step = action if is_step(action) else await self._run(action, caller, limit=limit)
         if action is not step and isinstance(step, Retry) and decision.tries >= (decision.settings.retries or 0):
             action = decision.fallback
-            step = await self._run(action, caller, limit=limit) if is_handler(action) else action
+            step = action if is_step(action) else await self._run(action, caller, limit=limit)
             step = END if isinstance(step, Retry) else step
-        return self._flow(decision, step, say=as_returned if is_handler(action) else render).validated()
+        return self._flow(decision, step, say=render if is_step(action) else as_returned).validated()
 
     def _fallen_back(self, decision: Decision) -> CallFlow:
         """Return the answer after a failure: the fallback, if it is a step that can be sent, or a hang-up."""
         fallback = decision.fallback if decision.path else END
         try:
-            if fallback != decision.action and not is_handler(fallback):
+            if fallback != decision.action and is_step(fallback):
                 return self._flow(decision, fallback, say=render).validated()
         except Exception:  # noqa: BLE001 - the first failure is the one that is reported
             return _hung_up()

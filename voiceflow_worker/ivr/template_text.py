@@ -258,10 +258,12 @@ def _read_alike(tree: Template) -> None:
 
     for each in tree.find_all(nodes.Compare):
         sides: list[Any] = [each.expr, *(operand.expr for operand in each.ops)]
-        written_out = [
+        written_out: list[Any] = [
             each.value for side in sides for each in (side, *side.find_all(nodes.Const)) if _is_constant(each)
         ]
-        constants = [one for value in written_out for one in (value if isinstance(value, list | tuple) else [value])]
+        constants: list[Any] = []
+        for value in written_out:
+            constants += value if isinstance(value, list | tuple) else [value]
         if any(isinstance(constant, bool) for constant in constants):
             raise ValueError("a condition compares with true or false: write the text of the cell, as in == 'yes'")
         is_number = any(isinstance(constant, int | float) for constant in constants)
@@ -417,11 +419,15 @@ def _environment() -> ImmutableSandboxedEnvironment:
     made = Texts(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_finalizer())
     made.globals.clear()
     filters: dict[str, Any] = {name: made.filters[name] for name in _FILTERS}
-    filters |= {"abs": lambda value: abs(float(written(value))), "path_part": _path_part, _COMPARED: _as_compared}
+    filters |= {"abs": _abs, "path_part": _path_part, _COMPARED: _as_compared}
     made.filters.clear()
     made.filters.update(filters | speech_filters())
     made.tests = {name: made.tests[name] for name in _TESTS}
     return made
+
+
+def _abs(value: object) -> float:
+    return abs(float(written(value)))
 
 
 def _path_part(value: object) -> object:
