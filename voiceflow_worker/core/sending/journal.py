@@ -143,10 +143,11 @@ class JournalWriter:
         waits = dict[str, timedelta]()
         for (place, entry), result in zip(entries.items(), results, strict=True):
             each = dispatches[place]
+            each.asked_at = asked_at
             if isinstance(result, WriteResult) and result.result is not Result.DONE:
                 answers[place] = self._instead(each.job, result, waits, now)
                 continue
-            each.job, each.asked_at = entry[0], asked_at
+            each.job = entry[0]
             if isinstance(result, WriteResult):
                 each.slot = result.slot
                 if slot is not None and result.slot is None:

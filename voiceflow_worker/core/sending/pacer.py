@@ -55,7 +55,8 @@ CONNECT_LEAD = timedelta(milliseconds=250)
 """A call is leased, and connects, this long before its journal entry is asked for, until connecting was measured."""
 
 LEASE_SPAN = timedelta(milliseconds=400)
-"""Calls whose slots are within this time share a lease."""
+MOST_LEASED = 8
+"""Calls whose slots are within this time share a lease, but no more than so many."""
 
 LATEST = timedelta(milliseconds=500)
 """How much later than expected the slot of an entry may be, because other workers have taken those before it."""
@@ -214,10 +215,9 @@ class Pacer:
         thousands of them would wait.
         """
         self._asked -= self._asked > 0
-        if is_begun and self.rate is not None:
+        if slot is not None:
             self._entry.record(asked_at)
             self._write.record(written_at)
-        if slot is not None:
             before, self._next_at, self._noted_at = self._next_at, slot.next_at, self._clock.now()
             is_sooner = before is not None and slot.next_at <= before
         else:
@@ -260,7 +260,7 @@ class Pacer:
     @property
     def _per_lease(self) -> int:
         """The number of calls that share a lease."""
-        return max(min(int(LEASE_SPAN.total_seconds() * (self.rate or 0)), MOST_TOGETHER), 1)
+        return max(min(int(LEASE_SPAN.total_seconds() * (self.rate or 0)), MOST_LEASED), 1)
 
     @property
     def _lease_lead(self) -> timedelta:
