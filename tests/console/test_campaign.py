@@ -266,7 +266,7 @@ async def test_back_reload_two_tabs_and_a_double_click_start_one_batch(store: St
         await one.upload()
         await one.send("check", **WORDS)
         checked = one.shown
-        answers = []
+        answers = list[httpx.Response]()
 
         async def click() -> None:
             answers.append(await one.post("start"))
@@ -312,7 +312,7 @@ async def test_a_start_that_was_cut_off_goes_on_and_an_erased_file_is_chosen_aga
         await one.send("check", **WORDS)
         shown = one.shown
         assert shown is not None
-        (draft,) = await Drafts(memory)._drafts.values()
+        (draft,) = await Drafts(memory)._drafts.values()  # pyright: ignore[reportPrivateUsage]
         await Drafts(memory).begin(
             draft, {"version": str(draft.version), "batch_id": "may", "digest": ""}, by="Mary Tan"
         )
@@ -323,7 +323,7 @@ async def test_a_start_that_was_cut_off_goes_on_and_an_erased_file_is_chosen_aga
         assert "2 calls enqueued" in await one.send("resume")
         await one.upload(name="june.csv")
         await one.send("check", **WORDS)
-        await Drafts(memory)._uploads.clear()
+        await Drafts(memory)._uploads.clear()  # pyright: ignore[reportPrivateUsage]
         assert "Choose it again" in await one.send("check")
         assert one.typed["say"] == WORDS["say"]
         assert "Call 2 people" in await one.send("check", files={"file": ("june.csv", PEOPLE.replace("8765", "8766"))})

@@ -12,7 +12,6 @@ from urllib.parse import quote, unquote, urljoin
 from zoneinfo import ZoneInfo
 
 import anyio
-import anyio.lowlevel
 import httpx
 import pytest
 from starlette.applications import Starlette

@@ -134,8 +134,8 @@ async def test_a_session_holds_on_each_receiver_until_its_time_or_a_secret_chang
             return (await other.get("/ui/campaign")).status_code
 
     assert await status() == 200
-    for changed in ({"ui_secret": "another-one-of-readers"}, {"ui_operator_secret": None}):
-        assert await status(**changed) == 401, "a secret has changed"
+    for name, value in (("ui_secret", "another-one-of-readers"), ("ui_operator_secret", None)):
+        assert await status(cookie, **{name: value}) == 401, "a secret has changed"
     assert await status(f"{cookie[:-2]}xx") == await status("made-up") == 401
     named = {"auth_header": "X-User", "trusted_proxies": "10.0.0.1"}
     assert await status(ui_secret=None, ui_operator_secret=None, **named) == 401, "nobody signs in by a secret there"

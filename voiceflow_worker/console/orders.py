@@ -234,8 +234,8 @@ class Orders:
             more["number"] = job.destination
 
         def made(said: PageForm) -> OperatorAction:
-            given: dict[str, Any] = {name: read(said) for name, read in _READ.items() if name in names}
-            return order.kind(**{"operator": operator, **given, **more})
+            given: dict[str, Any] = {name: read(said) for name, read in _READ.items() if name in names} | more
+            return order.kind(operator=operator, **given)
 
         if "call" not in names:
             return made(form)

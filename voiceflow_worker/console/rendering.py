@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import cache
@@ -134,7 +134,7 @@ def draw(page: Page, asked: PageRequest, *, live_only: bool = False, **more: obj
     return text.encode("utf-8", errors="replace")
 
 
-_FILTERS = {
+_FILTERS: dict[str, Callable[[Any], Any]] = {
     "own": escape,  # a token of ours, which is no name of anything
     "segment": lambda value: escape(quote(str(value), safe="", errors="replace")),  # also one value of a query
     "query": lambda values: escape(urlencode(values, errors="replace", doseq=True)),
@@ -146,7 +146,7 @@ _FILTERS = {
     "answer": answer_in_words,
     "sentence": sentence,
     "tone": tone_of,
-    "grouped": lambda value, digits=0: Markup(f"{value:,.{digits}f}"),  # noqa: S704 - digits
+    "grouped": lambda value: Markup(f"{value:,.0f}"),  # noqa: S704 - digits
     "pieces": pieces_of,
     "span": span,
     "pairs": lambda names: [(name, name) for name in names],
