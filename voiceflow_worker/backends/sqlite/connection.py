@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
@@ -230,13 +230,6 @@ class Connection:
     def pragma(self, name: str, value: object = None) -> Any:
         """Read or set the value of a pragma."""
         return self._db.pragma(name, value) if value is not None else self._db.pragma(name)
-
-    def copy_to(self, target: Connection, *, pages: int, progress: Callable[[int, int], None]) -> None:
-        """Copy the whole database. After each step, `progress` gets the number of copied pages and the total."""
-        with target._db.backup("main", self._db, "main") as copy:
-            while not copy.done:
-                copy.step(pages)
-                progress(copy.page_count - copy.remaining, copy.page_count)
 
     def keep_log(self) -> None:
         """Keep the WAL in its own file when this connection closes, even if it is the last connection."""
