@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import anyio
@@ -15,12 +16,15 @@ from tests.api.clients import Client, findings_of, program
 from tests.contract.samples import ManualClock
 from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.flows import number
 from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Menu, Store
+from voiceflow_worker.api import asked
 from voiceflow_worker.api import problems as answers
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr.menu_data import written_menus
+from voiceflow_worker.service.named_campaign import NamedCampaign
 
 __all__ = ["work_here"]
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("work_here")]
@@ -294,6 +298,30 @@ async def test_a_menu_of_data_is_kept_with_the_calls_that_another_process_stores
     assert (refused.status_code, findings_of(refused)[0]["pointer"]) == (422, "/menu")
     (name,) = {job.menu for job in await CallQueue(store).find()}
     assert set(await written_menus(store).get([str(name)])) == {name}
+
+
+async def test_campaigns_that_take_long_keep_nobody_from_holding_a_queue(
+    memory: Store, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ends, usual = 0, anyio.Event(), NamedCampaign.start
+
+    async def slow(*arguments: Any, **named: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        await ends.wait()
+        return await usual(*arguments, **named)
+
+    monkeypatch.setattr(NamedCampaign, "start", slow)
+    async with anyio.create_task_group() as group:
+        for place in range(asked.AT_ONCE + asked.CAMPAIGNS):
+            rows = [{**ROWS[0], "destination": number(place)}]
+            group.start_soon(partial(start, client, {**CAMPAIGN, "rows": rows}, key=f"k{place}"))
+        await anyio.wait_all_tasks_blocked()
+        assert begun == asked.CAMPAIGNS
+        with anyio.fail_after(5):
+            assert (await client.post("/v1/queues/default/hold")).status_code == 200
+        ends.set()
+    assert len(await called(memory)) == asked.AT_ONCE + asked.CAMPAIGNS
 
 
 async def test_a_batch_is_shown_held_resumed_and_cancelled(memory: Store, client: Client) -> None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 T = TypeVar("T")
-AT_ONCE = 8
-"""The most requests that are worked on at once, so that events of 8x8 go first."""
+AT_ONCE, CAMPAIGNS = 8, 4
+"""The most requests that are worked on at once, so that events of 8x8 go first, and the most campaigns beside them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,8 @@ class Server:
     gatekeeper: Gatekeeper
     menus: Mapping[str, Menu]
     working: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(AT_ONCE))
+    starting: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(CAMPAIGNS))
+    """The campaigns that are read and stored, which may take minutes: a hold does not wait for them."""
     waiting: set[object] = field(default_factory=set[object])
     """The requests that wait for an outcome or for the end of a batch."""
     stopping: anyio.Event = field(default_factory=anyio.Event)

@@ -89,7 +89,7 @@ async def begin(
         raise refused([FindingTold(code=MISSING, parameter="Idempotency-Key", detail="is missing")])
     server, queue = asked.server, asked.queue()
     how: dict[str, Any] = {"settings": server.settings, "menus": server.menus}
-    async with _received(asked) as campaign:
+    async with _received(asked) as campaign, asked.aside(), server.starting:
         with told_in(campaign.fields, _CAMPAIGN, asked.request.query_params):
             if key is None or dry_run:
                 report, is_new = await campaign.preview(queue, server.process, key=key, **how), False
