@@ -49,7 +49,7 @@ def test_the_connection_becomes_settings_and_the_environment_completes_it(
         settings = VoiceFlowHook().settings()
         assert settings.api_key is not None
         assert settings.api_key.get_secret_value() == KEY
-        assert KEY not in repr((settings, VoiceFlowHook().get_conn()))
+        assert KEY not in repr(settings)
         assert {name: getattr(settings, name) for name in found} == found
 
 
@@ -92,7 +92,7 @@ def test_an_error_in_a_connection_names_it_and_shows_no_password(
         ({"queue": "No Queue"}, "queue"),
         ({"sub_acount": "x"}, "sub"),
         ({"api_key": "x"}, "password"),
-        ({"region": "sg"}, r"region is 'sg' \(the connection\)"),
+        ({"region": "sg"}, "region is not a setting"),
         ({"store": "redis://:a-secret@127.0.0.1:1/0"}, "VOICEFLOW_STORE"),
         ({"store": "nosuch://me:x/a-secret@127.0.0.1:1/0"}, "VOICEFLOW_STORE"),
         ({"proxy": "http://me:a-secret@127.0.0.1:1"}, "VOICEFLOW_PROXY_FILE"),
@@ -104,6 +104,8 @@ def test_an_error_in_a_connection_names_it_and_shows_no_password(
     connect(extra={"sub_account": "tests"})
     with pytest.raises(SettingsError, match="API key"):
         VoiceFlowHook().get_conn()
+    connect(password=KEY, extra={"sub_account": "tests"})
+    assert KEY not in repr(VoiceFlowHook().get_conn())
 
 
 @pytest.mark.parametrize(

@@ -56,13 +56,17 @@ def log_to_stderr(*, form: str, level: str, secrets: Collection[str] = (), maske
     threshold = logging.getLevelNamesMapping()[level.upper()]
     hidden = {form for each in secrets for form in (each, json.dumps(each)[1:-1], repr(each)[1:-1])}
     shared: list[Any] = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+
+    def hide(_logger: object, _method: str, line: str) -> str:
+        return without_secrets_in(line, known=hidden)
+
     render = structlog.processors.JSONRenderer() if form == "json" else _plain_line
     ending: list[Any] = [
         # Plain tracebacks: others print local variables, which hold phone numbers, data and key presses.
         structlog.processors.format_exc_info,
         *([masked_event] if masked else []),
         render,
-        lambda _logger, _method, line: without_secrets_in(line, known=hidden),
+        hide,
     ]
     stderr = cast("Any", _Stderr())
     structlog.configure(
