@@ -26,11 +26,12 @@ from voiceflow_worker.actions.queues import Hold
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory.store import MemoryStore
+from voiceflow_worker.core.audit import Actor, AuditEntry
 from voiceflow_worker.core.base.reading import gates_at
 from voiceflow_worker.core.orders import READ_FOR, OrderedStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import ORDERS
-from voiceflow_worker.core.ports.store import BulkWrite, Page, WriteResult
+from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Result, Same, Write, WriteResult
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -281,6 +282,21 @@ async def test_orders_of_one_process_on_their_way_at_once_are_stored_in_the_orde
     await ordered(store, tmp_path).put_opt_outs_back()
     assert await SuppressionList(store).find(number(1))
     assert "rate by Ann" in await reason_of(store)
+
+
+async def test_an_order_that_stood_before_has_no_line_and_holds_nothing(tmp_path: Path) -> None:
+    """Its write counts as written before, and stores no number: a line of it would be taken for lost."""
+    store = MemoryStore()
+    await CallQueue(store).enqueue(flow())
+    given = ordered(store, tmp_path)
+    entry = AuditEntry.of(Actor.of("Ann"), "start", at=store.clock.now())
+    put = Put("import", "default", "ended", None)
+    write = Write(conditions=(Same("import", "default", None),), puts=(put, *entry.puts()))
+    for _ in range(2):
+        (answer,) = await given.write(BulkWrite(writes=(write,)), now=store.clock.now())
+        assert answer.result is Result.DONE
+    await ordered(store, tmp_path).put_opt_outs_back()
+    assert not await reason_of(store)
 
 
 async def test_who_compares_a_whole_journal_writes_nothing_and_reads_the_end_of_each_file(tmp_path: Path) -> None:

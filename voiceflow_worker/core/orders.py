@@ -26,7 +26,7 @@ from voiceflow_worker.core.ports.outside import ORDERS, LocalJournal, OrderLine
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write, WriteResult
 from voiceflow_worker.core.suppression import CHUNK
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.writer import UNREAD_LINES, Compared, Writer, compared, history_of
+from voiceflow_worker.core.writer import UNREAD_LINES, Compared, Writer, compared, history_of, numbers_in
 from voiceflow_worker.core.writes import all_or_none
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
@@ -130,9 +130,10 @@ class OrderedStore:
         if self._writer is not None and stored and failed is None:
             with anyio.CancelScope(shield=True):
                 try:
+                    stored = await self._written_now(self._writer, stored)
                     self._writer.has_stored(stored)
                     await self._writer.append(stored)
-                except JournalFileError as error:
+                except (JournalFileError, StoreError) as error:
                     failed = error
         if stored and failed is not None:
             _log.warning(
@@ -141,6 +142,11 @@ class OrderedStore:
                 "VOICEFLOW_STATE_DIR to one on a persistent disk",
                 error=str(failed),
             )
+
+    async def _written_now(self, writer: Writer, places: Sequence[int]) -> Sequence[int]:
+        """Return those of these writes whose numbers the store has: an order that stood before stores none."""
+        number = int((await numbers_in(self.inner).get([writer.name])).get(writer.name) or 0)
+        return [place for place in places if writer.number_of(place) <= number]
 
     # --- After a rollback --------------------------------------------------------------------------------------------
 

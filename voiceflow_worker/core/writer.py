@@ -209,6 +209,10 @@ class Writer:
         lines = {number: line for place in places for number, line in self._places[place]}
         return self.file.append(list(lines.items()))
 
+    def number_of(self, place: int) -> int:
+        """Return the number of the newest line of this write of the last `numbered`."""
+        return self._places[place][-1][0]
+
     def has_stored(self, places: Collection[int]) -> None:
         """Note that the store has these writes of the last `numbered`."""
         numbers = [self._places[place][-1][0] for place in places]
