@@ -103,19 +103,28 @@ class KeyConflict:
 
 
 class KeyConflictError(InvalidInputError):
-    """Raised when a unique key belongs to a call that differs from the new one; nothing was enqueued."""
+    """Raised when a unique key belongs to another call, or to one that ended without a ring; nothing was enqueued."""
 
-    def __init__(self, conflicts: Iterable[KeyConflict]) -> None:
+    def __init__(self, conflicts: Iterable[KeyConflict], *, replaces: bool = False) -> None:
         self.conflicts: tuple[KeyConflict, ...] = tuple(conflicts)
         first = self.conflicts[0]
         more = f" (and {len(self.conflicts) - 1} more)" if len(self.conflicts) > 1 else ""
-        what = " and ".join(first.differs) or "body"
-        state = f" is {first.state} and" if first.state else ""
-        replaced = "; with replace=True, it is replaced while it waits" if first.differs else ""
+        other = "rang nobody" if first.state else "has another body"
+        what = f"has another {' and '.join(first.differs)}" if first.differs else other
+        if first.state in _WAITING and first.differs:
+            remedy = "" if replaces else "With replace=True, it is changed while it waits. "
+        else:
+            remedy = "Redial that call, or import its row again with the option `again`. "
+        if {"not_before", "valid_until"} & {*first.differs}:
+            remedy += "A time that is computed anew differs at each try: give valid_for in its place. "
         super().__init__(
-            f"unique key {first.unique_key!r} belongs to call {first.owner_id}, which{state} has another {what}{more}; "
-            f"nothing was enqueued. Use a new key for a new call, or ask for the same call{replaced}"
+            f"unique key {first.unique_key!r} belongs to call {first.owner_id}, which is "
+            f"{first.state or 'another request'} and {what}{more}; nothing was enqueued. {remedy}Use a new key for a "
+            "new call"
         )
+
+
+_WAITING = frozenset({"queued", "leased"})
 
 
 class OtherRequestError(InvalidInputError):
@@ -176,30 +185,16 @@ class OvertakenError(VoiceflowError):
 
 
 class IntakeError(VoiceflowError):
-    """Raised when rows cannot be enqueued beside another enqueue in the same queue. What was stored before stays.
+    """Raised when a list cannot be stored beside another import of its batch. What was stored before stays held."""
 
-    The same rows again add what is missing, and no call twice.
-    """
 
-    @classmethod
-    def lost(cls, queue: str, *, until: datetime | None = None) -> Self:
-        """The error of an enqueue that lost its turn, or of one that had to be complete `until` a time."""
-        if until is not None:
-            return cls(
-                f"this enqueue in queue {queue} had to be complete before {until:%Y-%m-%d %H:%M:%S} UTC, and was "
-                "not, so it was ended, and nobody is called because of it"
-            )
-        return cls(
-            f"another enqueue in queue {queue} has begun meanwhile, or may have while this one paused, so this one was "
-            "ended. Enqueue the same rows again: that adds what is missing, and no call twice"
-        )
+class TakenOverError(IntakeError):
+    """Raised when another list has taken an import over, because it had written nothing for a minute."""
 
-    @classmethod
-    def taken_over(cls, batch: str) -> Self:
-        """The error of an import that somebody continued, released or discarded while it stored its calls."""
-        return cls(
-            f"this import of batch {batch} was continued, released or discarded by somebody else meanwhile, so it was "
-            "ended. Check the batch. Enqueue the same rows again to add what is missing: no call is added twice"
+    def __init__(self, batch: str | None) -> None:
+        super().__init__(
+            f"this import of batch {batch or '-'} was taken over by another list, or was cancelled, so it was ended. "
+            "Check the batch. Import the same list again: no call is added twice"
         )
 
 

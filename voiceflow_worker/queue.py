@@ -13,10 +13,10 @@ from voiceflow_worker.core import writes
 from voiceflow_worker.core.admission import Admitter, CallOptions, CallRequest, CheckedCall, Enqueued
 from voiceflow_worker.core.audit import CALL, Actor, AuditedStore, AuditEntry, audited
 from voiceflow_worker.core.base.identity import BatchNames, checked_queue, checked_reader, keyed_digest
-from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages, starts_of
+from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages, holds_of
 from voiceflow_worker.core.call_filter import CallFilter
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, order_gate, standing_gate, until_left
-from voiceflow_worker.core.imports import StagedImport, discard_imports, end_imports, staged_imports
+from voiceflow_worker.core.imports import drop_imports
 from voiceflow_worker.core.outcomes.batch_ends import wait_for_batch
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream, OutcomeWatch
 from voiceflow_worker.core.ports import Limits, Store
@@ -73,8 +73,8 @@ def _checked(change: Callable[[Job], Job], check: CheckJob | None) -> Callable[[
 class CallQueue:
     """One queue of a store, with calls of one sub-account.
 
-    The audit log gets an entry with each action on it (cancel, redial, resolve, hold, resume, rate, release,
-    discard): `by` whom, or else the login of this process.
+    The audit log gets an entry with each action on it (cancel, redial, resolve, hold, resume, rate): `by` whom, or else
+    the login of this process.
 
     `redial` is the policy of calls without a redial policy of their own; the default is no redial. To exclude a call
     from the policy, give it `RedialPolicy(on=frozenset(), limit=0, after=timedelta())`.
@@ -108,8 +108,9 @@ class CallQueue:
     ) -> Job:
         """Enqueue one call; returns its job, or the job that already owns the `unique_key`, if it is the same call.
 
-        The options are those of every call: `CallOptions`. With `replace`, a call that has the key, differs, and waits,
-        is changed: it stays the same call, with its id and history.
+        A key belongs to one call for ever, over all queues of the store: the job may be one of another queue. The
+        options are those of every call: `CallOptions`. With `replace`, a call that has the key, differs, and waits, is
+        changed: it stays the same call, with its id and history.
 
         With a store in PostgreSQL, `connection` enqueues the call in a transaction of yours: a connection of psycopg 3,
         also that in one of SQLAlchemy or Django. The returned job is valid once that transaction has
@@ -120,7 +121,8 @@ class CallQueue:
         Raises `CallFlowError` with every finding (among them a window that does not open while the call is valid),
         `SuppressedNumberError` for a number on the suppression list, `InvalidInputError` for data that is not flat
         JSON, and `KeyConflictError` when the key belongs to a call with another text, time, window, priority or other
-        option, which names them. A validity that counts from the enqueuing (`valid_for`) is the same each time. After
+        option, which names them, or to one that ended without a ring. A validity that counts from the enqueuing
+        (`valid_for`) is the same each time. After
         `StoreUnavailableError` it is safe to try again with the same unique key.
         """
         request = CallRequest(CallFlow.parse(flow) if isinstance(flow, Mapping) else flow, **options)
@@ -178,8 +180,10 @@ class CallQueue:
             return await find_jobs(self.store, wanted.read(self.name, newest=newest, after=after, limit=limit))
         has, found = wanted.has, list[Job]()
         if unique_key is not None:
-            read = ByKey(self.name, (usual_key(checked_text("unique_key", unique_key)),))
-            found = [job for job in await find_jobs(self.store, read) if has(job) and job.body]
+            read = ByKey((usual_key(checked_text("unique_key", unique_key)),))
+            found = [
+                job for job in await find_jobs(self.store, read) if job.queue == self.name and has(job) and job.body
+            ]
         else:
             part = wanted.read(self.name, newest=newest, after=after, limit=_PAGE)
             async with aclosing(find_pages(self.store, part)) as pages:
@@ -306,8 +310,7 @@ class CallQueue:
             await order_gate(store.store, cancelled, check=check)
             await until_left(self.store, [self.name], batch_id=batch_id)
             await self._end_waiting(batch_id)
-            for start in await starts_of(self.store, self.name, batch_id=batch_id):
-                await end_imports(self.store, self.name, [start])
+            await drop_imports(self.store, self.name, batch_id)
             ended = max(await self._cancelled(batch_id) - before, 0)
             store.result = f"batch {batch_id} is cancelled for good; {count_of(ended, 'waiting call')} ended"
         return ended
@@ -455,7 +458,7 @@ class CallQueue:
 
         Without `unread_files`, a queue stays held if journal files could not be read (`UnreadFilesError`).
 
-        The calls that an interrupted import holds stay held: see `release_staged`. A cancelled batch stays
+        A batch whose import has not ended stays held by that, until the import has ended. A cancelled batch stays
         cancelled, as the returned gate shows. `check` gets the gate that would be opened, and raises an error if it
         must stay. Raises `InvalidInputError` for a batch without calls that is not held.
         """
@@ -472,53 +475,9 @@ class CallQueue:
         async with self._audited("resume", batch=batch_id) as store:
             gate = await order_gate(store.store, opened, check=may_open)
             store.result = "open" if gate.state is GateState.OPEN else gate_in_words(gate)
+        if gate.state is GateState.OPEN and batch_id is not None:
+            return next(iter(await holds_of(self.store, self.name, [batch_id])), gate)
         return gate
-
-    async def staged(self, batch_id: str) -> Sequence[StagedImport]:
-        """The imports of a batch that have not ended, and how many calls each holds. Nobody is called for them.
-
-        An import is a campaign that is being stored, or one whose process was killed before its last call was stored.
-        Start the same campaign again to store what is missing; or release or discard its calls. Raises StoreError.
-        """
-        return await staged_imports(self.store, await starts_of(self.store, self.name, batch_id=batch_id))
-
-    async def release_staged(self, batch_id: str, *, imports: Sequence[StagedImport] | None = None) -> int:
-        """Let the held calls of a batch be sent, although their import has not ended; returns their number.
-
-        With `imports`, as `staged` returned them, the calls of these alone. Raises InvalidInputError if an import has
-        ended or changed meanwhile, and StoreError.
-        """
-        found = await self.staged(batch_id) if imports is None else imports
-        async with self._audited("release", batch=batch_id) as store:
-            if not await end_imports(store.store, self.name, [each.gate for each in found]):
-                raise InvalidInputError(
-                    f"nothing was released: an import of batch {batch_id} has ended or changed meanwhile; check it "
-                    "again"
-                )
-            released = sum(each.calls for each in found)
-            store.result = f"{count_of(released, 'held call')} of batch {batch_id} may ring"
-        return released
-
-    async def discard_staged(
-        self,
-        batch_id: str,
-        *,
-        imports: Sequence[StagedImport] | None = None,
-        reason: str = "its import was discarded by a person",
-    ) -> int:
-        """Cancel the calls that imports of a batch hold; returns their number. Calls that the batch had before go on.
-
-        With `imports`, as `staged` returned them, the calls of these alone. Raises InvalidInputError if one of them has
-        changed calls that the batch had before, because it can only be completed then, and StoreError.
-        """
-        found = await self.staged(batch_id) if imports is None else imports
-        if half := next((each.gate for each in found if each.gate.is_half_applied), None):
-            raise InvalidInputError(f"nothing was discarded: {closed_in_words(half)}")
-        starts = [each.gate for each in found]
-        async with self._audited("discard", note=reason, batch=batch_id) as store:
-            discarded = await discard_imports(store.store, self.name, starts, reason=reason, policy=self.policy)
-            store.result = f"{count_of(discarded, 'held call')} of batch {batch_id} discarded"
-        return discarded
 
     async def set_rate(self, rate: float | None) -> Limits:
         """Change the rate of all workers together, in calls per second; None is unlimited.

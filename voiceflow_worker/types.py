@@ -8,7 +8,6 @@ from voiceflow_worker.campaigns.preview import Preview, PreviewOptions
 from voiceflow_worker.core.admission import CallOptions, Enqueued
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.drain import DrainResult
-from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
 from voiceflow_worker.core.progress import CallProgress
@@ -54,7 +53,6 @@ __all__ = [
     "RowsRefusedError",
     "Severity",
     "SpeechProfile",
-    "StagedImport",
     "StartOptions",
     "SummaryResult",
     "Suppression",

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow.sdk import BaseHook, BaseOperator, Context, conf
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralTimeout
-from anyio import to_thread
+from anyio import sleep, to_thread
 
 from airflow_provider.calls import tasks
 from airflow_provider.calls.waiting import WaitedCalls, WaitStatus, wait_until
@@ -21,7 +21,7 @@ from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import CallFlow, CallQueue, Campaign, InvalidInputError, JobState, call_as_json
 from voiceflow_worker.campaigns.reading import Of
-from voiceflow_worker.errors import KeyConflictError
+from voiceflow_worker.errors import IntakeError, KeyConflictError
 from voiceflow_worker.ivr.menu_data import ask, written_menus
 from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.service.named_call import read_call
@@ -32,6 +32,9 @@ CHUNK = 1000
 """Rows that are fetched from a database together."""
 
 Act = Callable[[CallQueue], Coroutine[Any, Any, Any]]
+
+_TRIES, _TRY_AGAIN = 15, 5.0
+"""How often, and after how many seconds, a list is given again that waits for an import of an earlier try."""
 
 
 class CallTask(BaseOperator):
@@ -324,28 +327,28 @@ class VoiceCampaignOperator(CallTask):
         rows = self.rows if self.sql is None else rows_of_query(self.sql, str(self.conn_id), self.parameters)
         campaign = Campaign.of(self._given(rows=rows, batch=self._task.batch_id), settings=self.hook.settings())
         keeps = not (campaign.replace or campaign.remove_missing)
-        return replace(campaign, options=replace(campaign.options, keys_in_batch=True), only_new=keeps)
+        return replace(campaign, only_new=keeps)
 
     async def _enqueue(self, queue: CallQueue) -> WaitedCalls:
         """Start the campaign, and go on with an import of an earlier try that was killed."""
         if self._is_late:
             return WaitedCalls(batch_id=self._task.batch_id)
-        from voiceflow_worker.types import Actor, RowsRefusedError  # not when DAGs are parsed
+        from voiceflow_worker.types import Actor  # not when DAGs are parsed
 
         # In a thread, because a query takes its time, and Airflow's connections must not be read on an event loop.
-        campaign, by = await to_thread.run_sync(self._campaign), Actor(on="Airflow", login=self._task.task)
-        try:
-            report = await campaign.start(queue, by=by)
-        except RowsRefusedError as error:
-            if not any(found.kind == "import_cut" for found in error.findings):
-                raise
-            # This list is a newer one, and nobody was called for what the earlier one has stored of its rows.
-            await queue.discard_staged(campaign.batch_id, reason="a later try of its Airflow task has another list")
-            report = await campaign.start(queue, by=by)
+        by, report, tries = Actor(on="Airflow", login=self._task.task), None, 0
+        while report is None:
+            campaign = await to_thread.run_sync(self._campaign)
+            try:
+                report = await campaign.start(queue, by=by)
+            except IntakeError:  # an earlier try was killed with another list, which is taken over after a minute
+                if (tries := tries + 1) > _TRIES:
+                    raise
+                await sleep(_TRY_AGAIN)
         for found in report.findings:
             self.log.log(logging.ERROR if found.is_error else logging.WARNING, "%s", found)
         self.log.info("batch %s: %s new calls of %s rows", report.batch_id, report.enqueued, report.rows)
-        return WaitedCalls(batch_id=campaign.batch_id)
+        return WaitedCalls(batch_id=report.batch_id)
 
     async def _result(self, queue: CallQueue) -> Any:
         batch_id, store = self._task.batch_id, queue.store.url

@@ -38,7 +38,7 @@ from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBa
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.core import suppression
 from voiceflow_worker.core.audit import AUDIT, Actor, AuditEntry, Interface, entries_on
-from voiceflow_worker.core.base.reading import gates_of, limits_of, starts_of
+from voiceflow_worker.core.base.reading import gates_of, holds_of, limits_of
 from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.errors import StoreError, VoiceflowError
@@ -264,7 +264,7 @@ async def test_the_last_write_of_an_import_is_recognised_and_has_its_result(stor
     report = await campaign.start(CallQueue(Repeating(store, between)))
     (entry,) = await entries_on(store)
     assert (report.enqueued, entry.result) == (PEOPLE, f"{PEOPLE} calls of {PEOPLE} enqueued")
-    assert not await starts_of(store, "default")
+    assert not await holds_of(store, "default")
 
 
 @EACH
@@ -375,7 +375,7 @@ async def outline(store: Store) -> object:
         sorted((gate.name, gate.state.value, gate.reason) for gate in await gates_of(store, "default")),
         listed,
         None if limits is None else limits.rate,
-        len(await starts_of(store, "default")),
+        len(await holds_of(store, "default")),
     )
 
 

@@ -16,7 +16,7 @@ from tests.support.flows import number
 from voiceflow_worker import CallPolicy, CallQueue, Store, SuppressionList, open_store
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.base.reading import limits_of, starts_of
+from voiceflow_worker.core.base.reading import holds_of, limits_of
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError
@@ -43,7 +43,7 @@ async def everything(store: Store) -> object:
     return (
         await SuppressionList(store).state(ANA),
         [(job.id, job.state, len(job.notes), job.priority) for job in jobs],
-        await starts_of(store, "default"),
+        await holds_of(store, "default"),
         await standing_gate(store, "default", None),
         await standing_gate(store, "default", "march"),
         await limits_of(store, "default"),

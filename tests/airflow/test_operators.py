@@ -196,16 +196,20 @@ def test_instances_of_a_mapped_task_share_a_call_unless_they_have_keys(on: Stage
     assert rings(on, number) == [4]
 
 
-def test_a_later_try_adds_new_rows_and_a_cut_import_is_ended_by_a_newer_list(on: Stage, hasty: None) -> None:
+def test_a_later_try_adds_new_rows_and_a_cut_import_is_taken_over_by_a_newer_list(
+    on: Stage, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.campaigns.enqueue.TAKEN_OVER_AFTER", timedelta(seconds=1))
+    monkeypatch.setattr("airflow_provider.operators.voice._TRY_AGAIN", 0.3)
     one, two, three = (scene.number(on) for _ in range(3))
     here = context("list")
     scene.campaign([scene.row(one)], **STORED).execute(here)
 
     async def cut(queue: CallQueue) -> None:
         """Leave an import of one row behind, as a process that was killed does."""
-        from voiceflow_worker.campaigns.imports import Import
+        from voiceflow_worker.core.imports import Import
 
-        ended, Import.end = Import.end, _die  # type: ignore[method-assign,assignment]
+        ended, Import.end = Import.end, _die  # type: ignore[method-assign, assignment]
         try:
             task = scene.campaign([scene.row(one), scene.row(two)], **STORED)
             task._begin(here)

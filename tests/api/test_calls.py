@@ -107,7 +107,7 @@ async def test_what_a_request_means_later_is_no_conflict_and_is_not_judged_again
         await CallQueue(store).cancel(made.json()["id"])
         jobs = await CallQueue(store).find()
         assert await delete(store, jobs, keep_keys_until=clock.now() + timedelta(days=9)) == [True]
-        assert not (await owners_of(store, "default", ["order-42"]))["order-42"].body, "only its tombstone is left"
+        assert not (await owners_of(store, ["order-42"]))["order-42"].body, "only its tombstone is left"
         async with program(store) as client:
             again = await call(client, **fields)
             assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])

@@ -17,7 +17,7 @@ from tests.contract.defects import assert_found
 from tests.contract.suite import Opener, StoreContract
 from tests.support.seeded import seed
 from voiceflow_worker.backends.memory.store import Memory, MemoryStore
-from voiceflow_worker.backends.writing import Writing, gives_up
+from voiceflow_worker.backends.writing import Writing
 from voiceflow_worker.core.ports.store import Store, is_owned_by
 
 
@@ -146,7 +146,7 @@ MUTATIONS: dict[str, tuple[Callable[..., Any], str, str, str]] = {
     ),
     "any server will do": (Writing._is_verified, "bulk.guard.server == self.server and ", "", SERVER),
     "what was known is forgotten": (
-        Writing._is_verified, " and self._failed_by(bulk.guard.known, puts, at) is None", "",
+        Writing._is_verified, " and self._failed_by(bulk.guard.known, own, at) is None", "",
         "test_without_what_the_store_certainly_had_nothing_is_written",
     ),
     "an unverified write forgets what was written": (
@@ -213,9 +213,9 @@ MUTATIONS: dict[str, tuple[Callable[..., Any], str, str, str]] = {
     ),
     "due jobs forget the time": (Memory.count, "read.has", "replace(read, by=None).has", COUNTED),
     "due jobs forget their state": (Memory.count, "read.has", "replace(read, state=JobState.QUEUED).has", COUNTED),
-    "a tombstone is given up to everybody": (
-        gives_up, "if change.job.id != owner.job_id:", "if False:",
-        "test_a_tombstone_gives_its_key_up_and_another_does_not",
+    "a key is another in each queue": (
+        Memory.job_of_key, "if key in self.keys:", "if False:",
+        "test_a_key_belongs_to_one_call_over_all_queues",
     ),
     "a gate is never closed": (
         Writing._failed_by, "if has == value:", "if True:",
@@ -226,9 +226,9 @@ MUTATIONS: dict[str, tuple[Callable[..., Any], str, str, str]] = {
         "test_what_must_be_written_before_a_time_is_judged_by_the_clock_of_the_store",
     ),
     "slots are not spaced": (Writing._allot, "if after != pace:", "if False:", "test_workers_share_the_rate"),
-    "leases forget starts": (
-        Memory.lease, "(job.worker_id and self.record(", "(False and self.record(",
-        "test_calls_of_a_start_wait_for_its_end_and_other_calls_of_the_batch_do_not",
+    "leases forget holds": (
+        Memory.lease, "(job.batch_id and self.group(", "(False and self.group(",
+        "test_each_hold_of_a_batch_keeps_its_calls_back_until_it_is_dropped",
     ),
     "counters leave a write out": (
         Memory._count, "[name] += amount", "[name] = amount", "test_counters_are_the_sums_of_what_writes_carry",

@@ -57,14 +57,17 @@ OTHER = {"say": "Good day."}
 GIVEN_AGAIN: dict[str, tuple[str, str, Mapping[str, str], Mapping[str, int], str]] = {
     "other words": (PLAIN, PLAIN, OTHER, {"open": 2}, "waits for this row with another text"),
     "other words, changed": (PLAIN, PLAIN, {**OTHER, "replace": "yes"}, {"open": 2}, ""),
-    "other words, again": (PLAIN, PLAIN, {**OTHER, "again": "yes"}, {"open": 4}, ""),
+    "other words, again": (
+        PLAIN,
+        PLAIN,
+        {**OTHER, "again": "all"},
+        {"open": 2},
+        "waits for this row with another text",
+    ),
     "a visit that moved": (AT_9, AT_15, {}, {"open": 1}, "waits for this row with another not_before"),
     "a visit that moved, changed": (AT_9, AT_15, {"replace": "yes"}, {"open": 1}, ""),
-    "with keys": (PLAIN, KEYED, {}, {"open": 2}, ""),
-    "without keys": (KEYED, PLAIN, {}, {"open": 2}, ""),
-    "a visit without its key": (AT_9, AT_9.replace("unique_key;", "").replace("v-77;", ""), {}, {"open": 1}, ""),
-    "with keys and other words": (PLAIN, KEYED, OTHER, {"open": 2}, "waits for this row with another text"),
-    "with keys, changed": (PLAIN, KEYED, {**OTHER, "replace": "yes"}, {"open": 2}, ""),
+    "with keys": (PLAIN, KEYED, {}, {"open": 2}, "tells rows apart by their number"),
+    "without keys": (KEYED, PLAIN, {}, {"open": 2}, "tells rows apart by the column unique_key"),
     "a cell repaired": (PLAIN.replace("8765 4322", "12"), PLAIN, MENDED, {"open": 2}, ""),
     "off the list": (PLAIN, PLAIN[:-14], {"remove_missing": "yes"}, {"open": 1, "cancelled": 1}, ""),
 }

@@ -66,7 +66,7 @@ KINDS: list[tuple[str, str, tuple[object, ...]]] = [
     ("not_before", "2026-04-01T01:00:00Z", (IN_SPRING,)),
     ("window", "09:00-18:00", (["09:00-18:00"], CallWindow.parse("09:00-18:00"))),
     ("days", "mon,wed", (["mon", "wed"], ("wed", "mon"))), ("holidays", "SG,MY", (["SG", "MY"],)),
-    ("skip_bad", "yes", (True, "true", "Yes")), ("again", "no", (False, "false", None)),
+    ("skip_bad", "yes", (True, "true", "Yes")),
     ("again", "cancelled,expired", (["expired", "cancelled"], "Expired, cancelled")), ("date_order", "dmy", ("DMY",)),
 ]  # fmt: skip
 

@@ -28,8 +28,8 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue_report import END_WORDS, EnqueueReport
 from voiceflow_worker.campaigns.report_files import LineSpool, ReportFiles, ReportLine, write_report_files
-from voiceflow_worker.campaigns.row_list import ListedRow
-from voiceflow_worker.core.base.keys import owners_of
+from voiceflow_worker.campaigns.uncalled import ListedRow
+from voiceflow_worker.core.base.keys import newest_of
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 
@@ -105,12 +105,12 @@ async def test_a_key_that_another_takes_meanwhile_is_a_bad_row_and_the_others_go
 ) -> None:
     asked = list[str]()
 
-    async def none_at_first(store: Store, name: str, keys: Iterable[str]) -> Mapping[str, Job]:
-        asked.append(name)
-        return {} if len(asked) == 1 else await owners_of(store, name, keys)
+    async def none_at_first(store: Store, keys: Iterable[str]) -> Mapping[str, Job]:
+        asked.extend(keys)
+        return {} if len(asked) == 2 else await newest_of(store, keys)
 
     other = await queue.enqueue(flow("+6587654323"), unique_key="k1")
-    monkeypatch.setattr("voiceflow_worker.campaigns.intake.owners_of", none_at_first)
+    monkeypatch.setattr("voiceflow_worker.campaigns.plan.newest_of", none_at_first)
     table = "destination,name,unique_key\n+6587654321,Ana,k1\n+6587654322,Ben,k2\n"
     report = await enqueue(queue, file_of(tmp_path, table))
     assert (numbers(report), report.refused) == ((1, 0, 1), False)
@@ -240,7 +240,7 @@ async def test_the_columns_that_are_not_reserved_stay_with_the_job_beside_the_da
         is_json, options = content.startswith("{"), replace(OPTIONS, data={"run": "monday"}, batch_id=f"b{place}")
         name = "visits.jsonl" if is_json else "visits.csv"
         path = file_of(tmp_path, content if is_json else f"destination,name,{content}\n", name)
-        await enqueue(queue, path, options, again=True)
+        await enqueue(queue, path, options, again=frozenset({"elsewhere"}))
         (job,) = await queue.find(batch_id=f"b{place}")
         assert job.data == {"name": "Ana", **data, "run": "monday"}
 

@@ -20,10 +20,10 @@ from tests.campaigns.workbooks import workbook
 from tests.support.started import enqueue_file
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-from voiceflow_worker.campaigns.intake import RowEnqueuer
 from voiceflow_worker.campaigns.lists.columns import ColumnRoles
 from voiceflow_worker.campaigns.lists.forbidden import forbids_calls, sense_of
 from voiceflow_worker.campaigns.number_file import read_number_file
+from voiceflow_worker.core.admission import Admitter
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 
@@ -69,7 +69,14 @@ async def test_rows_that_are_not_called_are_among_the_rejects_with_their_reason(
         path = written(tmp_path, rows, form)
         assert isinstance(path, Path)
         report = await enqueue_file(
-            queue, path, options, now=NOW, skip_bad=True, again=True, rejects=rejects, dry_run=dry_run
+            queue,
+            path,
+            options,
+            now=NOW,
+            skip_bad=True,
+            again=frozenset({"elsewhere"}),
+            rejects=rejects,
+            dry_run=dry_run,
         )
         assert (report.suppressed, report.rejected) == (1, 1)
         assert [str(found.column).lower() for found in report.findings] == ["mobile", "mobile"]
@@ -85,18 +92,9 @@ async def test_a_number_is_left_out_in_whichever_way_it_was_written(
     queue: CallQueue, listed: SuppressionList, tmp_path: Path
 ) -> None:
     await listed.add("+39 (0)6 1234 5678")
-    rows = "destination,name\n+39 06 12345678,Ana\n+390612345678,Ben\n+39 (0)6 12345678,Cleo\n"
-    assert counts(await enqueue_file(queue, file_of(tmp_path, rows), OPTIONS, now=NOW)) == (0, 0, 3, 0, 0)
-
-
-async def test_a_row_whose_call_suppression_has_ended_is_suppressed(
-    queue: CallQueue, listed: SuppressionList, tmp_path: Path
-) -> None:
-    path = file_of(tmp_path, ROWS)
-    await enqueue_file(queue, path, OPTIONS, now=NOW)
-    await listed.add("+6587654322")
-    report = await enqueue_file(queue, path, OPTIONS, now=NOW)
-    assert (counts(report), report.ended) == ((0, 2, 1, 0, 0), {})
+    for place, number in enumerate(("+39 06 12345678", "+390612345678", "+39 (0)6 12345678")):
+        path = file_of(tmp_path, f"destination,name\n{number},Ana\n", f"{place}.csv")
+        assert counts(await enqueue_file(queue, path, OPTIONS, now=NOW)) == (0, 0, 1, 0, 0)
 
 
 async def test_a_suppression_that_ends_before_the_row_is_due_does_not_count(
@@ -111,13 +109,13 @@ async def test_a_suppression_that_ends_before_the_row_is_due_does_not_count(
 async def test_one_who_opts_out_while_the_file_is_read_is_left_out(
     queue: CallQueue, listed: SuppressionList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enqueue = RowEnqueuer.enqueue
+    admit = Admitter.admit
 
-    async def later(self: RowEnqueuer, rows: object, **how: Any) -> object:
+    async def later(self: Admitter, calls: Any, **how: Any) -> object:
         await listed.add("+6587654321")
-        return await enqueue(self, rows, **how)  # type: ignore[arg-type]
+        return await admit(self, calls, **how)
 
-    monkeypatch.setattr(RowEnqueuer, "enqueue", later)
+    monkeypatch.setattr(Admitter, "admit", later)
     report = await enqueue_file(queue, file_of(tmp_path, ROWS), OPTIONS, now=NOW)
     assert counts(report) == (2, 0, 1, 0, 2)
     assert [found.row for found in report.findings] == [2]

@@ -437,7 +437,6 @@ def test_what_stands_in_the_way_of_calls_is_told_by_the_doctor_and_by_status_ali
             "do not resume yet: what the lines after this one say, then add opt-outs",
         ),
         ("holds", "warning", "queue default is also held: the store was rolled back to an older state", ""),
-        ("holds", "ok", "batch april is cancelled", ""),
         ("holds", "warning", "batch march is held until somebody resumes it: a wrong date", "--batch march`"),
         ("holds", "warning", "batch may is held until", "wait: a hold with a time ends by itself"),
         ("doubts", "warning", "in doubt: 1 call may have been placed, and will not be sent", "`voiceflow reconcile`"),

@@ -136,8 +136,8 @@ def test_a_day_that_is_cancelled_takes_no_calls(voiceflow: Program, daily: Path,
     assert voiceflow(*commands()["cron"]).code == 0
     assert voiceflow(*shlex.split(written), "--yes").code == 0
     ended = voiceflow(*commands()["cron"])
-    assert (ended.code, rung(daily)) == (1, [])
-    assert "batch reminder-2026-11-26: 0 the same, 0 new, 2 cancelled by a person" in ended.out
+    assert (ended.code, rung(daily)) == (2, [])
+    assert "batch reminder-2026-11-26 was cancelled" in ended.err
     day.at += timedelta(days=1)
     assert voiceflow(*commands()["cron"]).code == 0
     assert Counter(rung(daily)) == Counter(NUMBERS)

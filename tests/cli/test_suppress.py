@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import io
-import shlex
 
 import pytest
 
 from tests.campaigns.workbooks import workbook
 from tests.cli.running import Program, written
 from tests.cli.stored import enqueued
-from tests.docs.pages import DOCS, blocks
 from tests.support.postgres import PostgresServer
 
 
@@ -123,24 +121,3 @@ def test_the_first_opt_out_makes_the_store(voiceflow: Program, postgres_server: 
             assert voiceflow(*command, *store).code == 0
             assert [each["number"] for each in voiceflow("suppress", "list", "--json", *store).lines] == ["+6587654321"]
         (voiceflow.folder / "made.db").unlink()
-
-
-def test_opt_outs_are_taken_to_another_store_as_the_page_says(
-    voiceflow: Program, postgres_server: PostgresServer
-) -> None:
-    voiceflow("suppress", "add", "+6587654321")
-    (page,) = [each.text for each in blocks(DOCS / "stores.md", language="sh") if "opt-outs.jsonl" in each.text]
-    new = postgres_server.url(schema="moved")
-    for line in page.splitlines():
-        command, _, file = line.partition(" > ")
-        program, *words = shlex.split(command)
-        assert program == "voiceflow"
-        done = voiceflow(*(new if word.startswith("postgresql:") else word for word in words))
-        assert done.code == 0, done.err
-        if file:
-            written(voiceflow.folder, file, done.out)
-    people = written(voiceflow.folder, "people.csv", "destination\n+6587654321\n+6587654322\n")
-    said = ("--say", "Hi.", "--voice-profile", "en-US-JennyNeural", "--source", "+6531234567")
-    assert voiceflow("enqueue", people, *said, "--store", new).code == 0
-    calls = voiceflow("calls", "list", "--json", "--store", new).lines
-    assert [(call["destination"], call["state"]) for call in calls] == [("+6587654322", "queued")]

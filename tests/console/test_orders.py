@@ -25,12 +25,14 @@ from tests.console.signing_in import (
     receiver,
     signed_in,
 )
+from tests.contract.samples import ManualClock
 from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
+from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.console.orders import ORDERS
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.reading import gates_of
@@ -340,10 +342,12 @@ async def test_a_file_of_numbers_is_imported(memory: Store) -> None:
         assert ("1 number added" in told, "line 3" in told, "/tmp" in told) == (True, True, False)
 
 
-async def test_the_first_page_has_the_button_that_ends_each_hold(memory: Store) -> None:
+async def test_the_first_page_has_the_button_that_ends_each_hold() -> None:
+    memory = MemoryStore(clock=(clock := ManualClock()))
     await enqueued(memory, batch="march")
     await cut_import(memory, batch="april")
     queue = CallQueue(memory)
+    clock.advance(timedelta(minutes=11))
     await queue.hold(batch_id="march", reason="wait for legal")
     await queue.hold(reason="the text is wrong")
     app = receiver(memory)

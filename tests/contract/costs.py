@@ -109,7 +109,7 @@ def reads(round_: int, jobs: list[Job]) -> dict[str, Read]:
     behind = jobs[1].id
     return {
         "by id": ById((jobs[1].id,)),
-        "by key": ByKey(QUEUE, (mine, "gone 1", "free")),
+        "by key": ByKey((mine, "gone 1", "free")),
         "due": Due(queue=QUEUE, state=JobState.QUEUED, limit=PAGE),
         "due by now": Due(queue=QUEUE, state=JobState.SENDING, by=NOW),
         "expired": Expired(queue=QUEUE, at=NOW),

@@ -21,7 +21,6 @@ from voiceflow_worker.model.jobs.job import (
     Job,
     JobState,
     KeyPress,
-    NextAttempt,
     Note,
     NoteKind,
     Post,
@@ -204,8 +203,8 @@ def full_job() -> Job:
         further_numbers=("+6581111111", "+6582222222"),
         place=1,
         validity="2:00:00",
-        next_attempt=NextAttempt(at=NOW, body="{}", digest="digest-of-next", window="09:00-10:00 mon", data={"n": 1}),
-        edits=Edits(digest="digest-of-now", made="digest-of-then", keys=("key-2", "key-3")),
+        ends_because="it is no longer in the list",
+        edits=Edits(digest="digest-of-now", made="digest-of-then"),
     )  # fmt: skip
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from voiceflow_worker.core.base.reading import totals_of
-from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.reads import AnyOf, Due, Expired, Waiting
 from voiceflow_worker.core.ports.store import Delete, Store, Write, tally_change
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.jobs.totals import STATE
 from voiceflow_worker.model.reports.outcome import Outcome
@@ -115,15 +113,6 @@ class TotalsContract(Ground):
             (None, "", 0),
         ):
             assert await store.count(Waiting(queue=QUEUE, batch=batch, by=latest, limit=0)) == amount, latest
-        start = replace(Gate.of(QUEUE, "b", GateState.HELD, since=NOW), start="+x")
-        await results_of(store, Write(puts=(start_put(start),)))
-        staged = [
-            sample_job(10 + place, batch_id="b", worker_id=of, due_at=NOW + (place + 1) * DAY)
-            for place, of in enumerate(("+x", "+x", "+y"))
-        ]
-        await stored(store, *staged)
-        for latest, amount in ((NOW, 0), (NOW + DAY, 1), (None, 2)):
-            assert await store.count(Waiting(queue=QUEUE, batch="b", start="+x", by=latest)) == amount, latest
         queued, sending = (Due(queue=QUEUE, state=state, by=NOW) for state in (JobState.QUEUED, JobState.SENDING))
         await stored(
             store, sample_job(6, due_at=NOW + DAY, valid_until=NOW), sample_job(7, due_at=NOW + DAY, valid_until=NOW)

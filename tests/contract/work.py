@@ -8,12 +8,12 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from voiceflow_worker.core.ports.controls import Limits, limits_put, start_put
+from voiceflow_worker.core.ports.controls import Limits, hold_put, limits_put
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Drop, Result, Slot, Store, Write
+from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Drop, Put, Result, Slot, Store, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.admission import PRIORITIES
-from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateState, HoldKind
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -124,29 +124,24 @@ class LeaseContract(Ground):
         await results_of(store, gated(GateState.OPEN, batch="b"))
         assert await leased(store) == [1]
 
-    async def test_calls_of_a_start_wait_for_its_end_and_other_calls_of_the_batch_do_not(self, store: Store) -> None:
-        starts = [replace(Gate.of(QUEUE, "b =1", GateState.HELD, since=NOW, reason="cut"), start=n) for n in ("s", "t")]
-        await results_of(store, Write(puts=tuple(map(start_put, starts))))
-        first, second = sample_job(1, batch_id="b =1", priority=3), sample_job(2, batch_id="b =1")
-        jobs = [replace(job, worker_id="s") for job in (first, second)]
-        others = [replace(sample_job(3, batch_id="b =1", due_at=NOW + SECOND), worker_id="t"), sample_job(4)]
-        await stored(store, *jobs, *others, sample_job(5, batch_id="b =1", due_at=NOW + SECOND))
-        assert await leased(store) == [4]
-        assert await leased(store, now=NOW + SECOND) == [5]
-        assert await leased(store, batch="b =1", now=NOW + SECOND) == []
+    async def test_each_hold_of_a_batch_keeps_its_calls_back_until_it_is_dropped(self, store: Store) -> None:
+        gate = Gate.of(QUEUE, "b =1", GateState.HELD, since=NOW, reason="cut")
+        first, second = (hold_put(replace(gate, holder=kind, token="t")) for kind in (HoldKind.IMPORT, HoldKind.TASK))
+        await stored(store, sample_job(1, batch_id="b =1", priority=3), sample_job(2), sample_job(3, batch_id="b"))
+        await results_of(store, Write(puts=(first, second)))
+        assert await leased(store) == [2, 3]
+        assert await leased(store, batch="b =1") == []
         later = NOW + MINUTE
         await results_of(store, gated(GateState.HELD, batch="b =1", until=later))
-        drop = start_put(starts[0])
-        await results_of(store, Write(drops=(Drop(drop.namespace, drop.group, None, drop.member),), wakes=QUEUE))
-        assert await leased(store, now=NOW + SECOND) == []
+
+        def dropped(put: Put, value: str | None) -> Write:
+            return Write(drops=(Drop(put.namespace, put.group, value, put.member),), wakes=QUEUE)
+
+        await results_of(store, dropped(first, None), dropped(second, "that of another"))
+        assert await leased(store, now=later) == [], "each order drops its own under its value"
+        await results_of(store, dropped(second, second.value))
+        assert await leased(store) == [], "nor does that open the gate of a person"
         assert await leased(store, limit=1, now=later) == [1]
-        assert await leased(store, batch="b =1", now=later) == [2]
-        drop = start_put(starts[1])
-        await results_of(store, Write(drops=(Drop(drop.namespace, drop.group, None, drop.member),), wakes=QUEUE))
-        (last,) = await store.lease(QUEUE, worker_id="w", limit=9, until=later, now=later)
-        assert (last.id, last.worker_id) == (others[0].id, "w")
-        await results_of(store, to(last, next_of(last, state=JobState.QUEUED, worker_id=None, due_at=NOW)))
-        assert await leased(store, now=later) == [3]
 
     async def test_a_hold_ends_by_itself(self, store: Store) -> None:
         await stored(store, sample_job(1, batch_id="b"), sample_job(2))

@@ -55,7 +55,6 @@ from .writing import (
     leased,
     new,
     next_of,
-    over,
     put,
     results_of,
     states,
@@ -115,54 +114,19 @@ class WriteContract(Ground):
         expected = [DONE, DONE, DONE, NOT_FREE, DONE, DONE, DONE, NOT_FREE, DONE]
         assert await results_of(store, *writes) == expected
 
-    async def test_an_owner_gives_its_key_up_to_a_new_job_only_as_it_was(self, store: Store) -> None:
-        owner, other = await stored(store, sample_job(1, unique_key="k", batch_id="a"), sample_job(2, unique_key="x"))
-        ended = next_of(owner, state=JobState.CANCELLED, reason="called off")
-        assert await results_of(store, to(owner, ended)) == [DONE]
-        successor = sample_job(3, unique_key="k", batch_id="b")
-        (refused,) = await answers(store, over(owner, successor))
-        assert refused.result is STALE
-        (refused,) = await answers(store, over(other, successor))
-        assert refused.owners == {successor.id: Owner(owner.id, owner.body_digest, "cancelled")}
-        assert await results_of(store, over(ended, successor), over(ended, successor)) == [DONE, DONE]
-        assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k", "x")), now=NOW)] in (
-            [successor.id, other.id], [other.id, successor.id],
-        )  # fmt: skip
-        left = await job_of(store, owner)
-        assert left is not None
-        assert (left.unique_key, left.state, left.reason, left.batch_id) == (None, JobState.CANCELLED, "given up", "a")
-        assert await results_of(store, to(ended, next_of(ended))) == [STALE]
-        assert await results_of(store, new(sample_job(4, unique_key="k"))) == [EXISTS]
-        assert await states(store) == {"queued": 2, "cancelled": 1}
-        gone = Delete(left, NOW + DAY, tally_change(left, None))
-        assert await results_of(store, Write(changes=(gone,))) == [DONE]
-        assert await results_of(store, new(sample_job(5, unique_key="k"))) == [EXISTS], "the heir still has it"
-
-    async def test_a_key_is_given_up_to_a_new_job_that_stands_before_it_in_the_write(self, store: Store) -> None:
-        owner, gone = await stored(store, sample_job(1, unique_key="k"), sample_job(2, unique_key="l"))
-        first, second = sample_job(3, unique_key="k"), sample_job(4, unique_key="l")
-        heir = replace(next_of(owner), unique_key=None)
-        edit = Edit(owner.revision, heir, tally_change(owner, heir))
-        deleted = Delete(gone, None, tally_change(gone, None))
-        assert await results_of(store, new(first), Write(changes=(Insert(first), edit, Insert(second), deleted))) == [
-            EXISTS,
-            DONE,
-        ]
-        found = await store.jobs(ByKey(QUEUE, ("k", "l")), now=NOW)
-        assert {job.id for job in found} == {first.id, second.id}
-
-    async def test_a_tombstone_gives_its_key_up_and_another_does_not(self, store: Store) -> None:
+    async def test_a_key_belongs_to_one_call_over_all_queues(self, store: Store) -> None:
         (owner,) = await stored(store, sample_job(1, unique_key="k"))
-        gone = Write(changes=(Delete(owner, NOW + DAY, tally_change(owner, None)),))
-        assert await results_of(store, gone) == [DONE]
-        successor = Insert(sample_job(2, unique_key="k"))
-        wrong, right = (
-            Write(changes=(Delete(each, None), successor)) for each in (replace(owner, id="q.other"), owner)
-        )
-        assert await results_of(store, over(owner, successor.job), wrong, right) == [STALE, EXISTS, DONE]
-        assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)] == [successor.job.id]
-        (answer,) = await answers(store, new(sample_job(3, unique_key="k")))
-        assert answer.owners[sample_job(3).id].job_id == successor.job.id
+        other = sample_job(2, unique_key="k", queue="reminders")
+        (refused,) = await answers(store, new(other))
+        assert (refused.result, refused.owners) == (EXISTS, {other.id: Owner(owner.id, owner.body_digest, "queued")})
+        ended = next_of(owner, state=JobState.CANCELLED)
+        assert await results_of(store, to(owner, ended)) == [DONE]
+        both = Write(changes=(Delete(ended, NOW + DAY, tally_change(ended, None)), Insert(other)))
+        assert await results_of(store, both) == [EXISTS], "also while its owner is deleted"
+        assert await results_of(store, Write(changes=(Delete(ended, NOW + DAY, tally_change(ended, None)),))) == [DONE]
+        (refused,) = await answers(store, new(other))
+        assert (refused.result, refused.owners[other.id].job_id) == (EXISTS, owner.id), "its tombstone has it"
+        assert await results_of(store, new(other), now=NOW + DAY) == [DONE]
 
     async def test_an_edit_changes_priority_validity_and_body_and_not_the_key(self, store: Store) -> None:
         first, second, third = await stored(store, *(replace(sample_job(n), unique_key=f"k{n}") for n in (1, 2, 3)))
@@ -175,7 +139,7 @@ class WriteContract(Ground):
         assert await job_of(store, second) == edited
         assert await leased(store, 1) == [2]
         assert await leased(store, now=NOW + MINUTE) == [3, 1]
-        assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k2",)), now=NOW)] == [second.id]
+        assert [job.id for job in await store.jobs(ByKey(("k2",)), now=NOW)] == [second.id]
         ends = next_of(first, valid_until=NOW)
         assert await results_of(store, Write(changes=(Edit("another", ends),))) == [STALE]
 
@@ -284,7 +248,7 @@ class WriteContract(Ground):
         text = 'O\'Brien; "x" \\ %s ? 你好 👋 \n\t'
         job = sample_job(unique_key=text, batch_id=text, reason=text, time_zone="Asia/Ho_Chi_Minh")
         await stored(store, job)
-        assert list(await store.jobs(ByKey(QUEUE, (text,)), now=NOW)) == [job]
+        assert list(await store.jobs(ByKey((text,)), now=NOW)) == [job]
         assert list(await store.jobs(Listing(queue=QUEUE, batch=text), now=NOW)) == [job]
 
     @pytest.mark.parametrize("text", ["a\0", "\ud83d"], ids=["NUL", "half a pair"])
@@ -462,7 +426,6 @@ class WriteContract(Ground):
         before, _, after = await answers(store, new(again), to(job, ended), new(again))
         assert before == WriteResult(result=EXISTS, owners={again.id: Owner(job.id, "one", JobState.QUEUED)})
         assert after == WriteResult(result=EXISTS, owners={again.id: Owner(job.id, "one", JobState.COMPLETED)})
-        assert await results_of(store, new(sample_job(3, unique_key="k", queue="reminders"))) == [DONE]
         await results_of(store, Write(changes=(Delete(ended, NOW + DAY, tally_change(ended, None)),)))
         (answer,) = await answers(store, new(sample_job(2, unique_key="k")))
         assert answer == WriteResult(result=EXISTS, owners={again.id: Owner(job.id, "one", JobState.COMPLETED)})

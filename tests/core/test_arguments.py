@@ -43,8 +43,8 @@ from voiceflow_worker.core.admission import CallOptions, CheckedCall
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base.reading import count_states, gates_of, get_jobs
 from voiceflow_worker.core.base.record_set import text_records
-from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports.reads import ById, ByKey, Listing, OfNumber, Read, Waiting
+from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.policy import PersonLimit
@@ -239,7 +239,7 @@ async def test_the_other_calls_of_a_campaign_are_enqueued(queue: CallQueue) -> N
         CheckedCall.of(CallRequest(flow=flow(number(place)), unique_key=key), at=SOON)
         for place, key in enumerate(("one", HALF, "three"))
     ]
-    first, bad, third = await queue.admitter.admit(calls, staging=Staging(token="import", records={}))
+    first, bad, third = await queue.admitter.admit(calls, condition=Same("import", "default", None, "x"), token="x")
     assert [finding.column for finding in bad.findings] == ["unique_key"]
     assert (first.is_new, third.is_new) == (True, True)
     assert [job.unique_key for job in await queue.find()] == ["one", "three"]
@@ -296,7 +296,7 @@ async def test_a_note_with_it_is_refused_and_the_sentence_names_the_job(engine: 
 
 READS: dict[str, Callable[[str], Read]] = {
     "an id": lambda text: ById(("default.1", text)),
-    "a key": lambda text: ByKey("default", ("k", text)),
+    "a key": lambda text: ByKey(("k", text)),
     "the batch of what waits": lambda text: Waiting(queue="default", batch=text),
     "a number": lambda text: OfNumber(queue="default", number=text),
     "the place of a number": lambda text: OfNumber(queue="default", number="+65", after=text),

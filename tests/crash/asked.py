@@ -29,7 +29,7 @@ class Kind(StrEnum):
     SUPPRESSED = "suppressed"
     """One of its parties is put on the suppression list before it is due: nobody may be rung."""
     ROW = "row"
-    """Handed in again and again by a task, taken back and armed again."""
+    """Handed in again and again by a task, held and resumed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

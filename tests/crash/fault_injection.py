@@ -109,7 +109,7 @@ class FaultInjection:
     async def owners(self, keys: Sequence[str]) -> dict[str, str]:
         """Which jobs have these keys in the store; those that are free are absent."""
         async with open_store(self.store) as store:
-            found = await owners_of(store, "default", keys)
+            found = await owners_of(store, keys)
         return {key: owner.id for key, owner in found.items()}
 
     def task(self, rows: Sequence[Asked], *, stays: bool) -> Child:

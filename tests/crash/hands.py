@@ -17,7 +17,7 @@ from tests.crash.lights import Lights
 from tests.crash.menu import NEVER_CALLED
 from tests.crash.mix import REDIAL, Mix, is_never_reached, suppressed_in
 from voiceflow_worker import CallFlowError, JobState, SuppressionList, open_store
-from voiceflow_worker.errors import StoreUnavailableError, SuppressedNumberError
+from voiceflow_worker.errors import KeyConflictError, StoreUnavailableError, SuppressedNumberError
 
 FED_AT_ONCE = 400
 ROWS = 20
@@ -200,10 +200,10 @@ async def _in_parts(lab: FaultInjection, calls: Sequence[Asked]) -> None:
 
 
 async def _handed_in(lab: FaultInjection, calls: Sequence[Asked]) -> None:
-    """Hand in calls; those that are refused by now (too late, suppressed) and that the store has not are left out."""
+    """Hand in calls; those that are refused by now and that the store has not are left out."""
     try:
         await lab.hand_in(calls)
-    except (CallFlowError, SuppressedNumberError):
+    except (CallFlowError, SuppressedNumberError, KeyConflictError):
         if len(calls) > 1:
             # In halves: a few of many are refused, and each trip opens the store.
             for half in (calls[: len(calls) // 2], calls[len(calls) // 2 :]):

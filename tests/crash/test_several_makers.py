@@ -36,7 +36,6 @@ from voiceflow_worker import (
 )
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.campaigns import enqueue as enqueueing
-from voiceflow_worker.campaigns import plan
 from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.sandbox import Script
@@ -90,7 +89,7 @@ async def hold_and_resume(queue: CallQueue, batch: str) -> None:
 
 
 PERSONS: tuple[Callable[[CallQueue, str], Awaitable[object]], ...] = (
-    hold_and_resume, CallQueue.discard_staged, CallQueue.cancel_batch
+    hold_and_resume, CallQueue.cancel_batch
 )  # fmt: skip
 """What a person does to a batch again and again while it is imported: a turn each. A batch is cancelled once."""
 
@@ -116,7 +115,7 @@ async def notified(store: Store, of: tuple[str, str]) -> None:
 def make(what: Make, url: str, of: Any, step: int, fate: Sequence[bool]) -> None:
     """Make what is asked for, in a process of its own that dies before or after this call to the store, or stalls."""
     is_after, stalls = fate
-    plan.LOCK_LENGTH = timedelta(seconds=1)
+    enqueueing.TAKEN_OVER_AFTER = timedelta(seconds=1)  # type: ignore[attr-defined]
     on_call.LOOK_EVERY = 0.02
     enqueueing.CHUNK, calls = 3, count(1)
 
@@ -165,7 +164,7 @@ async def test_a_batch_is_imported_once_whoever_is_killed(store_url: str, tmp_pa
             for each in started:
                 each.start()
             rang, is_cancelled = Counter[str](), False
-            person = (*PERSONS, None)[turn % 4]
+            person = (*PERSONS, None)[turn % 3]
             ends = time.monotonic() + 120
             while any(each.is_alive() for each in started):
                 assert time.monotonic() < ends, turn

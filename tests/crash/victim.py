@@ -7,7 +7,7 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,14 +19,15 @@ from tests.crash.points import Fuse
 from tests.crash.seeded_defects import with_seeded_defect
 from tests.crash.watched import WatchedJournal, WatchedStore, WatchedVoice, watch_entries
 from tests.webhooks.receiving import events_app
-from voiceflow_worker import CallQueue, JobState, VoiceClient, Worker, WorkerOptions, open_store
+from voiceflow_worker import CallQueue, CallRequest, VoiceClient, Worker, WorkerOptions, open_store
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_folder
+from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.settling.settle import Settler
-from voiceflow_worker.errors import IllegalMoveError, StoreUnavailableError, TooLateError
+from voiceflow_worker.errors import KeyConflictError, StoreUnavailableError
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks.menu_events import MenuEvents
 from voiceflow_worker.webhooks.readiness import present
@@ -116,20 +117,32 @@ async def _task(order: TaskOrder, tell: Tell) -> None:
         queue = CallQueue(store, policy=order.policy)
         told = anyio.Event()
         async with _stopped_by(signal.SIGTERM, told.set):
-            enqueued = await queue.enqueue_many(order.requests)
-            tell("handed", ids=[each.job.id for each in enqueued])
-            for job in (each.job for each in enqueued):
-                is_ours = job.state is JobState.CANCELLED and job.reason == TAKEN_BACK
-                if is_ours and not any(post.may_have_rung for post in job.posts):
-                    with contextlib.suppress(IllegalMoveError):
-                        await queue.redial(job.id, note="its task runs again; it had not been sent")
+            ids = await _handed_in(queue, order.requests)
+            gate = await standing_gate(store, queue.name, order.batch_id)
+            if gate is not None and gate.reason == TAKEN_BACK:
+                await queue.resume(batch_id=order.batch_id)
+            tell("handed", ids=[ids[key_of(each)] for each in order.requests])
             if not order.stays:
                 return
             await _until(told)
-            for job in await queue.find(states=[JobState.QUEUED], batch_id=order.batch_id, limit=None):
-                with contextlib.suppress(TooLateError):
-                    await queue.cancel(job.id, reason=TAKEN_BACK)
+            await queue.hold(batch_id=order.batch_id, reason=TAKEN_BACK)
             tell("taken back")
+
+
+def key_of(request: CallRequest) -> str:
+    return str(request.options.get("unique_key"))
+
+
+async def _handed_in(queue: CallQueue, requests: Sequence[CallRequest]) -> dict[str, str]:
+    """Enqueue calls; return the ids by key, also of those that ended without a ring."""
+    over = dict[str, str]()
+    while True:
+        try:
+            enqueued = await queue.enqueue_many([each for each in requests if key_of(each) not in over])
+        except KeyConflictError as error:
+            over |= {each.unique_key: each.owner_id for each in error.conflicts}
+        else:
+            return over | {str(each.job.unique_key): each.job.id for each in enqueued}
 
 
 async def _sandbox(order: SandboxOrder, tell: Tell) -> None:

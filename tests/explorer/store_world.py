@@ -519,7 +519,7 @@ class Explorer:
             return None
         if name == "change":
             asked = replace(job, body=CHANGED, body_digest="changed")
-            return writes.edited(job, asked, at=at, policy=self._policy, store_id="store")[1]
+            return writes.edited(job, asked, at=at, store_id="store")[1]
         return writes.changed(job, lifecycle.cancel(job, at=at, reason="", policy=self._policy), at=at)[1]
 
     def _resolve(self, world: World, job: Job) -> Iterator[Found]:

@@ -310,7 +310,7 @@ async def test_who_presses_the_key_is_called_by_no_later_campaign(store: Store) 
     assert (await Line.of(jobs[BEN]).press(Receiver.of(store), "9")).text == "Plus d'appels."
     entry = (await SuppressionList(store).find(BEN))[BEN]
     assert entry.reason == f"opted out: pressed 9 in the menu {jobs[BEN].menu}"
-    report = await start(store, batch="april", again=True)
+    report = await start(store, batch="april", again="elsewhere")
     assert (report.suppressed, report.enqueued) == (1, 2)
     assert [finding.row for finding in report.findings if "opted out" in finding.message] == [2]
 

@@ -23,7 +23,7 @@ from tests.webhooks.receiving import (
     summary,
 )
 from voiceflow_worker import Job, JobState, call_as_json
-from voiceflow_worker.campaigns.row_list import ListedRow
+from voiceflow_worker.campaigns.uncalled import ListedRow
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.reporting.story import story

@@ -19,7 +19,7 @@ from voiceflow_worker.actions import (
     require_name,
 )
 from voiceflow_worker.core.base.identity import BatchNames
-from voiceflow_worker.core.base.reading import count_states, gates_at, gates_of, limits_of
+from voiceflow_worker.core.base.reading import count_states, gates_at, gates_of, holds_of, limits_of
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -166,7 +166,10 @@ class Resume(QueueAction):
             raise changed_since(self.label)
         gate = await standing_gate(store, self.queue, self.batch)
         if token is not None and (gate is None or not gate.is_closed(at=now)):  # it is ordered again
-            return await self._opened(gate or Gate.of(self.queue, self.batch, GateState.OPEN, since=now), was=None)
+            gate = gate or Gate.of(self.queue, self.batch, GateState.OPEN, since=now)
+            if gate.state is GateState.OPEN and self.batch is not None:
+                gate = next(iter(await holds_of(store, self.queue, [self.batch])), gate)
+            return await self._opened(gate, was=None)
         would_ring = waiting(await count_states(store, self.queue, batch_id=self.batch))
         check = self.check_gate(hold)
 
@@ -190,14 +193,10 @@ class Resume(QueueAction):
         """Return the result, with the gate as it is and as it was."""
         was_held = was is not None and was.is_closed(at=self.operator.store.clock.now())
         states = await self.counted()
-        is_open = gate.state is GateState.OPEN
+        is_open = gate.state is GateState.OPEN or gate.holder is not None
         closed = "" if is_open else f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch"
         said = closed or f"{gate.scope.value} {gate.name} is open{'' if was_held else '; it was not held'}"
-        staged = await self.calls.staged(self.batch) if self.batch is not None and is_open else ()
-        notes = [
-            f"{count_of(each.calls, 'call')} are held until their import ends: {closed_in_words(each.gate)}"
-            for each in staged
-        ]
+        notes = [] if gate.holder is None else [f"it stays held, until that ends: {closed_in_words(gate)}"]
         document = {**gate_as_json(gate), "doubts": states[JobState.IN_DOUBT]}
         notes += _doubts(states) if is_open else ()
         return ActionResult(message=said, documents=(document,), notes=tuple(notes), not_done=not is_open)

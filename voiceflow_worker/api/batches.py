@@ -44,7 +44,6 @@ class BatchProgress(Told):
     states: dict[str, int]
     done: int
     doubts: int
-    staged: int = Field(0, description="Calls of an import that has not ended: nobody is called for them.")
     rate_now: float = 0
     ends_at: TimeTold | None = None
     hold: Json | None = None

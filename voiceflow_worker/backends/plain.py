@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from voiceflow_worker.backends.record import record_of
+from voiceflow_worker.backends.writing import OwnValues, own_values
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.store import (
     AtMost,
@@ -44,10 +45,10 @@ class Leaves:
 
 def plain_write(write: Write, leaves: Leaves, *, clock_at: datetime | None = None) -> dict[str, Any]:
     """A write in plain form; `clock_at` is the time of a clock that replaces the server's."""
-    slot = write.slot
+    slot, own = write.slot, own_values(write.puts)
     return _present(
         changes=[_plain_change(change, leaves) for change in write.changes],
-        conditions=[plain_condition(condition, (write,), leaves, clock_at) for condition in write.conditions],
+        conditions=[plain_condition(condition, own, leaves, clock_at) for condition in write.conditions],
         puts=list(map(leaves.put, write.puts)),
         drops=list(map(leaves.drop, write.drops)),
         events=list(map(leaves.event, write.events)),
@@ -57,7 +58,7 @@ def plain_write(write: Write, leaves: Leaves, *, clock_at: datetime | None = Non
 
 
 def plain_condition(
-    condition: Condition, writes: Sequence[Write], leaves: Leaves, clock_at: datetime | None = None
+    condition: Condition, own: OwnValues, leaves: Leaves, clock_at: datetime | None = None
 ) -> Sequence[object]:
     """A condition as an array: its kind, its namespace, its groups, and what else it has.
 
@@ -67,9 +68,8 @@ def plain_condition(
         case AtMost(namespace, groups, most, owner):
             return "most", namespace, groups, owner, most
         case Same(namespace, group, value, member, owner):
-            key = (namespace, group, member)
-            own = [put.value for write in writes for put in write.puts if (put.namespace, put.group, put.member) == key]
-            return "same", namespace, (group,), owner, member, value, own
+            ours = own.get((namespace, group, member), ())
+            return "same", namespace, (group,), owner, member, value, ours
         case Before(until):
             return "before", "", ("",), None, leaves.time(until), leaves.time(clock_at)
 
@@ -95,18 +95,12 @@ def _plain_change(change: Change, leaves: Leaves) -> Mapping[str, Any]:
             row = _moved(job, leaves)
             if not isinstance(change, Edit):
                 return {"kind": "replace", "old": revision, "job": row, **of_job}
-            row |= _present(
-                urgency=job.urgency, valid_until=leaves.time(job.valid_until), unique_key=job.unique_key,
-                destination=job.destination,
-            )  # fmt: skip
+            row |= _present(urgency=job.urgency, valid_until=leaves.time(job.valid_until), destination=job.destination)
             numbers = {} if change.numbers is None else {"had": change.numbers, "numbers": job.numbers}
             return {"kind": "replace", "old": revision, "job": row, "body": job.body, **numbers, **of_job}
         case Delete(keep_key_until=until):
-            key = job.unique_key
-            left = _present(
-                tombstone=None if key is None or until is None else leaves.tombstone(job, until),
-                forgets=key if until is None else None,
-            )
+            has_key = job.unique_key is not None and until is not None
+            left = {"tombstone": leaves.tombstone(job, until)} if has_key and until is not None else {}
             return {"kind": "delete", "old": job.revision, "numbers": job.numbers, **left, **of_job}
 
 

@@ -179,7 +179,7 @@ def totals_from(rows: Iterable[tuple[str, str, int]], names: Iterable[str]) -> d
 
 
 TOMBSTONE = "tombstone"
-"""Namespace of tombstones in stores that keep them as records: in the group of the queue, by unique key."""
+"""Namespace of tombstones in stores that keep them as records: in one group, by unique key."""
 
 
 Tombstone = tuple[Any, ...]

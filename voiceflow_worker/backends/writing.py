@@ -7,7 +7,8 @@ stands here, once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
@@ -16,10 +17,8 @@ from voiceflow_worker.core.ports.store import (
     AtMost,
     Before,
     BulkWrite,
-    Change,
     Condition,
     Delete,
-    Edit,
     Insert,
     Owner,
     Put,
@@ -41,6 +40,16 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 At = TypeVar("At")
 """A time, as the store has it."""
+OwnValues = Mapping[tuple[str, str, str], Sequence[str]]
+"""What the puts of a write store, in their order, by namespace, group and member."""
+
+
+def own_values(puts: Iterable[Put]) -> OwnValues:
+    """Return what these puts store. A write may have as many conditions as puts: each finds its own by its key."""
+    own = defaultdict[tuple[str, str, str], list[str]](list)
+    for put in puts:
+        own[put.namespace, put.group, put.member].append(put.value)
+    return own
 
 
 class Writing(ABC, Generic[At]):
@@ -59,8 +68,8 @@ class Writing(ABC, Generic[At]):
     def _is_verified(self, bulk: BulkWrite, at: At) -> bool:
         if bulk.guard is None:
             return True
-        puts = [put for write in bulk.writes for put in write.puts]
-        return bulk.guard.server == self.server and self._failed_by(bulk.guard.known, puts, at) is None
+        own = own_values(put for write in bulk.writes for put in write.puts)
+        return bulk.guard.server == self.server and self._failed_by(bulk.guard.known, own, at) is None
 
     def answer(self, write: Write, at: At) -> WriteResult:
         """Check all of a write, then write all of it."""
@@ -82,7 +91,8 @@ class Writing(ABC, Generic[At]):
     def _was_written(self, write: Write, revisions: Sequence[str | None], at: At) -> bool:
         """Whether an earlier try has written the write. `revisions` are those of its jobs now."""
         if not write.changes:
-            return any(self._was_swapped(each, write.puts, at) for each in write.conditions if isinstance(each, Same))
+            own = own_values(write.puts)
+            return any(self._was_swapped(each, own, at) for each in write.conditions if isinstance(each, Same))
         are_gone = True
         for change, revision in zip(write.changes, revisions, strict=True):
             match change:
@@ -96,10 +106,9 @@ class Writing(ABC, Generic[At]):
                     are_gone = False
         return are_gone
 
-    def _was_swapped(self, swap: Same, puts: Sequence[Put], at: At) -> bool:
+    def _was_swapped(self, swap: Same, own: OwnValues, at: At) -> bool:
         """Whether a put of a write stands where that was to replace another value."""
-        key = (swap.namespace, swap.group, swap.member)
-        ours = [put.value for put in puts if (put.namespace, put.group, put.member) == key]
+        ours = own.get((swap.namespace, swap.group, swap.member), ())
         record = self.record(swap.namespace, swap.group, at, swap.member) if ours else None
         return record is not None and ours[-1] == record.value != swap.value
 
@@ -108,23 +117,21 @@ class Writing(ABC, Generic[At]):
         for change, revision in zip(write.changes, revisions, strict=True):
             job = change.job
             if isinstance(change, Insert):
-                owner = None if job.unique_key is None else self.owner(job.queue, job.unique_key, at)
-                if owner is not None and not any(gives_up(each, owner) for each in write.changes):
+                if job.unique_key is not None and (owner := self.owner(job.unique_key, at)) is not None:
                     owners[job.id] = owner
             elif revision != (change.revision if isinstance(change, Replace) else job.revision):
-                is_of_tombstone = isinstance(change, Delete) and revision is None and not change.tally
-                if not is_of_tombstone:
-                    return WriteResult(result=Result.STALE)
+                return WriteResult(result=Result.STALE)
         return WriteResult(result=Result.EXISTS, owners=owners) if owners else None
 
     def _refused_condition(self, write: Write, at: At) -> WriteResult | None:
+        own = own_values(write.puts)
         for condition in write.conditions:
-            failed = self._failed_by(condition, write.puts, at)
+            failed = self._failed_by(condition, own, at)
             if failed is not None:
                 return WriteResult(result=Result.NOT_FREE, condition=condition, record=failed[0])
         return None
 
-    def _failed_by(self, condition: Condition, puts: Sequence[Put], at: At) -> tuple[Record | None] | None:
+    def _failed_by(self, condition: Condition, own: OwnValues, at: At) -> tuple[Record | None] | None:
         """The record by which a condition fails; None if it holds."""
         match condition:
             case AtMost(namespace, groups, most, owner):
@@ -138,8 +145,7 @@ class Writing(ABC, Generic[At]):
                 has = None if held is None else held.value
                 if has == value:
                     return None
-                key = (namespace, group, member)
-                ours = {put.value for put in puts if (put.namespace, put.group, put.member) == key}
+                ours = own.get((namespace, group, member), ())
                 return None if has in ours or is_owned_by(has or "", owner) else (held,)
             case Before(until):
                 return (None,) if self.clock_now() >= until else None
@@ -173,7 +179,7 @@ class Writing(ABC, Generic[At]):
         """The revision of a job; None if there is no such job."""
 
     @abstractmethod
-    def owner(self, queue: str, key: str, at: At) -> Owner | None:
+    def owner(self, key: str, at: At) -> Owner | None:
         """The head of the job that owns a unique key, or of its tombstone."""
 
     @abstractmethod
@@ -187,12 +193,3 @@ class Writing(ABC, Generic[At]):
     @abstractmethod
     def store(self, write: Write, at: At) -> None:
         """Write all parts of a write, which was checked."""
-
-
-def gives_up(change: Change, owner: Owner) -> bool:
-    """Whether a change makes the owner of a unique key give it up."""
-    if change.job.id != owner.job_id:
-        return False
-    if isinstance(change, Delete):
-        return change.keep_key_until is None
-    return isinstance(change, Edit) and change.job.unique_key is None

@@ -52,7 +52,7 @@ class Campaign:
     file: Path | InputFile | None = None
     rows: Iterable[Mapping[str, object]] | None = None
     skip_bad: bool | BadRowLimit = False
-    again: CallAgain = False
+    again: CallAgain = frozenset()
     replace: bool = False
     remove_missing: bool = False
     only_new: bool = False

@@ -12,7 +12,7 @@ from typing import cast
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, zone_of
 from voiceflow_worker.campaigns.calls.row_reader import ReadRow, RowReader
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.values import RowValues, SeenKeys
+from voiceflow_worker.campaigns.calls.values import RowValues
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.lists.columns import ColumnReader, row_name
 from voiceflow_worker.campaigns.lists.filters import RowFilter
@@ -20,7 +20,7 @@ from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row
 from voiceflow_worker.campaigns.lists.source import GivenRows, open_list
 from voiceflow_worker.campaigns.lists.values import ColumnValues, MixedDates
-from voiceflow_worker.campaigns.person_index import PersonIndex
+from voiceflow_worker.campaigns.people import ListedPeople
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
@@ -93,9 +93,8 @@ class CampaignRows:
         self._columns = CampaignColumns(
             self.source, options, file=self.file, left_out=self.left_out, menu_texts=self._reader.menu_texts
         )
-        self.keys: SeenKeys = SeenKeys()
-        """The unique keys of the rows that were read."""
-        self.persons: PersonIndex = PersonIndex()
+        self.people: ListedPeople = ListedPeople()
+        """The keys and numbers of the rows that were read."""
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
         self.values: ColumnValues = ColumnValues(self._columns, self.source.header)
@@ -141,20 +140,15 @@ class CampaignRows:
             raise failed
 
     def read(self, rows: Sequence[Row]) -> list[ReadRow]:
-        """The rows of a part, read: see `__iter__`."""
-        found: list[ReadRow] = []
-        for read in map(self._read, rows):
-            if read.call is None and read.duplicate_of is None:
-                self.persons.silence(read, self.batch_in(read.raw), is_left_out=read.is_left_out)
-            found.append(read)
-        return found
+        """Return the rows of a part, read: see `__iter__`."""
+        return [*map(self._read, rows)]
 
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         no_row = "no row has this column; check its name"
         unseen = (self._warning(no_row, column=each) for each in self._columns.unseen.values())
         alike = [*self._errors()]
-        if (found := self.persons.left_out_and_called()) is not None:
+        if (found := self.people.left_out_and_called()) is not None:
             alike.append(self._warning(found[1], row=found[0], column=self.number_column))
         alike += map(self._warning, self.left_out.unused())
         return (
@@ -208,12 +202,10 @@ class CampaignRows:
             return self._placed(read)
         self.values.add(row)
         # Without a template, two calls to one number look alike, and the number that calls come from is not known.
-        if (call := read.call) is not None and call.unique_key is not None and not self.has_numbers_only:
+        if (call := read.call) is not None and not self.has_numbers_only:
             if phone_identity(call.source) in map(phone_identity, call.numbers):
                 message = f"is {call.source!r}, the number that the call comes from: leave the own number out"
                 read = read.without_call(Finding(column=self.number_column, message=message))
-            elif (earlier := self.keys.first(call.unique_key, row=row.number, digest=read.digest)) is not None:
-                read = self._as_known(read, call.unique_key, *earlier)
             else:
                 read = self._among_people(read, call)
         return self._placed(read) if read.findings else read
@@ -226,11 +218,11 @@ class CampaignRows:
             column, why = found
         else:
             return None
-        self.persons.refused.add(row.number)
         message = f"{why}: nobody is called for it"
         told = Finding(kind="left_out", column=column, severity=Severity.WARNING, message=message)
-        key, numbers = values.unique_key, self._reader.numbers(values)
-        return ReadRow(row, own_key=key, findings=(told,), is_left_out=True, numbers=numbers)
+        left_out = self._reader.left_out(row, values, told)
+        self.people.leave_out(left_out, self.batch_in(row))
+        return left_out
 
     def _placed(self, read: ReadRow) -> ReadRow:
         """The row, whose findings have its place and its person."""
@@ -239,30 +231,27 @@ class CampaignRows:
         placed = (replace(each, file=self.file, row=row.number, person=person) for each in read.findings)
         return read._replace(findings=tuple(placed))
 
-    def _as_known(self, read: ReadRow, key: str, row: int, is_same: bool) -> ReadRow:  # noqa: FBT001 - as `first` says
-        """The row, whose key an earlier row has."""
-        if is_same:
-            message = f"row {read.raw.number} requests the same call as row {row}; the call is made once"
-            same = Finding(severity=Severity.WARNING, message=message)
-            return read.without_call(same)._replace(duplicate_of=row)
-        message = f"{key!r} is also the key of row {row}, which is a different call; give each call its own key"
-        return read.without_call(Finding(column="unique_key", message=message))
-
     def _among_people(self, read: ReadRow, call: CheckedCall) -> ReadRow:
-        """The row, bad if an earlier row has its person with other further numbers. A repeated number is noted."""
-        number, column = read.raw.number, self.number_column
-        if self._columns.further and read.has_made_key:
-            before = self.persons.bodies.first(f"{call.batch_id}\0{call.body}", row=number, digest=read.digest)
-            if before is not None:
-                message = f"is called in row {before[0]} too, with other further numbers; give a person one row"
-                return read.without_call(Finding(column=column, message=message))
-        if (repeated := self.persons.call(number, call)) and read.has_made_key:
-            message = (
-                f"row {number} has the number of row {min(repeated)}, with another call. Remove it if it is not meant."
-            )
-            told = Finding(kind="repeated_number", column=column, severity=Severity.WARNING, message=message)
-            read = read._replace(findings=(*read.findings, told))
-        return read
+        """Return the row: a duplicate of an earlier row with its key and its call, bad if that is another call."""
+        number, earlier = read.raw.number, self.people.call(read, call)
+        if earlier is None:
+            return read
+        if earlier.is_same:
+            message = f"row {number} requests the same call as row {earlier.row}; the call is made once"
+            same = Finding(severity=Severity.WARNING, message=message)
+            return read.without_call(same)._replace(duplicate_of=earlier.row)
+        return read.without_call(self.clash(earlier.row, read))
+
+    def clash(self, earlier: int, read: ReadRow) -> Finding:
+        """Return the finding that a row and an earlier one are two different calls of one key."""
+        if read.has_own_key:
+            message = f"{read.key!r} is also the key of row {earlier}, which is a different call; give each its own key"
+            return Finding(column="unique_key", message=message)
+        message = (
+            f"rows {min(earlier, read.raw.number)} and {max(earlier, read.raw.number)} are two different calls to "
+            f"{read.number}. Name the column that tells them apart: `unique_key`."
+        )
+        return Finding(column=self.number_column, message=message)
 
     def _errors(self) -> Iterator[Finding]:
         """Yield the errors of the whole list: mixed dates, and columns that forbid calls and are not decided."""

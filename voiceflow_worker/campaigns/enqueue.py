@@ -2,54 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Protocol, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, Unpack
 
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.calls.options import (
+    ELSEWHERE,
     NO_WINDOW,
     BadRowLimit,
     CallAgain,
     CampaignOptions,
     dated,
+    ended_finding,
     may_leave_out,
 )
-from voiceflow_worker.campaigns.calls.row_reader import menu_puts
+from voiceflow_worker.campaigns.calls.row_reader import ReadRow, menu_puts
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.campaigns.enqueue_report import End, EnqueueReport, RowsRefusedError
-from voiceflow_worker.campaigns.imports import Import, cut_imports, none_begun
-from voiceflow_worker.campaigns.intake import RowEnqueuer
-from voiceflow_worker.campaigns.list_order import ListOrder
+from voiceflow_worker.campaigns.enqueue_report import End, EnqueueReport, Findings, RowsRefusedError
 from voiceflow_worker.campaigns.lists.input_file import InputFile
-from voiceflow_worker.campaigns.lists.rows import FileKind
-from voiceflow_worker.campaigns.lists.source import kind_of, open_list
-from voiceflow_worker.campaigns.plan import LOOK_AGAIN, Plan, Planner, enqueue_lock
+from voiceflow_worker.campaigns.lists.rows import FileKind, Row
+from voiceflow_worker.campaigns.lists.source import Spool, kind_of, open_list
+from voiceflow_worker.campaigns.plan import LOOKED_UP, ImportOrder, Judged, Plan, Planner, staying
 from voiceflow_worker.campaigns.preview import PreviewMaker, PreviewOptions
-from voiceflow_worker.campaigns.rejects import rejects_file
-from voiceflow_worker.campaigns.removal import Removal
-from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds, digest_of
-from voiceflow_worker.campaigns.row_list import RowKeeper
-from voiceflow_worker.core.audit import Actor, AuditEntry, audited
-from voiceflow_worker.core.base.background import LeaderLease
-from voiceflow_worker.core.base.reading import starts_of
-from voiceflow_worker.core.gates import until_left
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Same
-from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.campaigns.rejects import Reject, reason_of, rejects_file
+from voiceflow_worker.campaigns.uncalled import cell_text, kept_rows
+from voiceflow_worker.core.admission import AdmissionResult, CheckedCall, Standing
+from voiceflow_worker.core.audit import Actor, AuditEntry
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.reading import get_jobs
+from voiceflow_worker.core.idempotency import StartKey
+from voiceflow_worker.core.imports import TAKEN_OVER_AFTER, BatchList, Import, lists_of
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Result
+from voiceflow_worker.core.writes import removed
+from voiceflow_worker.errors import (
+    CampaignFileError,
+    ChangedSinceError,
+    IntakeError,
+    InvalidInputError,
+    TakenOverError,
+)
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.template_text import is_template
-from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED
+from voiceflow_worker.model.jobs.differences import can_still_ring
+from voiceflow_worker.model.jobs.job import ON_THE_WAY, again_key, split_key
+from voiceflow_worker.model.text.printable import as_stored
+from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.queue import CallQueue
 
 CHUNK = 1000
@@ -76,14 +86,15 @@ class StartOptions(TypedDict, total=False):
 
     `by` is the person who starts it; the audit log keeps this. Durations such as `valid_for` count from `now`, by
     default the time of the store's clock. With the `version` of a preview as the `expected_version`, nothing is stored
-    if the rows would not do what that showed: ChangedSinceError. `warn` gets what concerns the rows as a whole, such as
-    hidden ones, before the first call is stored.
+    if the rows would not do what that showed: ChangedSinceError. `key` is that of a request of a program. `warn` gets
+    what concerns the rows as a whole, such as hidden ones, before the first call is stored.
     """
 
     by: str | Actor | None
     now: datetime | None
     expected_version: str | None
     progress: OnProgress | None
+    key: StartKey | None
     warn: Callable[[Sequence[Finding]], None] | None
 
 
@@ -91,11 +102,11 @@ class EnqueueOptions(StartOptions, total=False):
     """How the rows are enqueued. All of it may be left out.
 
     With `skip_bad` the good rows are enqueued although others are bad, with a limit only if no more are bad than that.
-    With `again`, people who were called before are called again: see `enqueue_file`. With `replace`, waiting calls that
-    differ from their rows are replaced by these; with `remove_missing`, waiting calls of the batch are cancelled that
-    are not in the list, unless a row of it is bad. `rejects` gets the bad and the
-    suppressed rows of a file in their original form, each with a reason. `dry_run` stores nothing, and without a queue
-    it reads no store. If `only_new`, calls that differ from their rows, or whose rows are left out, stay as they are.
+    With `again`, rows whose calls ended without a ring are called: see `enqueue_file`. With `replace`, waiting calls
+    that differ from their rows are changed to what these say; with `remove_missing`, calls of the batch that can still
+    ring and are in no row are cancelled. `rejects` gets the bad and the suppressed rows of a file in their original
+    form, each with a reason. `dry_run` stores nothing, and without a queue it reads no store. If `only_new`, calls that
+    differ from their rows, or whose rows are left out, stay as they are.
     With `assumptions`, the report of a dry run has a preview of the calls.
     """
 
@@ -118,21 +129,18 @@ async def enqueue_file(
     """Make jobs of the rows of a file, and report the result.
 
     If a row is bad, nothing is enqueued, and RowsRefusedError names every bad row, unless `skip_bad` allows it; the
-    report of a dry run names them. A row is bad
-    if it breaks a rule, or if its unique key belongs to a different call in the store or earlier in the file. A row
-    whose call exists already, in the store or earlier in the file, is a duplicate and makes no job. A file whose
-    enqueue was interrupted can therefore be enqueued again. No call is sent before the last one is stored; if the
-    enqueue is interrupted, its calls stay staged: stored, but not sent.
+    report of a dry run names them. No call is sent before the last one is stored: the batch begins held. If the import
+    is interrupted, the batch stays held, until the same list is imported again, or another one.
 
-    If a row without its own unique key calls a number that already has another call in the same batch, nothing is
-    enqueued, unless `again` is True. This happens, for example, after the template was corrected. The same holds if
-    another batch has made the same call in the last seven days, for example because the file was renamed. Deleted calls
-    do not count, and neither do calls that ended without a ring, such as cancelled ones. `again` may also be a set of
-    the states cancelled, expired and failed: then a row whose own call has ended in one of them gets a new call, as the
-    row says now, which takes over the unique key. Without it, such rows are duplicates, and a finding counts them.
+    A row is its key: its `unique_key`, else its number within the batch. Two different calls of one key are both bad; a
+    row equal to an earlier one is a duplicate. A row whose call exists is the same, or changed while that waits, on the
+    way, over, or cancelled by a person (`campaigns.plan.judge`). `again` names states in which calls ended without a
+    ring (cancelled by a list, expired, failed): such a row gets a new call, whose key ends in `/again-2` and so on.
+    With `elsewhere` among them, the words may be those of a call of another batch, which are an error else.
 
     Raises CampaignFileError for a file that cannot be read (RowsRefusedError is one), and InvalidInputError for a wrong
-    option; nothing is stored then. Raises StoreError if the store fails; it is then safe to enqueue the file again.
+    option; nothing is stored then. Raises IntakeError beside another import of the batch, and StoreError if the store
+    fails; it is then safe to enqueue the file again.
     """
     return await Enqueueing(queue, path, options or CampaignOptions(), **how).run()
 
@@ -168,21 +176,28 @@ async def check_file(
     file that cannot be read is reported as a finding. Raises InvalidInputError for a wrong option.
     """
     chosen = options or CampaignOptions()
-    ends = RowEnds(file=str(path), batch_id=chosen.batch_id or "", dry_run=True)
     try:
         template = None if chosen.template is not None else await to_thread.run_sync(_template_in, path)
         if template is not None:
             is_bad = any(found.is_error for found in template.findings)
-            ends.rows = ends.counts[End.BAD if is_bad else End.NEW] = 1
-            ends.found.add(template.findings)
-            return ends.report(refused=False)
+            return EnqueueReport(
+                batch_id=chosen.batch_id or "", dry_run=True, rows=1, valid=int(not is_bad), rejected=int(is_bad),
+                findings=template.findings,
+            )  # fmt: skip
         check = Enqueueing(
             None, path, chosen, now=now, dry_run=True, assumptions=assumptions, progress=progress, checks=True
         )
     except CampaignFileError as error:
-        ends.unreadable(error)
-        return ends.report(refused=True)
+        found = _unreadable(error, str(path))
+        return EnqueueReport(batch_id=chosen.batch_id or "", dry_run=True, refused=True, findings=(*found,))
     return await check.run()
+
+
+def _unreadable(error: CampaignFileError, file: str | None) -> Sequence[Finding]:
+    """Return the findings of a file that cannot be read."""
+    # The file has a field of its own in the finding, so its name is left out of the message.
+    short = str(error).removeprefix(file or "").lstrip(" :,")
+    return error.findings or (Finding(file=file, message=short),)
 
 
 def _template_in(path: Path | InputFile) -> FlowTemplate | None:
@@ -194,10 +209,20 @@ def _template_in(path: Path | InputFile) -> FlowTemplate | None:
     return FlowTemplate.parse(found, name=str(path)) if is_template(json.dumps(found)) else None
 
 
+_KEY_MISSING = "is empty, and other rows have a unique_key. Fill it in."
+_KEY_IN_USE = "another program changes the call of this row again and again. Import the same list again."
 _CHANGED_SINCE = (
-    "nothing was enqueued: what the preview showed has changed since, such as which calls already exist, or who was "
-    "called before. Make a new preview, and start from it"
+    "nothing was enqueued: the list is not as the preview showed it, or more calls would be changed or cancelled than "
+    "that said. Make a new preview, and start from it"
 )
+_ROUNDS = 20
+"""How often rows are judged anew whose calls somebody else changes at the same time."""
+_COUNTS = (
+    "batch_id", "enqueued", "replaced", "removed", "duplicates", "suppressed", "left_out", "rejected", "rows",
+)  # fmt: skip
+"""The counts of a report that are kept with the key of a request."""
+_RESULTS = {End.BAD: "bad", End.SUPPRESSED: "suppressed", End.LEFT_OUT: "left out", End.LATE: "left out"}
+"""The results of rows that call nobody."""
 
 
 class Enqueueing:
@@ -205,8 +230,6 @@ class Enqueueing:
 
     If it `checks`, a file that cannot be read to its end is reported as a finding, beside the rows that were read.
     """
-
-    _rows: RowKeeper
 
     def __init__(
         self,
@@ -219,6 +242,8 @@ class Enqueueing:
     ) -> None:
         if wrong := how.keys() - EnqueueOptions.__optional_keys__:
             raise TypeError(f"an enqueue has no option {min(wrong)!r}")
+        if queue is None and not how.get("dry_run", False):
+            raise ValueError("a queue is needed unless this is a dry run")
         self.queue: CallQueue | None = queue
         self.how: EnqueueOptions = how
         self.now: datetime = how.get("now") or (datetime.now(UTC) if queue is None else queue.store.clock.now())
@@ -228,281 +253,525 @@ class Enqueueing:
         if not options.has_hours and not checks and self.campaign.source.kind is not FileKind.JSON:
             raise InvalidInputError(NO_WINDOW).found(Finding(column="window", kind="no_window", message=NO_WINDOW))
         self._checks = checks
-        self._actor = Actor.of(how.get("by"))
+        self._by = Actor.of(how.get("by"))
+        self._key = how.get("key")
         self._dry_run, self._version = how.get("dry_run", False), how.get("expected_version")
-        self._order = ListOrder(
-            queue=queue, options=options, file=self.campaign.file, column=self.campaign.number_column,
-            again=how.get("again", False), replace=how.get("replace", False), keeps=how.get("only_new", False),
-            remove_missing=how.get("remove_missing", False), shows=self._dry_run or self._version is not None,
-            since=None if self._actor.claim is None else self._actor.claim.since,
+        self._order = ImportOrder(
+            again=how.get("again") or frozenset(), replace=how.get("replace", False),
+            remove_missing=how.get("remove_missing", False), keep_changed=how.get("only_new", False),
         )  # fmt: skip
-        self._enqueuer = RowEnqueuer(self._order)
+        self._planner = Planner(
+            queue=queue, order=self._order, people=self.campaign.people, file=self.campaign.file,
+            column=self.campaign.number_column, pattern=options.batch_pattern,
+        )  # fmt: skip
+        self._found = Findings()
+        self._found.add(self.campaign.findings)
+        self._read_as = Counter[End]()
+        """How rows end that make no call, as they were read."""
+        self._rows = 0
         self._batches = set[str]()
         """The batches of all good rows."""
-        self._removal: Removal | None = None
-        """What ends calls that are no longer in the list, if that is ordered."""
-        self._keys: Mapping[str, str] = {}
-        """The further keys that calls get, by their ids."""
-        self._cut: Sequence[Gate] = ()
-        """The imports that were cut, and that these rows complete."""
-        self._none_begun: tuple[Same, ...] = ()
-        """The conditions that no other import has begun in these batches since the rows were compared."""
-        self._ends = RowEnds(
-            file=self.campaign.file, batch_id=self.campaign.batch_id, dry_run=self._dry_run,
-            batches=self._batches,
-            replaces=self._order.replace,
-        )  # fmt: skip
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._keyless: list[int] = []
+        """The rows without a key of their own, if some have one."""
+        self._has_own_keys = False
+        self._sample = _Sample()
+        self._latest = self.now
+        """The latest time at which a call may begin, from which its rows are kept."""
+        self._reject: Reject | None = None
         has_texts = not checks or not (self.campaign.has_numbers_only or self.campaign.source.kind is FileKind.JSON)
+        self._maker: PreviewMaker | None = None
         if self._dry_run and has_texts and (assumed := how.get("assumptions")) is not None:
-            self._ends.maker = PreviewMaker(
-                assumed, self.campaign.later_texts, now=self.now, asks_store=queue is not None
-            )
-        self._ends.found.add(self.campaign.findings)
+            self._maker = PreviewMaker(assumed, self.campaign.later_texts, now=self.now, asks_store=queue is not None)
 
     async def run(self) -> EnqueueReport:
         """Enqueue the rows: see `enqueue_file`."""
-        report = await self._report()
+        with ExitStack() as stack:
+            self._spool = Spool(stack.enter_context(TemporaryFile()))
+            if (rejects := self.how.get("rejects")) is not None and self.campaign.input is not None:
+                self._reject = stack.enter_context(
+                    rejects_file(rejects, self.campaign.source, read=self.campaign.input)
+                )
+            is_wrong = await self._read()
+            report = await self._carried_out(is_wrong=is_wrong)
         if report.refused and not self._dry_run:
             raise RowsRefusedError.of(report)
         return report
 
-    async def _report(self) -> EnqueueReport:
-        queue, campaign, ends = self.queue, self.campaign, self._ends
-        if queue is None and not self._dry_run:
-            raise ValueError("a queue is needed unless this is a dry run")
-        shown = ""  # what is stored at the end is not read again
-        starts = () if queue is None else await starts_of(queue.store, queue.name)
-        self._enqueuer.unfinished = frozenset(start.start for start in starts)
-        planner = None if queue is None else Planner(
-            order=self._order, queue=queue, seen=campaign.keys, index=campaign.persons, has_staged=bool(starts)
-        )  # fmt: skip
-        with ExitStack() as stack:
-            held = stack.enter_context(TemporaryFile())
-            self._rows = RowKeeper(campaign, held, self.options, keeps_all=queue is not None and not self._dry_run)
-            if (rejects := self.how.get("rejects")) is not None and campaign.input is not None:
-                ends.reject = stack.enter_context(rejects_file(rejects, campaign.source, read=campaign.input))
-            has_made_key = await self._read(planner)
-            ends.found.add(closing := campaign.closing_findings())
-            if closing and (warn := self.how.get("warn")) is not None:
-                warn(closing)
-            is_wrong = ends.problem_of_size(self.options.most, removes=self._order.remove_missing)
-            is_wrong = is_wrong or any(each.is_error for each in (*campaign.findings, *closing))
-            stores = not (self._dry_run or self._is_refused(is_wrong=is_wrong))
-            needs_lock = has_made_key or self._order.replace or self._order.remove_missing or self._version is not None
-            if queue is not None and stores and not needs_lock:
-                # Whoever ends another start must know that nobody goes on with it.
-                needs_lock = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
-            is_locked = needs_lock and stores
-            name = f"batch {campaign.batch_id}"
-            async with nullcontext() if queue is None or not is_locked else enqueue_lock(queue, name) as lock:
-                wrong = await self._find_cut()
-                plan = None if planner is None else await self._compare(planner)
-                removal = None if planner is None or plan is None else Removal(planner, plan, self._listed)
-                wrong += [] if removal is None else await removal.problems(batch_id=campaign.batch_id)
-                ends.found.add(wrong)
-                is_wrong = is_wrong or any(each.is_error for each in wrong) or (ends.again > 0 and not self._dry_run)
-                refused = self._is_refused(is_wrong=is_wrong)
-                # Days such as tomorrow are others after midnight.
-                own = self.options
-                shown = f"{own.batch_id}.{own.not_before}.{own.valid_until}.{ends.shown()}"
-                self._keys = {} if plan is None else plan.keys
-                self._removal = removal if self._order.remove_missing else None
-                if self._version is not None and not refused:
-                    found = f"{shown}.{digest_of(await self._suppressed())}"
-                    if self._version != found:
-                        raise ChangedSinceError(_CHANGED_SINCE)
-                if queue is None or self._dry_run or refused:
-                    await self._show(refused=refused)
-                else:
-                    await self._start(queue, lock)
-        values = campaign.values
-        return ends.report(
-            refused=refused, unread=values.unread(), partly_filled=values.partly_filled(),
-            version=f"{shown}.{digest_of(ends.suppressed())}",
-        )  # fmt: skip
+    # -- the rows are read, and spooled -----------------------------------------------------------------------------
 
-    def _is_refused(self, *, is_wrong: bool) -> bool:
-        """Whether nothing may be enqueued, because the list is wrong, or something of it is undecided."""
-        bad, rows = self._ends.counts[End.BAD], self._ends.rows - self._ends.left_out
-        may_leave = may_leave_out(bad, rows=rows, limit=self.how.get("skip_bad", False))
-        return is_wrong or not may_leave or self._ends.is_undecided(self._order)
-
-    async def _read(self, planner: Planner | None) -> bool:
-        """Read all rows, and spool those that make calls; returns whether one of these has no key of its own."""
-        campaign, has_made_key = self.campaign, False
+    async def _read(self) -> bool:
+        """Read all rows; return whether the list as a whole is wrong."""
+        campaign = self.campaign
         # Files may lie on slow disks. Rows of a program are taken in its own thread: a cursor may allow no other.
         take_part, in_thread = partial(next, campaign.parts(CHUNK), None), campaign.input is not None
         try:
             # Only the end of the rows is None: a failure is raised, and ends the loop too.
             while (part := await to_thread.run_sync(take_part) if in_thread else take_part()) is not None:
                 # In a thread, because a worker may share this event loop.
-                ends = await self._enqueuer.classify(await to_thread.run_sync(campaign.read, part))
-                has_made_key = self._take_in(ends, planner) or has_made_key
+                self._take_in(await to_thread.run_sync(campaign.read, part))
                 if (progress := self.how.get("progress")) is not None:
                     done, size = (0, 0) if (file := campaign.input) is None else (file.position, file.size)
-                    progress(Phase.READING, done=done, total=max(size, done), rows=self._ends.rows)
+                    progress(Phase.READING, done=done, total=max(size, done), rows=self._rows)
         except CampaignFileError as error:
             if not self._checks:
                 raise
-            self._ends.unreadable(error)
-        self._ends.name(*self._enqueuer.names)
-        return has_made_key
+            self._found.add(_unreadable(error, campaign.file))
+        self._found.add(closing := campaign.closing_findings())
+        if closing and (warn := self.how.get("warn")) is not None:
+            warn(closing)
+        too_many = self._problem_of_size()
+        self._found.add(too_many)
+        return any(each.is_error for each in (*campaign.findings, *closing, *too_many))
 
-    def _take_in(self, ends: Sequence[RowEnd], planner: Planner | None) -> bool:
-        """Count the ends of rows, and spool these; returns whether one that makes a call has no key of its own."""
-        has_made_key = False
-        for end in ends:
-            self._ends.add(end)
-            if (row := end.row) is None:
-                continue
-            if end.makes_call:
-                has_made_key = has_made_key or row.has_made_key
-            elif end.kind is End.LATE:
-                self.campaign.persons.silence(row, self.campaign.batch_in(row.raw), is_left_out=False)
-            if row.call is not None and row.call.batch_id:
-                self._batches.add(row.call.batch_id)
-        if planner is not None:
-            planner.add(ends)
+    def _take_in(self, rows: Sequence[ReadRow]) -> None:
+        """Count rows, and spool them."""
+        spooled, limit = list[tuple[Any, ...]](), self.options.limit
+        for read in rows:
+            self._rows += 1
+            row, kind = read, End.NEW
+            if limit is not None and self._rows > limit and not (row.is_bad or row.is_left_out):
+                message = f"waits: the limit is {count_of(limit, 'row')} of the file"
+                late = Finding(file=self.campaign.file, row=row.raw.number, severity=Severity.WARNING, message=message)
+                row, kind = row.without_call(late)._replace(is_left_out=True), End.LATE
+            elif row.call is None:
+                kind = End.SAME if row.duplicate_of is not None else End.LEFT_OUT if row.is_left_out else End.BAD
+            self._found.add(row.findings)
+            batch_id = (row.call and row.call.batch_id) or as_stored(self.campaign.batch_in(row.raw))
+            asked = "" if row.call is None else row.call.asked
+            self._digest.update(f"{row.key} {asked} {kind}\n".encode("utf-8", "surrogatepass"))
+            if row.call is not None:
+                self._batches.add(row.call.batch_id or batch_id)
+                self._has_own_keys |= row.has_own_key
+                if not row.has_own_key:
+                    self._keyless.append(row.raw.number)
+                self._sample.add(row)
+                self._latest = max(filter(None, (self._latest, row.call.not_before, row.call.valid_until)))
+                told: tuple[str, str] = ("", "")
+            else:
+                self._read_as[kind] += 1
+                why = reason_of(row.findings)
+                told = (_RESULTS.get(kind, "duplicate"), why)
+                if kind is not End.SAME:
+                    self.campaign.people.silence(row, why if kind is End.LEFT_OUT else "")
+                if kind is End.BAD and self._reject is not None:
+                    self._reject(row.raw, row.findings)
+            call = None if row.call is None else tuple(row.call)
+            spooled.append((batch_id, tuple(row.raw), call, row.key, row.has_own_key, told))
         try:
-            self._rows.add(ends)
+            self._spool.put(spooled)
         except OSError as error:
             where = f"in {error.filename} while the file is read"
             raise CampaignFileError(f"the rows cannot be stored {where}: {error.strerror}") from error
-        return has_made_key
 
-    async def _compare(self, planner: Planner) -> Plan:
-        """Compare the rows with the calls that are stored, and count what comes of that."""
-        plan = await planner.find(self._rows.to_call, self._listed, self._ends)
-        self._ends.add_repeated(plan.repeated, column=self.campaign.number_column, again=self._order.again is True)
+    def _problem_of_size(self) -> Sequence[Finding]:
+        """Return what is wrong with how many rows are called, or that none is though missing ones are removed."""
+        most, rows = self.options.most, self._rows - self._read_as[End.LEFT_OUT] - self._read_as[End.LATE]
+        if most is not None and rows > most:
+            message = f"{count_of(rows, 'row')} would be called, and most allows {most}: check the file, or allow more"
+        elif self._order.remove_missing and not self._rows:
+            message = (
+                "the list has no rows, and with remove_missing each waiting call of its batch would be cancelled: "
+                "give a list with rows, or cancel the batch"
+            )
+        else:
+            return ()
+        return (Finding(file=self.campaign.file, message=message),)
+
+    def _to_call(self, plan: Plan | None = None, among: Collection[End] = ()) -> Iterator[list[ReadRow]]:
+        """The rows with calls, in parts; of a plan, those with one of these words."""
+        for part in self._spool:
+            yield [
+                ReadRow(Row._make(raw), CheckedCall._make(call), key, has_own_key)
+                for _, raw, call, key, has_own_key, _ in part
+                if call is not None and (plan is None or plan.rows.get(raw[0], End.NEW) in among)
+            ]
+
+    # -- the rows are compared with the store -------------------------------------------------------------------------
+
+    async def _carried_out(self, *, is_wrong: bool) -> EnqueueReport:
+        """Plan the list and store it, until nobody has changed what it was planned by; return the report."""
+        queue = self.queue
+        for turn in range(_ROUNDS):
+            if turn and queue is not None and (report := await self._answer(queue)) is not None:
+                return report
+            lists = {} if queue is None else await lists_of(queue.store, queue.name, self._all_batches)
+            plan = await self._plan(lists)
+            refused = is_wrong or self._is_refused(plan)
+            plan.stays = self._staying(plan) if self._order.remove_missing else 0
+            if plan.stays:
+                plan.findings.append(staying(plan, file=self.campaign.file))
+            if self._version is not None and not refused and not self._is_as_shown(plan):
+                raise ChangedSinceError(_CHANGED_SINCE)
+            if queue is None or self._dry_run or refused:
+                await self._show(plan)
+                return self._report(plan, refused=refused, stored=False)
+            if self._is_done(plan, lists):
+                return self._report(plan, refused=False, stored=True)
+            try:
+                if (report := await self._store(queue, plan, lists)) is not None:
+                    return report
+            except TakenOverError:
+                if turn == _ROUNDS - 1:
+                    raise
+        raise IntakeError("other imports of the same batch began again and again. Import the list again")
+
+    def _is_refused(self, plan: Plan) -> bool:
+        """Return whether nothing is to be stored because of what the rows and the calls are."""
+        is_wrong = any(each.is_error for each in plan.findings)
+        is_wrong |= bool(plan.called_elsewhere) and ELSEWHERE not in self._order.again
+        bad, rows = self._read_as[End.BAD] + plan.counts[End.BAD], self._rows - self._left_out
+        may_leave = may_leave_out(bad, rows=rows, limit=self.how.get("skip_bad", False))
+        is_undecided = plan.counts[End.CHANGED] and not (self._order.replace or self._order.keep_changed)
+        return is_wrong or not may_leave or bool(is_undecided)
+
+    def _is_done(self, plan: Plan, lists: Mapping[str, BatchList]) -> bool:
+        """Return whether the same list was imported last, so that nothing is to be written, not even that it was."""
+        is_last = all(each.has_ended(self._list_digest) for each in lists.values())
+        changes = plan.counts[End.NEW] + plan.counts[End.CHANGED] + len(plan.missing)
+        return self._key is None and is_last and not changes
+
+    async def _answer(self, queue: CallQueue) -> EnqueueReport | None:
+        """Return the report of another program that has carried out the same request meanwhile."""
+        self._key = None if self._key is None else await self._key.read(queue.store)
+        result = None if self._key is None else self._key.start.result
+        return None if result is None else EnqueueReport(**result, dry_run=False)
+
+    async def _plan(self, lists: Mapping[str, BatchList]) -> Plan:
+        """Compare the rows with the calls that are stored. Raises InvalidInputError for a cancelled batch."""
+        queue, plan, planner = self.queue, Plan(), self._planner
+        if queue is not None:
+            await queue.admitter.require_open(self._all_batches)
+            plan.findings += self._problems_of_lists(queue, lists)
+        clashes, keyless = self.campaign.people.clashes, set(self._keyless if self._has_own_keys else ())
+        looked, new = self._sample.numbers(), list[ReadRow]()
+        for chunk in self._to_call():
+            bad = [row for row in chunk if row.raw.number in clashes or row.raw.number in keyless]
+            good = [row for row in chunk if row.raw.number not in clashes and row.raw.number not in keyless]
+            for row in bad:
+                if (other := clashes.get(row.raw.number)) is not None:
+                    found = self.campaign.clash(other, row)
+                else:
+                    found = Finding(column="unique_key", message=_KEY_MISSING)
+                plan.add(Judged(row.without_call(planner.placed(row, found)), End.BAD))
+            for judged in await planner.judged(good):
+                plan.add(judged)
+                if judged.status is End.NEW and judged.row.raw.number in looked and not judged.row.has_own_key:
+                    new.append(judged.row)
+        cut = {str(each.hold.token) for each in lists.values() if each.hold is not None}
+        had_calls = await planner.find_missing(plan, self._all_batches, cut=cut)
+        if self._order.remove_missing and not had_calls and queue is not None:
+            told = f"nothing can be missing from batch {self._batch}, which is new: start it without `remove_missing`"
+            plan.findings.append(Finding(file=self.campaign.file, message=told))
+        plan.findings += planner.problems_of_missing(plan)
+        plan.findings += await planner.find_elsewhere(plan, new, self._batches)
         return plan
 
     @property
-    def _listed(self) -> set[str]:
-        """The batches of the list."""
-        return {*self._batches, self.campaign.batch_id}
-
-    async def _find_cut(self) -> list[Finding]:
-        """Find the imports that these rows complete. Returns errors about those that other rows have to complete."""
-        if self.queue is None:
-            return []
-        while True:
-            self._none_begun = await none_begun(self.queue, self._batches)
-            self._cut, others, is_beginning = await cut_imports(
-                self.queue, self._batches, self.campaign.keys, changes=self._order.replace or self._order.remove_missing
-            )
-            if self._dry_run or not is_beginning:
-                break
-            await self.queue.store.clock.sleep(LOOK_AGAIN)
-        return [replace(each, file=self.campaign.file) for each in others]
-
-    # -- the rows that were read and compared are enqueued, or only looked up --------------------------------------
+    def _all_batches(self) -> set[str]:
+        """The batches of the list, also of one without a good row."""
+        is_whole = self._order.remove_missing or not self._batches
+        return self._batches | ({self.campaign.batch_id} if is_whole else set[str]())
 
     @property
-    def _gone(self) -> int:
-        """How many calls are to end."""
-        return 0 if self._removal is None else self._removal.plan.in_no_row + len(self._removal.plan.left_out)
+    def _identity(self) -> str:
+        """What tells the rows of the list apart."""
+        if not self._has_own_keys:
+            return "their number"
+        if not self.campaign.source.kind.is_table and self.options.template is None:
+            return "clientRequestId"
+        return f"the column {self.options.roles.names.get('unique_key', 'unique_key')}"
+
+    def _problems_of_lists(self, queue: CallQueue, lists: Mapping[str, BatchList]) -> list[Finding]:
+        """Return why the list cannot be one of its batches. Raises IntakeError beside another import."""
+        found, now = list[Finding](), queue.store.clock.now()
+        for each in lists.values():
+            if each.identity not in {None, self._identity}:
+                message = (
+                    f"batch {each.batch} tells rows apart by {each.identity}, and this list by {self._identity}. "
+                    "Give another `batch`."
+                )
+                found.append(Finding(file=self.campaign.file, message=message))
+            run = each.open_run()
+            if run is not None and run.digest != self._list_digest and now - run.wrote < TAKEN_OVER_AFTER:
+                raise IntakeError(
+                    f"another list is being imported into batch {each.batch}, since {in_words(run.began)}. Nothing was "
+                    "enqueued. Try again in a minute: it is taken over then, if it has stopped"
+                )
+        return found
 
     @property
-    def _has_work(self) -> bool:
-        """Whether there may be something to store."""
-        return bool(len(self._rows) or self._gone)
+    def _list_digest(self) -> str:
+        return f"{self._digest.hexdigest()}.{self._identity.replace(' ', '-')}"
 
-    async def _suppressed(self) -> set[int]:
-        """The rows that would be suppressed."""
-        suppressed = set[int]()
-        for chunk in self._rows.to_call():
-            rows = list(filter(self._ends.makes_call, chunk))
-            found = await self._enqueuer.enqueue(rows, staging=None)
-            suppressed |= {end.number for end in found if end.kind is End.SUPPRESSED}
-        return suppressed
+    def _version_of(self, plan: Plan) -> str:
+        return f"{self._digest.hexdigest()}.{plan.counts[End.CHANGED]}.{len(plan.missing)}"
 
-    async def _show(self, *, refused: bool) -> None:
-        """Only look the rows up. Raises InvalidInputError for a cancelled batch, as the import itself does."""
-        await self._enqueue(None)
-        if self.queue is not None and not refused and self._has_work:
-            await self.queue.admitter.require_open(self._batches)
-        if not refused and self._removal is not None:
-            self._removal.tell_staying(self._ends)
+    def _is_as_shown(self, plan: Plan) -> bool:
+        """Whether the rows are those of the preview, and no more calls are changed or cancelled than it said."""
+        digest, *counts = (self._version or "").split(".")
+        now, *found = self._version_of(plan).split(".")
+        return digest == now and all(int(was) >= int(each) for was, each in zip(counts, found, strict=False))
 
-    async def _start(self, queue: CallQueue, lock: LeaderLease | None) -> None:
-        """Enqueue all rows as an import, which completes those that were cut. Its calls are staged until its end."""
-        order, ends, by = self._order, self._ends, self._actor
+    def _staying(self, plan: Plan) -> int:
+        """Return how many calls in no row are not cancelled, because they may be those of bad rows."""
+        return sum(not self._is_removed(each.row, each.shares, plan) for each in plan.missing if not each.is_cut)
+
+    def _is_removed(self, row: int | None, shares: int | None, plan: Plan) -> bool:
+        is_whole = not (self._read_as[End.BAD] + plan.counts[End.BAD] + self._read_as[End.LATE])
+        return is_whole or row is not None or shares is not None
+
+    async def _show(self, plan: Plan) -> None:
+        """Only look the rows up: who is suppressed; and what is told of those who are called."""
+        for chunk in self._to_call(plan, {End.NEW, End.CHANGED}):
+            rows = [row for row in chunk if plan.makes_call(row.raw.number)]
+            if self.queue is not None and rows:
+                listed = await self.queue.admitter.listed([row.call for row in rows if row.call is not None])
+                for place, number in listed.items():
+                    plan.move(self._planner.suppressed(rows[place], number))
+            if self._maker is not None:
+                self._maker.add(row for row in chunk if plan.rows.get(row.raw.number) is not End.SUPPRESSED)
+
+    # -- and stored -------------------------------------------------------------------------------------------------
+
+    async def _store(self, queue: CallQueue, plan: Plan, lists: Mapping[str, BatchList]) -> EnqueueReport | None:
+        """Store what is planned, as an import; None if another import has begun since it was planned."""
+        now, order = queue.store.clock.now(), self._order
         action = "replace" if order.replace or order.remove_missing else "start"
-        entry = AuditEntry.of(by, action, at=queue.store.clock.now(), queue=queue.name, batch=ends.batch)
-        async with audited(queue.store, entry, by.claim) as store:
-            conditions = () if lock is None else (lock.condition,)
-            imported = Import(queue, store.store, conditions=conditions, by=by)
-            await self._carry_out(queue, imported, store.store)
-            done = f"{count_of(ends.counts[End.NEW], 'call')} of {ends.rows} enqueued"
-            what = ", ".join(f"{each} {count}" for each, count in sorted(self._enqueuer.changed_in.items()))
-            changed = f"{ends.counts[End.CHANGED]} changed" + (f" ({what})" if what else "")
-            store.result = ", ".join([done, *([changed, f"{ends.removed} removed"] if action == "replace" else [])])
-            store.ends_with = store.result
-            await imported.end(self._cut)
+        entry = AuditEntry.of(self._by, action, at=now, queue=queue.name, batch=self._batch)
+        reason = (
+            f"a list is being imported, ordered by {self._by.called}, {self._by.on}. If it was interrupted, import the "
+            "same list again, or another one, which completes it"
+        )
+        run, key = new_revision(), self._key
+        imported = await Import.begin(
+            queue.store, queue.name, lists, run_id=run, digest=self._list_digest, identity=self._identity,
+            reason=reason, conditions=() if key is None else (key.condition,),
+            puts=[*menu_puts(self.options), *(() if key is None else (key.put(run=run),))],
+        )  # fmt: skip
+        if imported is None:
+            return None
+        await self._store_rows(queue, plan, imported, {End.NEW})
+        if order.replace:
+            await self._store_rows(queue, plan, imported, {End.CHANGED})
+        await self._remove(queue, plan, imported)
+        done = f"{count_of(plan.counts[End.NEW], 'call')} of {self._rows} enqueued"
+        what = ", ".join(f"{each} {count}" for each, count in sorted(plan.changed_in.items()))
+        changed = f"{plan.counts[End.CHANGED]} changed" + (f" ({what})" if what else "")
+        result = ", ".join([done, *([changed, f"{plan.removed} removed"] if action == "replace" else [])])
+        puts, drops = await self._uncalled(queue, plan, imported)
+        puts += replace(entry, result=result).puts()
+        report = self._report(plan, refused=False, stored=True)
+        if key is not None:
+            puts.append(key.put(run=imported.id, result={name: getattr(report, name) for name in _COUNTS}))
+        await imported.end(puts=puts, drops=drops)
+        return report
 
-    async def _carry_out(self, queue: CallQueue, imported: Import, store: Store) -> None:
-        """Store what is new, then change and remove in the order of the list, and look again at what was on its way.
+    async def _store_rows(self, queue: CallQueue, plan: Plan, imported: Import, among: Collection[End]) -> None:
+        """Store the new calls of rows, or change those that stand."""
+        shared, done = dict[int, list[str]](), 0
+        for each in plan.missing if self._order.remove_missing else ():
+            if each.shares is not None:
+                shared.setdefault(each.shares, []).append(each.id)
+        for chunk in self._to_call(plan, among):
+            await imported.beat()
+            await self._store_chunk(queue, plan, imported, chunk, shared)
+            done += len(chunk)
+            if (progress := self.how.get("progress")) is not None:
+                total = plan.counts[End.NEW] + plan.counts[End.CHANGED]
+                progress(Phase.ENQUEUEING, done=min(done, total), total=total, rows=self._rows)
 
-        Who is cut before a call was changed leaves staged calls; after that, the same list, or a newer one, goes on.
-        """
-        removal = self._removal
-        changes, later = self._ends.to_call(End.CHANGED), self._ends.to_call(End.ON_THE_WAY)
-        gone = self._gone
-        if self._has_work:  # a cancelled batch is refused, also if a person has cancelled each call of it
-            await imported.begin(self._none_begun, calls=len(self._rows), puts=menu_puts(self.options))
-        await queue.admitter.give_keys(self._keys, staging=imported.staging)
-        silenced = self._ends.silenced
-        await self._rows.keep(queue, self._ends, imported.staging.conditions)
-        if self._ends.counts[End.NEW]:
-            await self._enqueue(imported, but=changes | later)
-        total = len(changes) + gone
-        if total and imported.staging.records:
-            await imported.note_changes(0, total)
-        if changes:
-            await self._enqueue(imported, among=changes, total=total)
-        if removal is not None:
-            await removal.run(store, self._ends)
-        if later or gone:
-            await until_left(store, [queue.name])
-            await self._enqueue(imported, among=later)
-            if removal is not None:
-                await removal.run(store, self._ends, on_the_way=True)
-        if self._ends.silenced > silenced:
-            await self._rows.keep(queue, self._ends, imported.staging.conditions)
-
-    async def _enqueue(
-        self,
-        imported: Import | None,
-        *,
-        among: Collection[int] | None = None,
-        but: Collection[int] = (),
-        total: int = 0,
+    async def _store_chunk(
+        self, queue: CallQueue, plan: Plan, imported: Import, left: Sequence[ReadRow], shared: Mapping[int, list[str]]
     ) -> None:
-        """Enqueue rows; without an import, find only who is suppressed.
+        """Store rows in one trip to the store; those whose calls have moved are judged anew."""
+        for turn in range(_ROUNDS):
+            if not left:
+                return
+            is_known = turn == 0 and not any(row.raw.number in plan.rows or row.raw.number in shared for row in left)
+            judged = [Judged(row, End.NEW) for row in left] if is_known else await self._planner.judged(left)
+            rows, calls, standing = list[Judged](), list[CheckedCall](), dict[int, Standing]()
+            for each in judged:
+                if each.row.call is None or not self._is_stored(each.status):
+                    plan.move(each)
+                    continue
+                call, beside = await self._beside(queue, each, each.row.call, shared)
+                standing |= {} if beside is None else {len(rows): beside}
+                rows.append(each)
+                calls.append(call)
+            admitted = await queue.admitter.admit(
+                calls, condition=imported.condition, token=imported.id, standing=standing
+            )
+            left = []
+            for place, (each, admission) in enumerate(zip(rows, admitted, strict=True)):
+                if admission.has_moved:
+                    left = [*left, each.row]
+                else:
+                    self._note_admitted(plan, each, admission)
+                    plan.removed += len(standing[place].removed) if place in standing and admission.is_new else 0
+        for row in left:
+            found = self._planner.placed(row, Finding(message=_KEY_IN_USE))
+            plan.move(Judged(row.without_call(found), End.BAD))
 
-        The rows are `among` these, or all `but` those. With a `total` of changes, it is noted how far they are.
-        """
-        done, ends = 0, self._ends
-        size = min(CHUNK, max(len(among or ()) // 10, 10)) if total else CHUNK
-        for chunk in self._rows.to_call(among, but=but) if among is None or among else ():
-            for start in range(0, len(chunk), size):
-                if total and done and imported is not None:
-                    await imported.note_changes(done, total)
-                some = chunk[start : start + size]
-                rows = list(filter(ends.makes_call, some))
-                staging = None if imported is None else imported.staging
-                try:
-                    found = await self._enqueuer.enqueue(rows, staging=staging, ends=ends)
-                except InvalidInputError:
-                    if imported is not None and not (done or total):
-                        await imported.end()  # no call was stored
-                    raise
-                for end in found:
-                    ends.move(end)
-                if ends.maker is not None:
-                    without = {end.number for end in found if end.row is not None and end.row.call is None}
-                    ends.maker.add(row for row in rows if row.raw.number not in without)
-                done += len(some)
-                if imported is not None and (progress := self.how.get("progress")) is not None:
-                    count = len(self._rows)
-                    progress(Phase.ENQUEUEING, done=min(done, count), total=count, rows=ends.rows)
+    def _is_stored(self, status: End) -> bool:
+        return status is End.NEW or (status is End.CHANGED and self._order.replace)
+
+    async def _beside(
+        self, queue: CallQueue, judged: Judged, call: CheckedCall, shared: Mapping[int, list[str]]
+    ) -> tuple[CheckedCall, Standing | None]:
+        """Return the call of a row, with what stands in its place: it changes, or is made again, or shares a number."""
+        if judged.status is End.CHANGED:
+            return call, Standing(changed=judged.job)
+        gone = await get_jobs(queue.store, shared.get(judged.row.raw.number, ()))
+        ended = [job for job in gone.values() if can_still_ring(job)]
+        if judged.job is not None:
+            key = judged.job.unique_key or ""
+            call = call._replace(unique_key=again_key(key, split_key(key)[1] + 1))
+        return call, Standing(before=judged.job, removed=ended) if judged.job is not None or ended else None
+
+    def _note_admitted(self, plan: Plan, judged: Judged, admission: AdmissionResult) -> None:
+        """Note what became of a row that was to be stored."""
+        row = judged.row
+        if admission.suppressed is not None:
+            plan.move(self._planner.suppressed(row, admission.suppressed))
+        elif admission.findings:
+            # The row was valid when it was read, but its validity may have passed since.
+            wrong = [
+                replace(self._planner.placed(row, found), column="valid_until", path=None) if _is_late(found)
+                else self._planner.placed(row, found)
+                for found in admission.findings
+            ]  # fmt: skip
+            plan.move(Judged(row.without_call(*wrong), End.BAD))
+        else:
+            if admission.changed is not None:
+                plan.changed_in.update(admission.changed.notes[-1].text.split(" and "))
+            # Another program has stored the same call, or an erased one had its key.
+            status = End.SAME if admission.is_new is False and admission.changed is None else judged.status
+            if plan.rows.get(row.raw.number, End.NEW) is not status:
+                plan.move(judged._replace(status=status))
+
+    async def _remove(self, queue: CallQueue, plan: Plan, imported: Import) -> None:
+        """Cancel the calls that are in no row, if that is ordered, and those that only an interrupted import stored."""
+        wanted = {
+            each.id
+            for each in plan.missing
+            if each.is_cut or (self._order.remove_missing and self._is_removed(each.row, each.shares, plan))
+        }
+        store, sent, left = queue.store, list[str](), sorted(wanted)
+        for _ in range(_ROUNDS):
+            moved = list[str]()
+            for first in range(0, len(left), CHUNK):
+                await imported.beat()
+                now, some = store.clock.now(), left[first : first + CHUNK]
+                jobs = [job for job in (await get_jobs(store, some)).values() if can_still_ring(job)]
+                end = partial(removed, at=now, policy=queue.policy, store_id=store.id, conditions=(imported.condition,))
+                answers = await store.write(BulkWrite(writes=tuple(map(end, jobs))), now=now) if jobs else ()
+                for job, answer in zip(jobs, answers, strict=True):
+                    if answer.result is Result.NOT_FREE:
+                        raise TakenOverError(job.batch_id)
+                    if answer.result is not Result.DONE:
+                        moved.append(job.id)
+                        continue
+                    plan.removed += job.state not in ON_THE_WAY
+                    sent += [job.id] if job.state in ON_THE_WAY else []
+            if not (left := moved):
+                break
+        if sent:
+            names = ", ".join([*sent[:5], *(["…"] if len(sent) > 5 else [])])
+            told = f"{count_of(len(sent), 'call')} may still ring, and are not called again: {names}"
+            plan.findings.append(Finding(file=self.campaign.file, severity=Severity.WARNING, message=told))
+
+    async def _uncalled(self, queue: CallQueue, plan: Plan, imported: Import) -> tuple[list[Put], list[Drop]]:
+        """Return what keeps the rows that call nobody with their batches, in place of earlier ones of the file."""
+        kept, names = {batch_id: list[list[Any]]() for batch_id in self._all_batches}, dict[str, None]()
+        source = self.campaign.source
+        for part in self._spool if not source.kind.is_table else ():
+            for _, raw, *_ in part:
+                names |= dict.fromkeys(Row._make(raw).names)
+        columns = tuple(map(str.strip, source.header)) or (*names,)
+        for part in self._spool:
+            for batch_id, fields, call, _, _, told_before in part:
+                told = told_before
+                raw = Row._make(fields)
+                if call is not None:
+                    if (silent := plan.silent.get(raw.number)) is None:
+                        continue
+                    told = _RESULTS[silent.status], reason_of(silent.row.findings)
+                cells = raw.cells if source.kind.is_table else [cell_text(raw.data.get(name)) for name in columns]
+                kept.setdefault(batch_id, []).append([raw.number, list(map(cell_text, cells)), *told])
+        sheet, read = self.options.sheet, self.campaign.input
+        name = "" if read is None else as_stored(f"{read.name}, sheet {sheet}" if sheet else read.name)
+        puts, drops = list[Put](), list[Drop]()
+        for batch_id, rows in kept.items():
+            if not rows and len(kept) > 1:
+                continue
+            more, ended = await kept_rows(
+                queue.store, queue.name, batch_id, rows, name=name, columns=columns, token=imported.id,
+                until=self._latest + queue.policy.retention,
+            )  # fmt: skip
+            puts += more
+            drops += ended
+        return puts, drops
+
+    # -- the report -------------------------------------------------------------------------------------------------
+
+    @property
+    def _batch(self) -> str:
+        """The batch of the rows, or one of them."""
+        own = self.campaign.batch_id
+        return own if not self._batches or own in self._batches else min(self._batches)
+
+    @property
+    def _left_out(self) -> int:
+        return self._read_as[End.LEFT_OUT] + self._read_as[End.LATE]
+
+    def _report(self, plan: Plan, *, refused: bool, stored: bool) -> EnqueueReport:
+        if (reject := self._reject) is not None:
+            for judged in plan.silent.values():
+                reject(judged.row.raw, judged.row.findings)
+        self._found.add(plan.findings)
+        if (found := ended_finding(plan.ended, file=self.campaign.file)) is not None:
+            self._found.add([found])
+        counts, values = plan.counts + self._read_as, self.campaign.values
+        changes = counts[End.CHANGED] * self._order.replace
+        duplicates, bad = counts[End.SAME] + counts[End.BY_PERSON], counts[End.BAD]
+        preview = None if self._maker is None else self._maker.preview(
+            duplicates=duplicates, suppressed=counts[End.SUPPRESSED], left_out=self._left_out, bad=bad
+        )  # fmt: skip
+        again = plan.called_elsewhere if ELSEWHERE not in self._order.again or self._dry_run else 0
+        return EnqueueReport(
+            batch_id=self._batch, batches=sorted(self._batches) if len(self._batches) > 1 else (),
+            dry_run=self._dry_run, refused=refused, replaces=self._order.replace, rows=self._rows,
+            enqueued=counts[End.NEW] * stored, valid=counts[End.NEW] + changes, duplicates=duplicates,
+            replaced=changes * stored, removed=plan.removed, changed=counts[End.CHANGED],
+            on_the_way=counts[End.ON_THE_WAY], over=counts[End.OVER], over_differ=plan.over_differ,
+            cancelled_by_person=counts[End.BY_PERSON], missing=counts[End.IN_NO_ROW], stays=plan.stays,
+            waiting=plan.waiting, named=(*plan.names,), suppressed=counts[End.SUPPRESSED], left_out=self._left_out,
+            rejected=bad, again=again, ended=plan.ended, preview=preview,
+            findings=self._found.all(file=self.campaign.file), unread=values.unread(),
+            partly_filled=values.partly_filled(), version=self._version_of(plan),
+        )  # fmt: skip
+
+
+def _is_late(found: Finding) -> bool:
+    return found.code == VALIDITY_EXPIRED and found.path == "$.validUntil"
+
+
+class _Sample:
+    """The numbers of some of the rows that are added, at even distances, however many there are."""
+
+    def __init__(self) -> None:
+        self._rows: list[int] = []
+        self._count, self._step = 0, 1
+
+    def add(self, row: ReadRow) -> None:
+        """Add a row."""
+        if self._count % self._step == 0:
+            self._rows.append(row.raw.number)
+        if len(self._rows) == 2 * LOOKED_UP:
+            self._rows, self._step = self._rows[::2], 2 * self._step
+        self._count += 1
+
+    def numbers(self) -> set[int]:
+        """Return the numbers of these rows, at most `LOOKED_UP`."""
+        return {*self._rows[:: max(1, -(-len(self._rows) // LOOKED_UP))]}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Self
 
-from voiceflow_worker.campaigns.called_before import RepeatedCalls
 from voiceflow_worker.campaigns.lists.values import PartlyFilled, UnreadColumn
 from voiceflow_worker.campaigns.preview import Preview
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of
 
@@ -22,7 +22,6 @@ class End(StrEnum):
     NEW = "new"
     SAME = "same"
     CHANGED = "changed"
-    LEFT_OUT_WAITING = "left_out_waiting"
     IN_NO_ROW = "in_no_row"
     ON_THE_WAY = "on_the_way"
     OVER = "over"
@@ -31,12 +30,12 @@ class End(StrEnum):
     LEFT_OUT = "left_out"
     SUPPRESSED = "suppressed"
     LATE = "late"
-    """It waits behind the limit of the options: the calls of its batch may be any that it has."""
+    """It waits behind the limit of the options."""
 
 
 END_WORDS = {
-    End.SAME: "the same", End.NEW: "new", End.CHANGED: "changed", End.LEFT_OUT_WAITING: "left out and waiting",
-    End.IN_NO_ROW: "in no row", End.ON_THE_WAY: "on the way", End.OVER: "over",
+    End.SAME: "the same", End.NEW: "new", End.CHANGED: "changed", End.IN_NO_ROW: "in no row",
+    End.ON_THE_WAY: "on the way", End.OVER: "over",
     End.BY_PERSON: "cancelled by a person", End.BAD: "bad",
 }  # fmt: skip
 """The words of people for each end in a plan, in the order in which they are shown."""
@@ -45,7 +44,7 @@ SHOWN_OF_COLUMNS = ("unread", "partly_filled")
 """What a report shows of columns, and not of rows."""
 _MOST_BATCHES = 10
 _NOT_SHOWN = (
-    "refused", "preview", "repeated_calls", "version", "replaces", "stays", "waiting", "named", "batches",
+    "refused", "preview", "version", "replaces", "stays", "waiting", "named", "batches", "over_differ",
 )  # fmt: skip
 
 
@@ -58,14 +57,13 @@ class EnqueueReport:
     whose number is on the suppression list, `left_out` those that a column leaves out, `rejected` bad rows, and `rows`
     all rows. `valid` counts rows that made new jobs; if nothing was stored, it counts rows that could have made them.
     Of the rows whose stored call differs, `changed` counts those whose call waits: they are `replaced`, or nothing is
-    enqueued; `on_the_way` and `over` those for which nothing is done, together `in_progress`. `left_out_waiting` counts
-    rows that are left out and whose call can still ring, and `missing` the calls of the batch that can and are in no
-    row; `removed` those of both that were cancelled, and `stays` those in no row that were not because they may be
-    those of bad rows. Some of the people whose calls differ, are left out or in no row are `named`. In all, so many
-    calls of the batch are `waiting`. `again` counts rows whose number has the same call in another batch. `ended`
-    counts the duplicates whose calls have ended before they were sent, by state, `cancelled_by_person` those that a
-    person has cancelled: nobody is called for them, unless `again` names these states. `refused` is True if nothing was
-    enqueued.
+    enqueued; `on_the_way` and `over` those for which nothing is done, together `in_progress`; of the last ones,
+    `over_differ` have other words. `missing` counts the calls of the batch that can still ring and are in no row, or
+    whose row is left out; `removed` those that were cancelled, and `stays` those that were not because they may be
+    those of bad rows. Some of the people whose calls differ or are in no row are `named`. In all, so many calls of the
+    batch are `waiting`. `again` counts people of the rows looked up who have the same call in another batch. `ended`
+    counts the rows whose calls have ended without a ring, by state, `cancelled_by_person` those that a person has
+    cancelled: nobody is called for them. `refused` is True if nothing was enqueued.
     """
 
     batch_id: str
@@ -77,8 +75,8 @@ class EnqueueReport:
     changed: int = 0
     on_the_way: int = 0
     over: int = 0
+    over_differ: int = 0
     cancelled_by_person: int = 0
-    left_out_waiting: int = 0
     missing: int = 0
     stays: int = 0
     waiting: int = 0
@@ -95,8 +93,6 @@ class EnqueueReport:
     refused: bool = False
     preview: Preview | None = None
     """The preview of a dry run, if it was asked for."""
-    repeated_calls: Sequence[RepeatedCalls] = ()
-    """What was found of the rows counted in `again`."""
     replaces: bool = False
     """Whether the waiting calls that differ are replaced."""
     unread: Sequence[UnreadColumn] = ()
@@ -104,8 +100,8 @@ class EnqueueReport:
     partly_filled: Sequence[PartlyFilled] = ()
     """The columns that nobody reads and that some rows have filled: by them too, rows may be left out."""
     version: str = ""
-    """What a preview shows, for the `expected_version` of a start: which rows are new, known or suppressed, how
-    many are bad or of people who were called before, and the time before or after which nobody is called."""
+    """What a preview shows, for the `expected_version` of a start: a digest of the rows, and how many calls it changes
+    and cancels at most."""
 
     @property
     def batch_in_words(self) -> str:
@@ -126,8 +122,8 @@ class EnqueueReport:
         counts = {
             End.NEW: self.valid - self.changed * self.replaces,
             End.SAME: self.duplicates - self.cancelled_by_person, End.CHANGED: self.changed,
-            End.LEFT_OUT_WAITING: self.left_out_waiting, End.IN_NO_ROW: self.missing, End.ON_THE_WAY: self.on_the_way,
-            End.OVER: self.over, End.BY_PERSON: self.cancelled_by_person, End.BAD: self.rejected,
+            End.IN_NO_ROW: self.missing, End.ON_THE_WAY: self.on_the_way, End.OVER: self.over,
+            End.BY_PERSON: self.cancelled_by_person, End.BAD: self.rejected,
         }  # fmt: skip
         return {end.value: count for end, count in counts.items()}
 
@@ -186,6 +182,53 @@ class EnqueueReport:
         return {**shown, "ended": ended, "findings": [found.as_json() for found in self.findings], **preview}
 
 
+MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
+"""The largest number of listed findings of each severity. At about 500 bytes each, they take 55 MB at most."""
+_ONCE = frozenset({"differs", "on_its_way", "other_batch", "unknown_range"})
+"""The kinds of findings that many rows have alike."""
+
+
+class Findings:
+    """A list of findings, with a limit for each severity. Findings beyond the limit are only counted.
+
+    Those that many rows have alike are listed once, with their count.
+    """
+
+    def __init__(self) -> None:
+        self._listed: list[Finding] = []
+        self._counts: Counter[Severity] = Counter()
+        self._alike: dict[tuple[str | None, str], tuple[int, int]] = {}
+        """The places in the list of findings that many rows have, with their counts."""
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Add findings. They are listed in the order in which they are added."""
+        for found in findings:
+            alike = found.cause if found.kind in _ONCE else None
+            if alike in self._alike:
+                place, count = self._alike[alike]
+                self._alike[alike] = place, count + 1
+                continue
+            self._counts[found.severity] += 1
+            if self._counts[found.severity] <= MOST[found.severity]:
+                self._alike |= {} if alike is None else {alike: (len(self._listed), 1)}
+                self._listed.append(found)
+
+    def all(self, *, file: str | None) -> tuple[Finding, ...]:
+        """Return the listed findings. If some are not listed, one more finding says how many."""
+        for place, count in self._alike.values():
+            if count > 1:
+                found = self._listed[place]
+                more = f". {count_of(count - 1, 'more row')} like it."
+                self._listed[place] = replace(found, message=f"{found.message.rstrip('.')}{more}")
+        self._alike.clear()
+        left_out = self._counts.total() - len(self._listed)
+        if not left_out:
+            return tuple(self._listed)
+        more = f"{count_of(left_out, 'more finding')} {'is' if left_out == 1 else 'are'} not listed"
+        last = Finding(file=file, severity=Severity.WARNING, message=more)
+        return (*self._listed, last)
+
+
 class RowsRefusedError(CampaignFileError):
     """Raised when nothing was enqueued because of the rows. `findings` says why, and `report` has the counts."""
 
@@ -200,7 +243,7 @@ class RowsRefusedError(CampaignFileError):
         more = f"; and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         counts = (
             f"{count_of(report.rejected, 'row')} of {report.rows} cannot be called" if report.rejected else "",
-            f"{count_of(report.again, 'row')} would call people who were called before" if report.again else "",
+            f"{count_of(report.again, 'call')} would go to people who were called before" if report.again else "",
         )
         why = ": ".join(filter(None, (" and ".join(filter(None, counts)), "; ".join(map(str, wrong[:_NAMED])))))
         return cls(f"nothing was enqueued: {why}{more}", report.findings, report=report)

@@ -458,10 +458,10 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="again", read=_plain(read_again), of=_CAMPAIGN, group=Group.GUARDS,
-        schema={"type": ["boolean", "string", "array", "null"], "items": {"type": "string"}}, metavar="[STATES]",
+        schema={"type": ["string", "array", "null"], "items": {"type": "string"}}, metavar="STATES",
         is_of_one_run=True, label="Call again",
-        help="Also call people who have a call in the batch, or the same call in another one. With states, such as "
-        "cancelled,expired: only where the call ended so.",
+        help="Call rows again whose calls ended without a ring, in these states: cancelled (by a list), expired, "
+        "failed; or all. With elsewhere, allow the words of another batch.",
     ),
     Field(
         name="replace", read=_plain(values.yes_or_no), of=_CAMPAIGN, group=Group.GUARDS, schema=YES_NO,
@@ -472,8 +472,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="remove_missing", read=_plain(values.yes_or_no), of=_CAMPAIGN, group=Group.GUARDS,
         schema=YES_NO, is_of_one_run=True, label="Cancel the calls that are no longer in the list",
-        help="Cancel the waiting calls of the batch whose row is left out, or that are in no row; these not, if a row "
-        "is bad. Not of a new batch.",
+        help="Cancel the calls of the batch that can still ring and are in no row, or whose row is left out; the first "
+        "not, if a row is bad. Not of a new batch.",
     ),
     Field(
         name="rejects", read=_path, of=_CAMPAIGN, group=Group.GUARDS, schema=TEXT, metavar="FILE", is_of_one_run=True,

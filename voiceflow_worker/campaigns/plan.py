@@ -1,352 +1,359 @@
-"""The plan of a list that is given under a batch's name: which rows call people again, or change what is stored.
-
-Rows with a key are found by it, wherever their call is (`RowEnqueuer.classify`). What is left of the rows and of the
-calls of their batch is compared, unless a row and a call both have keys of a user: first what is equal is the same;
-then a row and a call of one number belong together if each has only the other. Rows without such a key that have the
-words of a call of another batch are told.
-
-What it finds must still hold when the rows are stored. So enqueues of one queue exclude each other (`enqueue_lock`),
-and each new call is stored under the condition that its enqueue still has the lock.
-"""
+"""The plan of a list: what becomes of each row beside the stored call of its key, and of each call in no row."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
-from anyio.lowlevel import checkpoint
-
-from voiceflow_worker.campaigns.called_before import (
-    PAGE,
-    WAITING,
-    CalledBefore,
-    Chunks,
-    RepeatedCalls,
-    Sample,
-    calls_of,
-    may_call,
-)
+from voiceflow_worker.campaigns.calls.options import CallAgain, is_of_pattern
 from voiceflow_worker.campaigns.calls.row_reader import ReadRow
-from voiceflow_worker.campaigns.calls.values import SeenKeys, is_own_key
 from voiceflow_worker.campaigns.enqueue_report import End
-from voiceflow_worker.campaigns.list_order import ListOrder, differing_end
-from voiceflow_worker.campaigns.person_index import PersonIndex, StoredCall
-from voiceflow_worker.campaigns.row_ends import MOST_NAMED, RowEnd, RowEnds
-from voiceflow_worker.core.base.background import LeaderLease
-from voiceflow_worker.core.base.keys import owners_of
-from voiceflow_worker.core.base.reading import count_states, get_jobs
-from voiceflow_worker.errors import IntakeError, SuppressedNumber
+from voiceflow_worker.campaigns.people import ListedPeople
+from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.base.keys import newest_of
+from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages
+from voiceflow_worker.core.ports.reads import Listing, OfNumber
+from voiceflow_worker.errors import SuppressedNumber
 from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.copying import replace as changed_to
+from voiceflow_worker.model.flows.callflow import digests_to
 from voiceflow_worker.model.jobs.differences import (
     can_still_ring,
+    ended_without_ring,
     is_cancelled_for_good,
     is_changeable,
-    terms_of,
 )
-from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind, person_in
-from voiceflow_worker.model.text.printable import as_stored
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, person_in, split_key
+from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.queue import CallQueue
 
-INTAKES = "intake"
-"""Namespace of the locks of enqueues, by queue."""
-LOCK_LENGTH = timedelta(seconds=15)
-"""How long a lock lasts if it is not renewed. After a killed enqueue, the next one waits until then."""
-TIMEOUT = timedelta(seconds=30)
-"""How long an enqueue waits for the lock. Less than a minute, because a person may sit before it."""
-LOOK_AGAIN = 0.1  # seconds
+PAGE = 1000
+"""The number of calls that are read in one trip to the store."""
+LOOKED_UP = 50
+"""The new rows whose numbers are looked up in other batches. Each is a trip to the store for each queue."""
+LATELY = timedelta(days=7)
+"""How long a call of another batch counts, from its creation."""
+TRIAL = "voiceflow-trial-"
+"""The beginning of the unique key of a trial: a call to one's own telephone before a campaign is started."""
+MOST_NAMED = 5
+"""How many people or calls are named."""
+_OPEN = frozenset(JobState) - FINAL_STATES
 
 
-class LeftOutCall(NamedTuple):
-    """What is kept of a call that can still ring, and whose row is left out."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOrder:
+    """What is ordered of a list, as the options of the same names say it."""
+
+    again: CallAgain = frozenset()
+    replace: bool = False
+    remove_missing: bool = False
+    keep_changed: bool = False
+
+
+def judge(job: Job | None, order: ImportOrder, *, differs: bool) -> End:
+    """Return what becomes of a good row beside the newest call of its key, from which it `differs` or not."""
+    if job is None:
+        return End.NEW
+    if is_cancelled_for_good(job):
+        return End.BY_PERSON
+    if ended_without_ring(job):
+        return End.NEW if job.state in order.again else End.OVER
+    if not differs:
+        return End.SAME
+    if is_changeable(job):
+        return End.CHANGED
+    return End.OVER if job.state.is_final else End.ON_THE_WAY
+
+
+class Judged(NamedTuple):
+    """A row, its word, and the call of its key; a bad row has no call. It is `ended` if that ended without a ring."""
+
+    row: ReadRow
+    status: End
+    job: Job | None = None
+    differs: tuple[str, ...] = ()
+
+    @property
+    def ended(self) -> JobState | None:
+        """The state in which the call of the row ended without a ring, if nobody is called for the row."""
+        if self.job is None or self.status not in {End.OVER, End.BY_PERSON} or not ended_without_ring(self.job):
+            return None
+        return self.job.state
+
+
+class Missing(NamedTuple):
+    """A call that can still ring and that no row calls: its `row` is left out, or row `shares` calls its number.
+
+    `is_cut` if an interrupted import has stored it.
+    """
 
     id: str
-    created_at: datetime
     name: str
+    row: int | None = None
+    why: str = ""
+    shares: int | None = None
+    is_cut: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What becomes of the calls of the batch that no row has by its key.
+    """What becomes of the rows that are not simply new, by their numbers, and of calls in no row."""
 
-    The ids in `stand` are those of calls that rows have. `left_out` rows are left out, and this call can still ring;
-    `in_no_row` counts calls that can and whose number or key no row has: the first of them are `named`. `repeated` rows
-    would say the same words to a number as a call of another batch. If the batch `is_new`, nothing can be missing.
-    """
+    rows: dict[int, End] = field(default_factory=dict[int, End])
+    """The words of the rows that are not new; and new ones whose call was made before."""
+    counts: Counter[End] = field(default_factory=Counter[End])
+    ended: Counter[JobState] = field(default_factory=Counter[JobState])
+    missing: list[Missing] = field(default_factory=list[Missing])
+    findings: list[Finding] = field(default_factory=list[Finding])
+    silent: dict[int, Judged] = field(default_factory=dict[int, Judged])
+    """The rows that were to make calls, and are bad or suppressed."""
+    changed_in: Counter[str] = field(default_factory=Counter[str])
+    names: dict[str, None] = field(default_factory=dict[str, None])
+    over_differ: int = 0
+    called_elsewhere: int = 0
+    waiting: int = 0
+    removed: int = 0
+    stays: int = 0
 
-    stand: set[str] = field(default_factory=set[str])
-    keys: dict[str, str] = field(default_factory=dict[str, str])
-    """The keys of their users that rows have and their calls, which were found by their numbers, have not, by these."""
-    repeated: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
-    left_out: dict[int, LeftOutCall] = field(default_factory=dict[int, LeftOutCall])
-    in_no_row: int = 0
-    named: list[str] = field(default_factory=list[str])
-    is_new: bool = True
+    def move(self, judged: Judged) -> None:
+        """Give a row that was judged another word."""
+        self.counts[self.rows.get(judged.row.raw.number, End.NEW)] -= 1
+        self.add(judged)
+
+    def add(self, judged: Judged) -> None:
+        """Add a row."""
+        number, status = judged.row.raw.number, judged.status
+        self.counts[status] += 1
+        if status is not End.NEW or judged.job is not None or number in self.rows:
+            self.rows[number] = status
+        if status in {End.BAD, End.SUPPRESSED}:
+            self.silent[number] = judged
+        if (ended := judged.ended) is not None:
+            self.ended[ended] += 1
+        self.over_differ += status is End.OVER and bool(judged.differs)
+        self.findings += judged.row.findings
+        if status is End.CHANGED and judged.job is not None:
+            self.name(judged.job.name or judged.job.destination)
+
+    def name(self, person: str) -> None:
+        """Name a person whose call changes or ends, if few are named so far."""
+        if person and len(self.names) < MOST_NAMED:
+            self.names[person] = None
+
+    def makes_call(self, number: int) -> bool:
+        """Whether a row with a call makes a new one."""
+        return self.rows.get(number, End.NEW) is End.NEW
 
 
 @dataclass(slots=True, kw_only=True)
 class Planner:
-    """A comparison of the rows of a list with the stored calls of the queue, by the `index` of their people.
+    """A comparison of the rows of a list with the stored calls. Without a queue, each row is new.
 
-    A call with the unique key of a row is the call of this row. Calls that ended without a ring do not count, nor do
-    trials. Rows with suppressed numbers are left out: they are not called. With `again`, no row is compared, but with
-    the calls of a cut start, whose rows now say something else; how many would be called again is only counted, if the
-    order `shows`. If the queue `has_staged` calls, some rows have calls of their own.
+    Findings name the `file`, and the `column` of the numbers. Methods raise StoreError.
     """
 
-    order: ListOrder
-    queue: CallQueue
-    seen: SeenKeys
-    """The unique keys of all rows that were read."""
-    index: PersonIndex
-    has_staged: bool
-    before: CalledBefore = field(init=False)
-    people: Sample = field(default_factory=Sample, init=False)
-    _since: datetime | None = field(init=False)
-    """From when on calls of the same batch count: not even `again` calls those again whom this campaign itself may have
-    called, before it was cut."""
-    _batches: set[str] = field(default_factory=set[str], init=False)
+    queue: CallQueue | None
+    order: ImportOrder
+    people: ListedPeople
+    file: str | None
+    column: str
+    pattern: str | None
 
-    def __post_init__(self) -> None:
-        options = self.order.options
-        self.before = CalledBefore(queue=self.queue, pattern=options.batch_pattern)
-        self._since = self.order.since if self._again else None
+    async def judged(self, rows: Sequence[ReadRow]) -> list[Judged]:
+        """Return what becomes of these rows, which make calls; findings about them are the last of each row."""
+        if self.queue is None:
+            return [Judged(row, End.NEW) for row in rows]
+        jobs = await newest_of(self.queue.store, [row.key for row in rows if row.key is not None])
+        return [self._beside(row, jobs.get(row.key or "")) for row in rows]
 
-    @property
-    def _again(self) -> bool:
-        return self.order.again is True
+    def _beside(self, row: ReadRow, job: Job | None) -> Judged:
+        if job is None or self.queue is None or row.call is None:
+            return Judged(row, End.NEW)
+        differs = self.queue.admitter.differences(row.call, job)
+        is_elsewhere = job.queue != self.queue.name or (job.body and job.batch_id != row.call.batch_id)
+        if is_elsewhere and differs:
+            where = f"queue {job.queue}, batch {job.batch_id}"
+            message = f"is the key of call {job.id} of {where}, which is another call. Give it another unique_key."
+            return self._told(row, job, End.BAD, Finding(kind="key_elsewhere", column="unique_key", message=message))
+        order = ImportOrder() if is_elsewhere else self.order
+        status = judge(job, order, differs=bool(differs))
+        if status is End.CHANGED and order.replace:
+            if problems := self.queue.admitter.problems_of_change(row.call, job):
+                return self._told(row, job, End.BAD, Finding(column="valid_until", message=problems[0].message))
+            return Judged(row, status, job, differs)
+        if status not in {End.CHANGED, End.ON_THE_WAY, End.OVER} or not differs:
+            return Judged(row, status, job, differs)
+        what, severity, kind = " and ".join(differs), Severity.WARNING, "differs"
+        call = f"call {job.id} of batch {job.batch_id or '-'}"
+        if status is End.CHANGED:
+            told = f"{call} waits for this row with another {what}. Change it: `replace`."
+            severity = Severity.WARNING if order.keep_changed else Severity.ERROR
+        elif status is End.ON_THE_WAY:
+            told = f"call {job.id} is {job.state.value}, and keeps its text. Nothing is done for this row."
+        else:
+            told = (
+                f"{call} is {job.state.value}, with another {what}: nothing is done for this row. To call it, give "
+                "another `batch`, or the `again` of its state."
+            )
+        column = "unique_key" if row.has_own_key else self.column
+        found = Finding(kind=kind, column=column, severity=severity, message=told)
+        return self._told(row, job, status, found, differs)
 
-    def add(self, ends: Iterable[RowEnd]) -> None:
-        """Add rows, to compare those that make calls."""
-        for end in ends:
-            if (row := end.row) is None or row.call is None:
-                continue
-            self.people.add(row)
-            if end.makes_call:
-                self._batches |= {row.call.batch_id} if row.call.batch_id else set()
-                if row.has_made_key:
-                    self.before.sample.add(row)
+    def _told(
+        self, row: ReadRow, job: Job | None, status: End, found: Finding, differs: tuple[str, ...] = ()
+    ) -> Judged:
+        return Judged(row.without_call(self.placed(row, found)), status, job, differs)
 
-    async def find(self, chunks: Chunks, batches: Iterable[str], ends: RowEnds) -> Plan:
-        """The plan of a list with these batches, and the ends of its rows, which come in chunks. Raises StoreError."""
-        plan = Plan()
-        left = await self._calls_left(plan, {*batches, *self.index.silent_batches}, ends)
-        changed = await self._match(plan, chunks, ends) if self.index.has_stored else []
-        paired = await get_jobs(self.queue.store, changed[:MOST_NAMED])
-        ends.name(*(each.name or each.destination for each in paired.values()))
-        left = [each for each in left if each not in plan.stand]
-        for start in range(0, len(left), PAGE):
-            found = await get_jobs(self.queue.store, left[start : start + PAGE])
-            for job in filter(can_still_ring, found.values()):  # it may have moved since
-                self._note_left(plan, job, ends)
-        owners = await owners_of(self.queue.store, self.queue.name, self.index.silent_keys)
-        for job in filter(can_still_ring, owners.values()):
-            if (said := self.index.silent_row(job)) is not None and said.is_left_out:
-                plan.left_out[said.row] = LeftOutCall(job.id, job.created_at, job.name)
-        ends.counts[End.IN_NO_ROW], ends.counts[End.LEFT_OUT_WAITING] = plan.in_no_row, len(plan.left_out)
-        if self._since is None and (self.order.shows or not self._again):
-            plan.repeated = await self.before.find(chunks, ends.makes_call)
-        return plan
+    def suppressed(self, row: ReadRow, number: SuppressedNumber) -> Judged:
+        """Return a row that calls nobody because one of its numbers is on the suppression list."""
+        message = f"is not called: {number.reason}"
+        found = Finding(kind="suppressed", column=self.column, severity=Severity.WARNING, message=message)
+        return self._told(row, None, End.SUPPRESSED, found)
 
-    def _note_left(self, plan: Plan, job: Job, ends: RowEnds) -> None:
-        """Note a call that can still ring, and that no row to call has."""
-        said, name = self.index.silent_row(job), job.name or job.destination
-        if said is None or said.is_left_out:
-            ends.name(name)
-        if said is None:
-            plan.in_no_row += 1
-            if len(plan.named) < MOST_NAMED:
-                plan.named.append(f"{name} ({job.id})")
-        elif said.is_left_out:
-            plan.left_out.setdefault(said.row, LeftOutCall(job.id, job.created_at, job.name))
+    def placed(self, row: ReadRow, found: Finding) -> Finding:
+        """Return a finding about a row, with its place and its person."""
+        person = person_in((row.call and row.call.data) or {})
+        return changed_to(found, file=self.file, row=row.raw.number, person=person)
 
-    async def _calls_left(self, plan: Plan, batches: Iterable[str], ends: RowEnds) -> list[str]:
-        """The ids of the calls of these batches that can still ring and are not in the list by their keys.
+    async def find_missing(self, plan: Plan, batches: Iterable[str], *, cut: Collection[str]) -> bool:
+        """Note the calls of these batches that can still ring and are in no row; return whether one had calls before.
 
-        The index gets those that are compared with rows, and those that were cancelled by a person.
+        `cut` are the ids of interrupted imports, whose calls carry them.
         """
-        left: list[str] = []
-        kinds: dict[bytes, bytes] = {}
-        marks = self.seen.marks()
+        if self.queue is None:
+            return False
+        had_calls = False
         for batch_id in sorted(batches):
             states = await count_states(self.queue.store, self.queue.name, batch_id=batch_id)
-            if not any(states.values()):
+            had_calls |= any(states.values())
+            plan.waiting += states[JobState.QUEUED] + states[JobState.LEASED]
+            if not any(states[state] for state in _OPEN):
                 continue
-            ends.waiting += states.get(JobState.QUEUED, 0) + states.get(JobState.LEASED, 0)
-            plan.is_new, is_compared = False, batch_id in self._batches and (not self._again or self._since is not None)
-            among = None if batch_id in self._batches else WAITING
-            async with aclosing(calls_of(self.queue, batch_id, states=among, ended=True)) as jobs:
+            async with aclosing(_open_calls(self.queue, batch_id)) as jobs:
                 async for job in jobs:
-                    if self.is_in_list(job, plan):
-                        continue
-                    if can_still_ring(job):
-                        left.append(job.id)
-                    if is_compared and self._is_compared(job):
-                        mark = int(
-                            job.digest.partition(".")[0], 16
-                        )  # a call that was made under a key of its own has a mark
-                        terms = terms_of(job) if mark in marks else b""
-                        stored = StoredCall(
-                            job.id, job.unique_key, mark, kinds.setdefault(terms, terms),
-                            is_changeable(job), job.valid_until is not None, any(map(is_own_key, job.keys)),
-                            job.state if job.state.is_final else None, may_call(job), is_cancelled_for_good(job),
-                            job.reason_kind is ReasonKind.SUPPRESSED,
-                        )  # fmt: skip
-                        self.index.store(stored, batch_id, job.numbers)
-        return left
+                    self._note_missing(plan, job, cut)
+        plan.counts[End.IN_NO_ROW] = len(plan.missing)
+        return had_calls
 
-    def _is_compared(self, job: Job) -> bool:
-        """Whether a call of a row's batch may be that of the row, by its numbers."""
-        is_again = self._again or job.state in self.order.states or job.successor is not None
-        if not may_call(job) and (is_again or job.reason_kind is ReasonKind.REMOVED):
-            return False
-        return self._since is None or job.created_at >= self._since
+    def _note_missing(self, plan: Plan, job: Job, cut: Collection[str]) -> None:
+        key = split_key(job.unique_key or "")[0]
+        if key and self.people.has(key):
+            return
+        row, why = self.people.left_out(key) or (None, "")
+        calling = self.people.calling(job.batch_id, job.numbers)
+        shares = calling if calling is not None and plan.makes_call(calling) else None
+        is_cut = job.worker_id in cut and job.state is JobState.QUEUED
+        plan.missing.append(Missing(job.id, job.name or job.destination, row, why, shares, is_cut))
+        plan.name(job.name or job.destination)
 
-    def is_in_list(self, job: Job, plan: Plan) -> bool:
-        """Whether a call is that of a row to call."""
-        return job.id in plan.stand or any(key in self.seen for key in job.keys)
-
-    async def _match(self, plan: Plan, chunks: Chunks, ends: RowEnds) -> list[str]:
-        """Find which of the calls that are left are those of rows; of rows without one, which have ended.
-
-        Returns the ids of those that change.
-        """
-        same, changed = plan.stand, list[str]()
-        left, over, keys = dict[int, list[StoredCall]](), dict[int, list[StoredCall]](), dict[int, str]()
-        for chunk in chunks():
-            await checkpoint()  # whoever renews the lock, or sends calls in this process, has a turn
-            for row in chunk:
-                stored = self.index.stored_of(row)
-                found = [each for each in stored if each.may_call]
-                mark = int(row.digest, 16)
-                alike = [each for each in found if each.mark == mark and each.id not in same]
-                terms = self.queue.admitter.terms_of(row.call) if alike and row.call is not None else None
-                equal = next((each for each in alike if terms is None or each.terms == terms), None)
-                if equal is not None:
-                    same.add(equal.id)
-                    ends.move(RowEnd(row.raw.number, End.SAME, equal.key))
-                    plan.keys |= {} if row.has_made_key else {equal.id: _key_of(row)}
-                    continue
-                if found:
-                    left[row.raw.number] = found
-                if ended := [each for each in stored if not each.may_call]:
-                    over[row.raw.number] = ended
-                if stored and not row.has_made_key:
-                    keys[row.raw.number] = _key_of(row)
-        rows_of = Counter(each.id for some in left.values() for each in some)
-        counted, others = set[str](), dict[int, tuple[StoredCall, bool]]()
-        for number, found in left.items():
-            if not (rest := [each for each in found if each.id not in same]):
+    def problems_of_missing(self, plan: Plan) -> list[Finding]:
+        """Return the errors about calls in no row that are left to ring, although their people are in the list."""
+        found = list[Finding]()
+        for each in () if self.order.remove_missing else plan.missing:
+            if each.is_cut:
                 continue
-            counted |= {each.id for each in rest}
-            if all(each.ended is not None for each in rest):
-                over[number] = [*over.get(number, ()), *rest]
-                continue
-            over.pop(number, None)
-            is_pair = len(rest) == 1 and rows_of[rest[0].id] == 1
-            if is_pair and rest[0].waits and not rest[0].is_limited and self.order.replace and not self.has_staged:
-                changed.append(rest[0].id)
-                ends.move(RowEnd(number, End.CHANGED, rest[0].key, rest[0].id))
-            else:
-                others[number] = rest[0], is_pair
-        others |= _moved_over(over, ends, keys, plan)
-        for chunk in chunks() if others else ():
-            await self._tell([(row, *others[row.raw.number]) for row in chunk if row.raw.number in others], ends)
-        same |= counted  # what is told of a row stands for it too, should it wait again
-        return changed
-
-    async def _tell(self, rows: Sequence[tuple[ReadRow, StoredCall, bool]], ends: RowEnds) -> None:
-        """Tell what stands in place of rows, each with a stored call, and whether these two are a pair.
-
-        They are not if the row has a call by its key, which an import has staged that was cut.
-        """
-        store = self.queue.store
-        jobs = await get_jobs(store, [stored.id for _, stored, _ in rows])
-        owned = await owners_of(store, self.queue.name, [_key_of(row) for row, *_ in rows]) if self.has_staged else {}
-        asked = [
-            (row.raw.number, row.call) for row, stored, is_pair in rows if stored.is_suppressed and is_pair and row.call
-        ]
-        found: Mapping[int, SuppressedNumber] = {}
-        if asked:
-            found = await self.queue.admitter.listed([call for _, call in asked])
-        listed = {number: found.get(place) for place, (number, _) in enumerate(asked)}
-        for row, stored, is_pair in rows:
-            if (job := jobs.get(stored.id)) is None:
-                continue
-            if row.raw.number in listed:
-                number = listed[row.raw.number]
-                over = RowEnd(row.raw.number, End.OVER, stored.key, ended=stored.ended)
-                ends.move(over if number is None else RowEnd.of(self.order.suppressed(row, number), End.SUPPRESSED))
-                continue
-            own = owned.get(_key_of(row))
-            if is_pair and not (own is not None and may_call(own) and is_changeable(job)):
-                told = self.order.differs(row, job)
-                key, kind = stored.key, differing_end(job, row)
-                if told is None:
-                    ends.move(RowEnd(row.raw.number, kind, key, stored.id))
-                    continue
-                kind = End.BAD if self.order.replace and kind is End.CHANGED else kind
-            else:
-                why = (
-                    f"several rows or calls of batch {job.batch_id} have the number {job.destination}, such as call "
-                    f"{job.id}, and nothing says which is which: nothing is done for them. Cancel the calls that are "
-                    "wrong and give the list again, or call these people again (`again`)."
+            if each.row is not None:
+                severity = Severity.WARNING if self.order.keep_changed else Severity.ERROR
+                message = (
+                    f"is left out, and its call waits ({each.id}). Cancel such calls: `remove_missing`; or do not "
+                    "leave the row out."
                 )
-                told, key, kind = (why, Severity.ERROR), None, End.BAD
-            finding = Finding(kind="differs", column=self.order.column, severity=told[1], message=told[0])
-            ends.name(person_in((row.call and row.call.data) or {}))
-            ends.move(RowEnd.of(self.order.silenced(row, finding), kind, key=key))
+                left_out = Finding(kind="left_out_waiting", severity=severity, message=message)
+                found.append(changed_to(left_out, file=self.file, row=each.row))
+            elif each.shares is not None:
+                message = (
+                    f"calls {each.name!r}, which call {each.id} calls too: it waits, and is in no row of the list. "
+                    "Cancel such calls: `remove_missing`."
+                )
+                shared = Finding(kind="shares_number", column=self.column, message=message)
+                found.append(changed_to(shared, file=self.file, row=each.shares))
+        return found
 
+    async def find_elsewhere(self, plan: Plan, rows: Sequence[ReadRow], batches: Collection[str]) -> list[Finding]:
+        """Return what is told of people of these new rows who have a call of another batch, in any queue.
 
-def _key_of(row: ReadRow) -> str:
-    return (row.call and row.call.unique_key) or ""
-
-
-def _moved_over(
-    over: Mapping[int, Sequence[StoredCall]], ends: RowEnds, keys: Mapping[int, str], plan: Plan
-) -> Mapping[int, tuple[StoredCall, bool]]:
-    """Give rows whose calls have ended their words, and plan their keys.
-
-    Returns those of which more is to be told, by their numbers: each with a call, and whether nobody has to say whose.
-    """
-    others: dict[int, tuple[StoredCall, bool]] = {}
-    rows_of = Counter(each.id for some in over.values() for each in some)
-    for number, ended in over.items():
-        last = ended[-1]
-        if number in keys and len(ended) == 1 and rows_of[last.id] == 1:
-            plan.keys[last.id] = keys[number]
-        has_calls = max(rows_of[each.id] for each in ended) <= len(ended)  # whichever of them is that of this row
-        if last.may_call or last.is_suppressed or not has_calls:
-            others[number] = last, has_calls
-        else:
-            ends.move(RowEnd(number, End.BY_PERSON if last.by_person else End.OVER, last.key, ended=last.ended))
-    return others
-
-
-@asynccontextmanager
-async def enqueue_lock(queue: CallQueue, name: str) -> AsyncGenerator[LeaderLease]:
-    """Wait for the lock of one enqueue on its queue, and have it until the end of the block.
-
-    So two enqueues that begin at once do not both find nobody called. It is a lease, and a condition of each new call:
-    a process that stands still for longer than `LOCK_LENGTH` stores nothing more beside its successor. Calls that are
-    enqueued singly by a program, or under keys of the user, need no lock.
-
-    Raises IntakeError, with the name of the enqueue that has it, if it is not free within `TIMEOUT`.
-    """
-    clock = queue.store.clock
-    # The name may be that of a batch that is refused for its letters later.
-    note = f"{as_stored(name)}, since {clock.now().isoformat(timespec='seconds')}"
-    lock = LeaderLease(queue.store, queue.name, namespace=INTAKES, length=LOCK_LENGTH, note=note)
-    gives_up = clock.monotonic() + TIMEOUT.total_seconds()
-    while not await lock.take():
-        if clock.monotonic() >= gives_up:
-            raise IntakeError(
-                f"another enqueue in queue {queue.name} is in progress: {lock.holder}. Nothing was enqueued: two at "
-                "once could call the same people twice. Try again when it has ended"
+        With the same words it is an error, unless the order allows it.
+        """
+        if self.queue is None or not rows:
+            return []
+        same, other = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        named, since = dict[tuple[str, str], Job](), self.queue.store.clock.now() - LATELY
+        queues = {*await QueueNames(self.queue.store).known(), self.queue.name}
+        for row in rows:
+            if (found := await self._called_before(row, queues, batches)) is None or found[0].created_at < since:
+                continue
+            job, is_same = found
+            place = job.queue, job.batch_id or ""
+            (same if is_same else other)[place] += 1
+            if is_same or place not in named:
+                named[place] = job
+        plan.called_elsewhere = same.total()
+        findings = list[Finding]()
+        for place, count in same.most_common(0 if "elsewhere" in self.order.again else 1):
+            job = named[place]
+            message = (
+                f"{count} of {len(rows)} people looked up have a call with the same text in batch {place[1]}, started "
+                f"{in_words(job.created_at)}, such as {job.destination} ({job.id}). If they are to be called again: "
+                "`again: elsewhere`."
             )
-        await clock.sleep(LOOK_AGAIN)
-    async with lock.kept():
-        yield lock
+            findings.append(Finding(kind="same_words_elsewhere", file=self.file, column=self.column, message=message))
+        for place, count in other.most_common(1):
+            message = (
+                f"{count} of {len(rows)} people looked up have a call in batch {place[1]}, started "
+                f"{in_words(named[place].created_at)}."
+            )
+            warns = Finding(kind="other_words_elsewhere", severity=Severity.WARNING, message=message)
+            findings.append(changed_to(warns, file=self.file, column=self.column))
+        return findings
+
+    async def _called_before(
+        self, row: ReadRow, queues: Iterable[str], batches: Collection[str]
+    ) -> tuple[Job, bool] | None:
+        """Return the newest call of another batch to a number of a row, and whether it says the same."""
+        if self.queue is None or row.call is None:
+            return None
+        words, newest = set(_words(row.call.body, row.call.digest, row.call.numbers)), list[tuple[Job, bool]]()
+        for number in row.call.numbers:
+            for queue in queues:
+                for job in await find_jobs(
+                    self.queue.store, OfNumber(queue=queue, number=number, newest=True, limit=20)
+                ):
+                    is_own = queue == self.queue.name and job.batch_id in batches
+                    if is_own or job.batch_id is None or is_of_pattern(job.batch_id, self.pattern) or not _counts(job):
+                        continue
+                    newest.append((job, not words.isdisjoint(_words(job.body, job.digest, job.numbers))))
+        return max(newest, key=lambda found: (found[1], found[0].id), default=None)
+
+
+def _counts(job: Job) -> bool:
+    """Whether a call may ring or have rung for a campaign, and not for a trial."""
+    return job.may_call and not (job.unique_key or "").startswith(TRIAL)
+
+
+def _words(body: str, digest: str, numbers: Sequence[str]) -> list[str]:
+    """Return what a call says to each number of its person, alike for calls to one of them alone."""
+    return [digest.partition(".")[0]] if len(numbers) == 1 else [*digests_to(body, numbers)]
+
+
+async def _open_calls(queue: CallQueue, batch_id: str) -> AsyncGenerator[Job]:
+    """The calls of a batch that can still ring, but those of trials."""
+    read = Listing(queue=queue.name, batch=batch_id, states=_OPEN, limit=PAGE)
+    async with aclosing(find_pages(queue.store, read)) as pages:
+        async for page in pages:
+            for job in page:
+                if can_still_ring(job) and _counts(job):
+                    yield job
+
+
+def staying(plan: Plan, *, file: str | None) -> Finding:
+    """Return the finding that calls in no row stay, because they may be those of bad rows or of rows that wait."""
+    named = ", ".join(f"{each.name} ({each.id})" for each in plan.missing[:MOST_NAMED])
+    message = (
+        f"{count_of(plan.stays, 'call')} may be those of bad rows or of rows that wait, and can still ring: {named}. "
+        "Correct the rows, and import the list again."
+    )
+    return Finding(kind="in_no_row", file=file, severity=Severity.WARNING, message=message)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.campaigns.calls.options import NO, YES, BadRowLimit
+from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.lists.columns import ColumnRoles
 from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -336,6 +336,9 @@ def priority(value: object) -> int:
     if problem := priority_problem(found):
         raise ValueError(problem)
     return cast("int", found)
+
+
+YES, NO = frozenset({"yes", "true"}), frozenset({"no", "false"})
 
 
 def bad_row_limit(value: object) -> bool | BadRowLimit:

@@ -19,7 +19,7 @@ from anyio import to_thread
 
 from voiceflow_worker.campaigns.lists.source import Spool
 from voiceflow_worker.campaigns.rejects import whole_file
-from voiceflow_worker.campaigns.row_list import LISTED, ListedRow, RowList, time_text
+from voiceflow_worker.campaigns.uncalled import LISTED, ListedRow, UncalledList, time_text
 from voiceflow_worker.campaigns.workbook_writer import MOST_ROWS, written_workbook
 from voiceflow_worker.core.base.reading import find_pages
 from voiceflow_worker.core.ports import Store
@@ -148,7 +148,6 @@ class LineSpool(Spool):
         super().__init__(file)
         self.files = files
         self._data_names: dict[str, None] = {}
-        self._listed: set[str] = set()
 
     @property
     def columns(self) -> list[ReportColumn]:
@@ -159,14 +158,12 @@ class LineSpool(Spool):
         return [*map(ReportColumn, COLUMNS, COLUMNS), *own]
 
     def add(self, jobs: Sequence[Job], waits: Mapping[str, str] = _NO_WAITS) -> None:
-        """Add a line for each of these jobs; in a list of rows, for those that no row has, with why they wait.
+        """Add a line for each of these jobs; in a list of rows, with why they wait.
 
-        A call that gave its key to another has no row: its person has the row of the other one.
+        A call that was made again has no line there: its person has that of the other one.
         """
         if self.files.rows:
-            others = (each for each in jobs if each.id not in self._listed)
-            left = (each for each in others if each.successor is None)
-            self.add_lines([ListedRow.of(job, self.files.zone, waits) for job in left])
+            self.add_lines([ListedRow.of(job, self.files.zone, waits) for job in jobs if job.again is None])
         else:
             self.add_lines([report_line(job, zone=self.files.zone) for job in jobs])
 
@@ -174,8 +171,6 @@ class LineSpool(Spool):
         """Add these lines."""
         for line in lines:
             self._data_names.update(dict.fromkeys(line.data))
-            if isinstance(line, ListedRow):
-                self._listed.add(line.job_id)
         self.put([tuple(line) for line in lines])
 
     def packs(self) -> Iterator[list[ReportLine] | list[ListedRow]]:
@@ -290,9 +285,9 @@ def _shown(value: object) -> object:
 class ReportFiles:
     """The files that a report is written to. A format whose file is None is left out.
 
-    With `rows`, the files have a line for each row of the campaign's own file, called or not, instead of one for each
-    call, and then the calls that are of no row. Times are in `zone`, by default in UTC. Raises InvalidInputError if
-    two formats have the same file.
+    With `rows`, the files have a line for each row of the campaign's lists that calls nobody, and then one for each
+    call, with the cells of its row. Times are in `zone`, by default in UTC. Raises InvalidInputError if two
+    formats have the same file.
     """
 
     csv: Path | None = None
@@ -330,7 +325,7 @@ async def write_report_files(
     with TemporaryFile() as held:
         spool = LineSpool(held, files)
         if files.rows and batch_id is not None:
-            async with aclosing(RowList(store, queue, batch_id).read(zone=files.zone)) as parts:
+            async with aclosing(UncalledList(store, queue, batch_id).read()) as parts:
                 async for rows in parts:
                     await to_thread.run_sync(spool.add_lines, rows)
         async with aclosing(find_pages(store, Listing(queue=queue, batch=batch_id, limit=PAGE))) as pages:

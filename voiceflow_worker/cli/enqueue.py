@@ -91,6 +91,8 @@ async def enqueue(
     if not output.as_json:
         _show_found(output, report)
     _show(output, report, file, campaign)
+    if report.over_differ:
+        return ExitCode.BAD_INPUT
     if report.calls_nobody or (report.stays and not report.dry_run):
         return ExitCode.UNDONE
     return ExitCode.BAD_INPUT if report.refused or report.again else ExitCode.DONE
@@ -115,7 +117,7 @@ def _show(output: Output, report: EnqueueReport, file: Path, campaign: Campaign)
     if planned := report.plan_in_words():
         output.say(f"{report.batch_in_words}: {planned}")
     if report.again:
-        output.say("Check the calls of the batch that is named, or enqueue with `--again yes`.")
+        output.say("Check the calls of the batch that is named, or enqueue with `--again elsewhere`.")
     if report.refused and report.rejected and campaign.skip_bad is not True:
         rest = ", or enqueue the good rows with --skip-bad" if report.valid else ""
         output.say(f"Correct the bad rows{rest}.")

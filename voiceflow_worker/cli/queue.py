@@ -148,10 +148,8 @@ def _tell(output: Output, found: Sequence[BatchProgress], *, column: str, name: 
     for each in found:
         if each.next_call is not None and each.hold is None:
             output.say(f"{name(each)}: the next call may begin at {each.next_call.in_words()}")
-    for gate in dict.fromkeys(each.hold for each in found if each.hold is not None and each.hold.start is None):
+    for gate in dict.fromkeys(each.hold for each in found if each.hold is not None):
         output.say(closed_in_words(gate))
-    for staged in (one for each in found for one in each.imports):
-        output.say(f"{count_of(staged.calls, 'held call')}: {closed_in_words(staged.gate)}")
 
 
 def _figures(each: BatchProgress) -> tuple[object, ...]:
@@ -193,7 +191,7 @@ async def resume(
 ) -> ExitCode:
     """Open a held queue or batch again.
 
-    A cancelled batch stays cancelled, and the exit code is 1. Calls that an unfinished import holds stay held.
+    A cancelled batch stays cancelled, and the exit code is 1. A batch whose import has not ended stays held.
 
     Args:
         unread_files: Also open a queue that is held because journal files could not be read.

@@ -25,7 +25,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from voiceflow_worker.actions import ActionRefusedError, Operator, active_holds
-from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.row_reader import menu_puts
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
@@ -35,6 +34,7 @@ from voiceflow_worker.campaigns.file_preview import ListPreview, preview_list
 from voiceflow_worker.campaigns.lists.columns import COUNTRY, DESTINATION, row_name
 from voiceflow_worker.campaigns.lists.filters import Filter
 from voiceflow_worker.campaigns.lists.input_file import LARGEST_FILE, InputFile
+from voiceflow_worker.campaigns.plan import TRIAL
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.console.orders import ActionDone, batch_page
 from voiceflow_worker.console.page import Answer, Page, PageRequest, problem
@@ -355,7 +355,8 @@ class CampaignPages:
             "window": AT_ANY_HOUR if "any" in typed else hours if len(hours) > 1 else None,
             "days": None if typed.get("days") == ",".join(_DAYS) else typed.get("days", "none"),
             "not_before": typed["not_before"].replace("T", " ") if "not_before" in typed else None,
-            **{name: typed.get(name) for name in ("redial_max", "redial_after", "skip_bad", "again")},
+            **{name: typed.get(name) for name in ("redial_max", "redial_after", "skip_bad")},
+            "again": "elsewhere" if "again" in typed else None,
             "redial_on": "busy,no_answer" if "redial_max" in typed else None,
             **dict.fromkeys(("replace", "remove_missing"), typed.get("replaces")),
         }
@@ -507,7 +508,7 @@ def _orders(report: EnqueueReport, fields: Mapping[str, str]) -> str:
         return ""
     plan, replaces = report.plan, "replaces" in fields
     people, changed = plan["new"], plan["changed"] if replaces else 0
-    cancelled = plan["left_out_waiting"] + (0 if report.rejected else plan["in_no_row"]) if replaces else 0
+    cancelled = plan["in_no_row"] - report.stays if replaces else 0
     words = [
         f"call {count_of(people, 'person').replace('persons', 'people')}" if people else "",
         f"change {count_of(changed, 'call')}" if changed else "",

@@ -22,7 +22,7 @@ from starlette.responses import FileResponse
 
 from voiceflow_worker.actions.calls import decidable_from
 from voiceflow_worker.campaigns.report_files import ReportFiles, listed_columns, write_report_files
-from voiceflow_worker.campaigns.row_list import ListedRow, RowList, kept_lists
+from voiceflow_worker.campaigns.uncalled import ListedRow, UncalledList, kept_lists
 from voiceflow_worker.console.page import (
     LONGEST_NAME,
     Answer,
@@ -330,33 +330,33 @@ def results(totals: Totals) -> list[ResultFilter]:
 
 
 async def show_batch(store: Store, asked: PageRequest) -> Answer:
-    """Show one batch: how it goes on, and each row of its lists, with `?rows=uncalled` those that make no call.
+    """Show one batch: how it goes on, and its newest calls, with `?rows=uncalled` the rows that make no call.
 
-    Its queue is `?queue=`. Of a batch without a list, the newest calls are shown.
+    Its queue is `?queue=`.
     """
     queue, batch_id = asked.query.get("queue") or DEFAULT_QUEUE, asked.name
     progress: BatchProgress | None = None
     if QUEUE_NAME.fullmatch(queue) and len(batch_id) <= LONGEST_NAME:
         progress = await read_batch(store, queue, batch_id)
-    kept = RowList(store, queue, batch_id)
+    kept = UncalledList(store, queue, batch_id)
     files = [] if progress is None else await kept.files()
     if progress is None or not (progress.total or progress.hold or files):
         return await no_such_batch(store, queue, batch_id)
     totals = await totals_of(store, queue, batch_id)
     progress = replace(progress, states=totals.states)  # the sentence and the figures are of one moment
-    is_uncalled, row = asked.asked("rows") == "uncalled", asked.query.get("row", "")
+    is_uncalled = asked.asked("rows") == "uncalled" or not progress.total
+    row = asked.query.get("row", "")
     first = int(row) if row.isdecimal() and len(row) < 10 else 0
     rows: list[ListedRow] = []
-    with suppress(InvalidInputError):  # started again at this moment: the page is read again soon
-        parts = kept.read(first=first, limit=A_PAGE, uncalled=is_uncalled, zone=asked.time_zone)
-        rows = [row async for part in parts for row in part]
-    sizes = {each: sum(sum(file.uncalled if each else file.sizes) for file in files) for each in (False, True)}
+    if is_uncalled:
+        rows = [row async for part in kept.read(first=first, limit=A_PAGE) for row in part]
+    uncalled = sum(sum(file.sizes) for file in files)
     places = [("Earlier rows", first - A_PAGE)] if first else []
     places.append(("Later rows", first + A_PAGE))
     columns = listed_columns(dict.fromkeys(name for file in files for name in file.columns))
     own = [each for each in columns if each.is_own]
     people = [each for each in own if folded(each.name) == "name"] or own[:1]
-    found = CallPage() if files else await page_of_calls(store, CallFilter(batch=batch_id), [queue], after=None)
+    found = CallPage() if is_uncalled else await page_of_calls(store, CallFilter(batch=batch_id), [queue], after=None)
     redials = await waiting_redials(store, queue, batch_id)
     shown = {
         "batch": progress,
@@ -365,10 +365,10 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "unreached": await next_redial(store, queue, batch_id, read_redial_on("unreached")),
         "failed": await next_redial(store, queue, batch_id, read_redial_on("failed")),
         "rows": rows,
-        "around": [(label, max(at, 0)) for label, at in places if -A_PAGE < at < sizes[is_uncalled]],
+        "around": [(label, max(at, 0)) for label, at in places if -A_PAGE < at < uncalled],
         "is_uncalled": is_uncalled,
-        "uncalled": sizes[True],
-        "all_rows": sizes[False] or progress.total,
+        "uncalled": uncalled,
+        "all_rows": progress.total,
         "calls": found.calls,
         "waits": await waits_in_words(store, found.calls, zone=asked.time_zone),
         "people": people,
@@ -394,7 +394,8 @@ class ReportExports:
         queue, batch = asked.query.get("queue") or DEFAULT_QUEUE, asked.query.get("batch", "")
         is_name = QUEUE_NAME.fullmatch(queue) and 0 < len(batch) <= LONGEST_NAME
         if not is_name or not (
-            await BatchNames(self._store, queue).has_calls(batch) or await RowList(self._store, queue, batch).files()
+            await BatchNames(self._store, queue).has_calls(batch)
+            or await UncalledList(self._store, queue, batch).files()
         ):
             return await no_such_batch(self._store, queue, batch)
         folder = request.state.held.enter_context(TemporaryDirectory())  # until the file is sent

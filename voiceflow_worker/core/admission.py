@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import partial
-from itertools import islice
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, Self, TypedDict, Unpack
+
+from msgspec.json import encode
 
 from voiceflow_worker.core.base.identity import BATCH, new_job_ids, new_revisions
 from voiceflow_worker.core.base.keys import KEYS, owners_of
-from voiceflow_worker.core.base.reading import get_jobs
-from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, not_cancelled
 from voiceflow_worker.core.ports.store import (
@@ -30,7 +28,7 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import Suppression, listed_groups, why_refused
-from voiceflow_worker.core.writes import all_or_none, edited, enqueued, with_key
+from voiceflow_worker.core.writes import all_or_none, edited, enqueued, remade, removed
 from voiceflow_worker.errors import (
     CallFlowError,
     InvalidInputError,
@@ -38,6 +36,7 @@ from voiceflow_worker.errors import (
     KeyConflictError,
     SuppressedNumber,
     SuppressedNumberError,
+    TakenOverError,
 )
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.copying import replace
@@ -47,9 +46,9 @@ from voiceflow_worker.model.flows.bodies import second_parties
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
 from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
-from voiceflow_worker.model.jobs.differences import asked_digest, differences, is_changeable, keeps_numbers, terms_of
+from voiceflow_worker.model.jobs.differences import asked_digest, differences, ended_without_ring, is_changeable
 from voiceflow_worker.model.jobs.edits import edited as changed_job
-from voiceflow_worker.model.jobs.job import MOST_NUMBERS, ON_THE_WAY, Job, JobState, RedialPolicy, usual_key
+from voiceflow_worker.model.jobs.job import MOST_NUMBERS, Job, JobState, RedialPolicy, usual_key
 from voiceflow_worker.model.jobs.policy import USUAL_REDIALS, CallPolicy, read_redial_after, redial_policy
 from voiceflow_worker.model.numbers.phone import canonical_number, phone_identity
 from voiceflow_worker.model.numbers.reading import read_number
@@ -218,6 +217,15 @@ class CheckedCall(NamedTuple):
         """The numbers of the person, in the order in which they are called."""
         return self.destination, *self.further_numbers
 
+    @property
+    def asked(self) -> str:
+        """A digest of what is asked for: a span of validity counts as a span, and not as the time that it gives."""
+        times = (self.not_before, None if self.validity else self.valid_until)
+        begins, ends = (None if each is None else each.astimezone(UTC) for each in times)
+        zone = None if self.window is None else self.time_zone
+        terms = (begins, ends, self.validity, self.window, self.priority, self.redial, self.menu, zone)
+        return body_digest(f"{self.digest}{encode(terms, order='deterministic').decode()}")
+
 
 def _window_of(options: Mapping[str, Any], numbers: Sequence[str]) -> CallWindow | None:
     """The window of the person, with its zone if it was moved. Raises InvalidInputError."""
@@ -246,20 +254,31 @@ class Enqueued:
 class AdmissionResult:
     """The result for one call: whether it is in the queue, or the reason why it was refused.
 
-    `is_new` is False for a call whose job was in the queue before. The reason is `findings`, a `suppressed` number, or
-    `owner_id`, the id of a job with the same unique key and another body. In a dry run, a call that could be enqueued
-    has an empty result. `changed` is a stored call that says now what was asked for, or will in its next attempt. If
-    `has_moved`, what was to be changed, or to give its key up, is not as it was judged.
+    `is_new` is False for a call whose job was in the queue before. The reason is `findings`, or a `suppressed` number.
+    In a dry run, a call that could be enqueued has an empty result. `changed` is a stored call that says now what was
+    asked for. If it `has_moved`, what stands in the store is not as it was judged, or another call has the key.
     """
 
     is_new: bool | None = None
     changed: Job | None = None
     findings: Sequence[Finding] = ()
     suppressed: SuppressedNumber | None = None
-    owner_id: str | None = None
     has_moved: bool = False
 
 
+class Standing(NamedTuple):
+    """The stored calls that are changed in the write of a new call, each only as it is here.
+
+    `changed` becomes what is asked for, and nothing is added. `before` has ended, and is made again as the new call.
+    `removed` ones end.
+    """
+
+    changed: Job | None = None
+    before: Job | None = None
+    removed: Sequence[Job] = ()
+
+
+_ALONE = Standing()
 _ROUNDS = 20
 """How often a call is changed that somebody else changes at the same time."""
 
@@ -286,22 +305,15 @@ class Admitter:
         return differences(made, stands) if made is not None else ()
 
     def problems_of_change(self, call: CheckedCall, stands: Job) -> Sequence[Finding]:
-        """Why a call that waits cannot become what is asked for: no time is left for it. None for any other call."""
-        if stands.valid_until is None:  # no need to make it, which takes as long as all else
-            return ()
+        """Why a call that waits cannot become what is asked for: no time is left for it."""
         made = self._made(call)
-        if made is None or not _may_become(stands, made) or stands.state in ON_THE_WAY:
+        if stands.valid_until is None or made is None:  # no need to make it, which takes as long as all else
             return ()
         try:
             changed_job(stands, made, at=self._store.clock.now())
         except CallFlowError as error:
             return error.findings
         return ()
-
-    def terms_of(self, call: CheckedCall) -> bytes | None:
-        """What is compared of a call beside its body (`model.jobs.differences`); None if it cannot be asked for."""
-        made = self._made(call)
-        return None if made is None else terms_of(made)
 
     def _made(self, call: CheckedCall) -> Job | None:
         """The job of a call, to be compared: it has no id."""
@@ -314,15 +326,13 @@ class Admitter:
         self,
         requests: Sequence[CallRequest | CheckedCall],
         *,
-        conditions: Sequence[Condition] = (),
-        over: Mapping[str, Sequence[Job]] | None = None,
         replace: bool = False,
+        takes_ended: bool = False,
     ) -> Sequence[Enqueued]:
-        """Admit all of these requests or none, under these `conditions`: `IntakeError` if one fails.
+        """Admit all of these requests or none. With `replace`, waiting calls with their keys that differ are changed.
 
-        `over` is as in `admit`. With `replace`, calls with their unique keys that differ, and wait, are changed.
         If it raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`, nothing is
-        enqueued.
+        enqueued. A call of a key that has ended without a ring is a KeyConflictError too, unless it `takes_ended` ones.
         """
         now = self._store.clock.now()
         calls: dict[int, CheckedCall] = {}
@@ -339,9 +349,9 @@ class Admitter:
             raise InvalidInputError(
                 f"{len(jobs)} calls are too many to be enqueued all or none; pass at most {MOST_CHANGES} at a time"
             )
-        ended, turns, staging = dict(over or {}), _ROUNDS if replace else 1, Staging(conditions=tuple(conditions))
+        standing, turns = dict[int, Standing](), _ROUNDS if replace else 1
         while True:
-            done, owners = await self._write(jobs, now, staging=staging, together=len(jobs) > 1, over=ended)
+            done, owners = await self._write(jobs, now, standing=standing, together=len(jobs) > 1)
             if wrong := {index: CallFlowError(each.findings) for index, each in done.items() if each.findings}:
                 raise _joined(wrong, len(requests))
             if suppressed := [each.suppressed for each in done.values() if each.suppressed is not None]:
@@ -354,85 +364,64 @@ class Admitter:
             }
             if not differ:
                 break
-            if not (turns and all(index in owned and is_changeable(owned[index]) for index in differ)):
+            if not (turns and all(_may_become(owned.get(index), jobs[index]) for index in differ)):
                 raise KeyConflictError(
-                    KeyConflict(index, jobs[index].unique_key or "", owners[index].job_id, found, owners[index].state)
-                    for index, found in differ.items()
+                    [self._conflict(index, jobs[index], owners[index], found) for index, found in differ.items()],
+                    replaces=replace,
                 )
-            ended |= {jobs[index].unique_key or "": [owned[index]] for index in differ}
+            standing |= {index: Standing(changed=owned[index]) for index in differ}
         known = {index: owned.get(index) or _as_reported(owner, jobs[index]) for index, owner in owners.items()}
+        ended = [index for index, job in owned.items() if ended_without_ring(job)]
+        if ended and not takes_ended:
+            raise KeyConflictError([self._conflict(index, jobs[index], owners[index], ()) for index in ended])
         known |= {index: each.changed for index, each in done.items() if each.changed is not None}
         return [
             Enqueued(known[index], created=False) if index in known else Enqueued(job, created=True)
             for index, job in jobs.items()
         ]
 
+    def _conflict(self, index: int, job: Job, owner: Owner, differs: tuple[str, ...]) -> KeyConflict:
+        return KeyConflict(index, job.unique_key or "", owner.job_id, differs, owner.state)
+
     async def _owned(self, jobs: Mapping[int, Job], owners: Mapping[int, Owner]) -> dict[int, Job]:
         """The jobs that own unique keys of these, by the indexes of these."""
         keys = {index: jobs[index].unique_key or "" for index in owners}
-        found = await owners_of(self._store, self._queue, keys.values())
+        found = await owners_of(self._store, keys.values()) if keys else {}
         new = {job.id: job for job in jobs.values()}
         owned = {index: found.get(key) or new.get(owners[index].job_id) for index, key in keys.items()}
         return {index: job for index, job in owned.items() if job is not None}
 
     async def _any_differs(self, jobs: Mapping[int, Job], owners: Mapping[int, Owner]) -> bool:
-        owned = await self._owned(jobs, owners) if owners else {}
+        owned = await self._owned(jobs, owners)
         return any(_differ(jobs[index], owner, owned.get(index)) for index, owner in owners.items())
 
     async def admit(
         self,
         calls: Sequence[CheckedCall],
         *,
-        staging: Staging | None,
-        over: Mapping[str, Sequence[Job]] | None = None,
+        condition: Condition,
+        token: str,
+        standing: Mapping[int, Standing] | None = None,
     ) -> Sequence[AdmissionResult]:
-        """Admit, in one write, every call that can be admitted. Returns one result per call.
+        """Admit, in one bulk write, every call of an import that can be admitted. Returns one result per call.
 
-        A new call is stored only while the conditions of its import hold, and waits for the end of that; `IntakeError`
-        if one fails. Without an import, nothing is stored. `over` are jobs by the unique keys of new calls, if they are
-        as they were: one that waits is changed to what the new call is, if both are of one batch and it may get the
-        numbers of that; others give the new one their keys, and those of them that wait end with that. Raises
-        `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
+        Each is stored only while the `condition` holds, and carries the `token` of the import; TakenOverError if it
+        does not hold. `standing` has what stands in the place of calls, by their indexes. Raises `InvalidInputError` if
+        a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
-        jobs, refused = self._jobs(dict(enumerate(calls)), now, staging=staging)
+        jobs, refused = self._jobs(dict(enumerate(calls)), now, token=token)
         done = {index: AdmissionResult(findings=error.findings) for index, error in refused.items()}
-        if staging is None:
-            listed = await self._numbers_listed(jobs)
-            keys = [key for index in listed if (key := jobs[index].unique_key) is not None]
-            stand = await owners_of(self._store, self._queue, keys)
-            done |= {
-                at: AdmissionResult(suppressed=why) for at, why in listed.items() if jobs[at].unique_key not in stand
-            }
-            return [done.get(index) or AdmissionResult() for index in range(len(calls))]
-        written, owners = await self._write(jobs, now, staging=staging, over=over)
-        owned = await self._owned(jobs, owners) if owners else {}
+        written, owners = await self._write(jobs, now, condition=condition, standing=standing or {})
+        owned = await self._owned(jobs, owners)
         for index, owner in owners.items():
             differs = _differ(jobs[index], owner, owned.get(index), replaces=True)
-            done[index] = AdmissionResult(owner_id=owner.job_id) if differs else AdmissionResult(is_new=False)
+            done[index] = AdmissionResult(has_moved=True) if differs else AdmissionResult(is_new=False)
         done |= written
         return [done.get(index) or AdmissionResult(is_new=True) for index in range(len(calls))]
 
-    async def give_keys(self, keys: Mapping[str, str], *, staging: Staging) -> None:
-        """Give calls further unique keys, by their ids; a key that another call has stays with that.
-
-        Raises StoreError, and `IntakeError` if a condition of their import fails.
-        """
-        now, all_keys = self._store.clock.now(), iter(keys.items())
-        give = partial(with_key, at=now, policy=self._policy, store_id=self._store.id, conditions=staging.conditions)
-        while left := dict(islice(all_keys, MOST_CHANGES)):
-            for _ in range(_ROUNDS):
-                found = (await get_jobs(self._store, left)).values() if left else ()
-                jobs = [each for each in found if left[each.id] not in each.keys]
-                bulk = BulkWrite(writes=tuple(give(each, left[each.id]) for each in jobs))
-                answers = await self._store.write(bulk, now=now) if jobs else ()
-                if (lost := next((each for each in answers if each.result is Result.NOT_FREE), None)) is not None:
-                    raise staging.lost(self._queue, lost.condition)
-                moved = zip(jobs, answers, strict=True)  # while they were read
-                left = {job.id: left[job.id] for job, answer in moved if answer.result is not Result.DONE}
-
     def _jobs(
-        self, calls: Mapping[int, CheckedCall], now: datetime, *, staging: Staging | None = None
+        self, calls: Mapping[int, CheckedCall], now: datetime, *, token: str | None = None
     ) -> tuple[dict[int, Job], Mapping[int, CallFlowError]]:
         """The jobs of these calls, and the errors of the calls that cannot become jobs, by the same keys."""
         jobs: dict[int, Job] = {}
@@ -441,9 +430,8 @@ class Admitter:
         for (index, call), (job_id, revision) in zip(calls.items(), ids, strict=True):
             try:
                 jobs[index] = new_job(
-                    call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial,
-                    staging=staging,
-                )  # fmt: skip
+                    call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial, token=token
+                )
             except CallFlowError as error:
                 errors[index] = error
         return jobs, errors
@@ -453,24 +441,24 @@ class Admitter:
         jobs: Mapping[int, Job],
         now: datetime,
         *,
-        staging: Staging,
+        standing: Mapping[int, Standing],
+        condition: Condition | None = None,
         together: bool = False,
-        over: Mapping[str, Sequence[Job]] | None = None,
     ) -> tuple[dict[int, AdmissionResult], dict[int, Owner]]:
-        """Store jobs, or change those that are `over` them to what they are.
+        """Store jobs, or change those that stand in their places.
 
         Returns the results of those that are not stored, and the owners of the keys of others, by their indexes. A job
         whose key is taken is not refused, even if the person has opted out since, because it adds no call. Raises
-        `InvalidInputError` for a cancelled batch, and `IntakeError`.
+        `InvalidInputError` for a cancelled batch, and `TakenOverError`.
         """
         await self.require_open({job.batch_id for job in jobs.values()})
         done, owners = dict[int, AdmissionResult](), _twice(jobs) if together else {}
         passing: dict[int, Sequence[Record]] = {}
-        former = dict(over or {})
+        beside = dict(standing)
         indexes = [index for index in jobs if index not in owners]
         while indexes and not (together and (_is_refused(done) or await self._any_differs(jobs, owners))):
             some = {index: jobs[index] for index in indexes}
-            parts = self._parts(some, now, done, over=former, passing=passing, staging=staging)
+            parts = self._parts(some, now, done, standing=beside, passing=passing, condition=condition)
             if not parts or (together and _is_refused(done)):
                 break
             indexes, writes = list(parts), list(parts.values())
@@ -489,15 +477,13 @@ class Admitter:
                     again.append(index)
                 elif (owner := answer.owners.get(job.id) or _owner_in_record(job, answer)) is not None:
                     owners[index] = owner
-                elif answer.result is Result.STALE:  # what was to be changed, or to give its key up, has changed
-                    was = former.pop(job.unique_key or "", ())
-                    is_of_key = together or all(each.unique_key == job.unique_key for each in was)
-                    if is_of_key:
-                        again.append(index)
-                    else:
-                        done[index] = AdmissionResult(has_moved=True)
+                elif answer.result is Result.STALE and condition is None:  # what was to be changed has changed
+                    beside.pop(index, None)
+                    again.append(index)
+                elif answer.result is Result.STALE:
+                    done[index] = AdmissionResult(has_moved=True)
                 else:
-                    self._refuse_lost(job, answer.condition, staging)
+                    self._refuse_lost(job, answer.condition, condition)
                     listed.append(index)
             concerned = sorted({*again, *listed}) if together and listed else listed
             for index, found in (await self._listed(jobs, concerned)).items():
@@ -515,40 +501,37 @@ class Admitter:
         now: datetime,
         done: dict[int, AdmissionResult],
         *,
-        over: Mapping[str, Sequence[Job]],
+        standing: Mapping[int, Standing],
         passing: Mapping[int, Sequence[Record]],
-        staging: Staging,
+        condition: Condition | None,
     ) -> dict[int, Write]:
         """The writes of jobs, by their indexes; what is changed by them, and the errors of others, is noted as done."""
         parts: dict[int, Write] = {}
+        more = () if condition is None else (condition,)
+        common: Mapping[str, Any] = {"at": now, "store_id": self._store.id, "conditions": more}
         for index, job in jobs.items():
-            former = over.get(job.unique_key or "", ()) if over else ()
-            target = next((each for each in former if _may_become(each, job)), None) if former else None
-            others = [each for each in former if each is not target]
-            required = staging.required(job.batch_id)
+            stands, passes = standing.get(index, _ALONE), passing.get(index, ())
             try:
-                if target is None:
-                    is_named = job.batch_id in self._named
-                    parts[index] = enqueued(
-                        job, at=now, policy=self._policy, store_id=self._store.id, passing=passing.get(index, ()),
-                        conditions=required, over=others, is_named=is_named, is_campaign=staging.token is not None,
-                    )  # fmt: skip
-                else:
-                    changed, parts[index] = edited(
-                        target, job, at=now, policy=self._policy, store_id=self._store.id,
-                        passing=passing.get(index, ()), conditions=required, over=others,
-                    )  # fmt: skip
+                if stands.changed is not None:
+                    changed, write = edited(stands.changed, job, passing=passes, **common)
                     done[index] = AdmissionResult(changed=changed)
+                else:
+                    named = job.batch_id in self._named
+                    write = enqueued(job, passing=passes, is_named=named, is_campaign=condition is not None, **common)
             except CallFlowError as error:
                 done[index] = AdmissionResult(findings=error.findings)
+                continue
+            others = [remade(stands.before, job, at=now)] if stands.before is not None else []
+            others += [removed(each, at=now, policy=self._policy, store_id=self._store.id) for each in stands.removed]
+            parts[index] = all_or_none([*others, write]) if others else write
         return parts
 
-    def _refuse_lost(self, job: Job, failed: Condition | None, staging: Staging) -> None:
+    def _refuse_lost(self, job: Job, failed: Condition | None, condition: Condition | None) -> None:
         """Raise an error if a job was refused because of its batch or its import, and not because of itself."""
         if job.batch_id is not None and failed == not_cancelled(job.queue, job.batch_id):
             raise _was_cancelled(job.batch_id)
-        if failed in staging.required(job.batch_id):
-            raise staging.lost(self._queue, failed)
+        if failed is not None and failed == condition:
+            raise TakenOverError(job.batch_id)
 
     async def _listed(self, jobs: Mapping[int, Job], indexes: Sequence[int]) -> Mapping[int, Sequence[Record]]:
         """The records of the suppression list that concern some of these jobs, by their indexes."""
@@ -626,11 +609,9 @@ def new_job(
     queue: str,
     at: datetime,
     redial: RedialPolicy | None = None,
-    staging: Staging | None = None,
+    token: str | None = None,
 ) -> Job:
-    """The job of a checked call; `redial` is for a call without a redial policy of its own.
-
-    If it has a batch, it waits while its import is staged.
+    """The job of a checked call, with the `token` of its import; `redial` is for one without a policy of its own.
 
     Raises `CallFlowError` with every finding: a `valid_until` in the past or before `not_before` (-1015), a time
     without a zone, a priority out of range, a text that no store can keep.
@@ -656,7 +637,6 @@ def new_job(
         if opening.problem is not None:
             raise CallFlowError([opening.problem])
         due_at, time_zone = opening.at, opening.time_zone
-    token = None if staging is None or call.batch_id is None else staging.token
     return Job(
         id=job_id,
         queue=queue,
@@ -697,10 +677,10 @@ def _of_each(parts: Sequence[Write], answer: WriteResult) -> Sequence[WriteResul
     return [answer] * len(parts)
 
 
-def _may_become(stands: Job, asked: Job) -> bool:
-    """Whether a call may be changed to what is asked for, and stays the same call."""
-    is_same = stands.batch_id == asked.batch_id and keeps_numbers(stands, asked)
-    return bool(stands.body and is_same and (is_changeable(stands) or stands.state in ON_THE_WAY))
+def _may_become(stands: Job | None, asked: Job) -> bool:
+    """Whether a stored call may be changed to what is asked for: it waits, in the same queue and batch."""
+    is_same = stands is not None and (stands.queue, stands.batch_id) == (asked.queue, asked.batch_id)
+    return is_same and stands is not None and is_changeable(stands)
 
 
 def _twice(jobs: Mapping[int, Job]) -> dict[int, Owner]:
@@ -726,7 +706,7 @@ def _differ(job: Job, owner: Owner, owned: Job | None, *, replaces: bool = False
 
 
 def _owner_in_record(job: Job, answer: WriteResult) -> Owner | None:
-    """The owner of the job's key, by the record of a call that was changed, or erased: that counts as this one."""
+    """The owner of the job's key, by the record of a call that was erased: that counts as this one."""
     if not isinstance(answer.condition, AtMost) or answer.condition.namespace != KEYS:
         return None
     job_id, state, *_ = ("" if answer.record is None else f"{answer.record.value}  ").split(" ")

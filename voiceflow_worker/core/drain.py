@@ -10,7 +10,7 @@ from voiceflow_worker.core.base.reading import count_states, due_count, find_job
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, HoldKind
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 
@@ -25,12 +25,10 @@ async def held_count(
     gates = [gate for gate in holds if gate.scope is GateScope.QUEUE or batch_id in {None, gate.name}]
     if any(gate.scope is GateScope.QUEUE for gate in gates):
         return await due_count(store, queue, by=by, batch_id=batch_id)
-    closed = sorted({gate.name for gate in gates if gate.start is None})
+    closed = sorted({gate.name for gate in gates})
     totals = await store.totals(queue, batches=closed)
     queued = [name for name, each in zip(closed, totals, strict=True) if each.states[JobState.QUEUED]]
-    starts = [(gate.name, gate.start) for gate in gates if gate.start is not None and gate.name not in closed]
-    behind = [*((name, None) for name in queued), *starts]
-    return sum([await due_count(store, queue, by=by, batch_id=name, start=start) for name, start in behind])
+    return sum([await due_count(store, queue, by=by, batch_id=name) for name in queued])
 
 
 SOON = timedelta(seconds=15)
@@ -77,7 +75,7 @@ class DrainCheck:
         """Whether the drain is over: no job is leased, sending or due soon, and no receiver awaits a summary.
 
         A job whose lease has ended and that no version here can read does not count: no sweep can move it.
-        Due jobs behind a hold count only if the hold ends by itself within `SHORT_HOLD`.
+        Due jobs behind a hold count only if the hold ends by itself within `SHORT_HOLD`, as that of an import may.
         """
         if await self._are_under_way(await self._counts()):
             return False
@@ -87,7 +85,7 @@ class DrainCheck:
         due = await due_count(self._store, self._queue, by=soon, batch_id=self._batch_id)
         if due > await self._held(closed, soon):
             return False
-        short = [gate for gate in closed if gate.until is not None and gate.until - now <= SHORT_HOLD]
+        short = [gate for gate in closed if _is_short(gate, now)]
         if short and await self._held(short, soon):
             return False
         # Counted again: another worker may have leased a job before the due jobs were counted.
@@ -130,6 +128,13 @@ class DrainCheck:
 
     async def _held(self, closed: list[Gate], by: datetime) -> int:
         return await held_count(self._store, self._queue, closed, by=by, batch_id=self._batch_id)
+
+
+def _is_short(gate: Gate, now: datetime) -> bool:
+    """Whether a hold ends by itself soon, or is that of an import which began lately."""
+    if gate.holder is HoldKind.IMPORT:
+        return now - gate.since < SHORT_HOLD
+    return gate.until is not None and gate.until - now <= SHORT_HOLD
 
 
 def _soon(closed: list[Gate], now: datetime) -> datetime:

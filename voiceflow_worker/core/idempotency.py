@@ -1,36 +1,30 @@
-"""Idempotency: what stands under a key, to a program, a request or a retry that names the key.
+"""Idempotency: what is begun under the key of a request, once and whole, however often it is asked for.
 
-The call that has a unique key is the one that is asked for, and nothing is added; or it has ended and is to be made
-again, and then a new call takes the key from it in the write that stores it; or it is another call.
-
-What else is begun once under a name, such as a campaign or an action of people, has a record of its own (`NamedStart`).
+A call is under its unique key. A campaign has a record (`StartKey`), which the write that begins its import stores, and
+the one that ends it completes. An action of people has one too (`NamedStart`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum, auto
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
-from voiceflow_worker.core.admission import Admitter, CheckedCall
+from msgspec import Struct
+
 from voiceflow_worker.core.base.identity import keyed_digest, new_revision
-from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.record_set import json_codec
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Claim, Put, Result, Same, Write
 from voiceflow_worker.errors import (
-    KeyConflict,
-    KeyConflictError,
     OtherRequestError,
     RequestInProgressError,
     StoreVersionError,
 )
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.values import canonical_json
-from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.wording import in_words
 
 NAMED_STARTS: Final = "named-start"
@@ -136,65 +130,69 @@ class NamedStart:
         return Put(NAMED_STARTS, self.group, text, self.begun.at + self.keep_for, member=self.name)
 
 
-class KeyMatch(Enum):
-    """What the call that has a unique key is to the order that names the key."""
-
-    SAME = auto()
-    """It is the call that was ordered. Nothing is added."""
-    AGAIN = auto()
-    """It has ended, and the order is a new call, which takes its key."""
-    OTHER = auto()
-    """It is another call. Nothing is enqueued."""
+CAMPAIGN_KEYS: Final = "campaign-key"
+"""Namespace of the campaigns that programs start under keys, by a keyed digest of the key."""
 
 
-class _Queue(Protocol):
-    """What is asked of a queue here."""
+class KeyedStart(Struct, frozen=True, kw_only=True):
+    """A campaign that a program starts under a key: the `digest` of its request, and the queue and batch.
 
-    store: Store
-    name: str
-    admitter: Admitter
-
-
-Judge = Callable[[Job], KeyMatch]
-"""What the call that has a key is to an order. It may raise an error that says more."""
-
-
-async def _looked_up(queue: _Queue, key: str, judge: Judge) -> tuple[Job | None, KeyMatch | None]:
-    owner = (await owners_of(queue.store, queue.name, [key])).get(key)
-    match = None if owner is None else judge(owner)
-    if owner is not None and match is KeyMatch.OTHER:
-        raise KeyConflictError([KeyConflict(0, key, owner.id)])
-    return owner, match
-
-
-async def enqueue_idempotent(
-    queue: _Queue,
-    key: str,
-    make: Callable[[], Awaitable[CheckedCall]],
-    judge: Judge,
-) -> tuple[Job, bool]:
-    """The call under this key, and whether it is new. `make` makes the call, with this key, if none stands.
-
-    Raises CallFlowError and SuppressedNumberError, with
-    which nothing is stored; OtherRequestError if the key belongs to an erased call; KeyConflictError and StoreError.
+    `at` is when it was first asked for, and `taken` what it took from the settings then. `run` is the import that has
+    begun for it, and `result` the counts of that once it has ended.
     """
-    owner, match = await _looked_up(queue, key, judge)
-    if owner is not None and match is KeyMatch.SAME:
-        await confirm(queue.store)
-        return owner, False
-    over = {} if owner is None else {key: [owner]}  # only as it was when it was judged
-    try:
-        (found,) = await queue.admitter.admit_all([await make()], over=over)
-        if found.created:
-            return found.job, True
-    except KeyConflictError:  # somebody was quicker, with another body
-        pass
-    job, match = await _looked_up(queue, key, judge)
-    if job is None:
-        raise OtherRequestError(
-            f"unique key {key!r} belongs to a call that was erased with its person; nothing was enqueued. Use a new "
-            "key for a new call"
-        )
-    if match is not KeyMatch.SAME:  # that call has ended since
-        raise KeyConflictError([KeyConflict(0, key, job.id)])
-    return job, False
+
+    digest: str
+    at: datetime
+    queue: str
+    batch: str
+    taken: dict[str, Any] = {}
+    run: str | None = None
+    result: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartKey:
+    """The key of a start, with its record in the store as it was read, and what is stored of the start."""
+
+    group: str
+    keep_for: timedelta
+    standing: str | None
+    start: KeyedStart
+
+    @classmethod
+    async def of(cls, store: Store, key: str, *, digest: str, keep_for: timedelta, **about: Any) -> Self:
+        """Return the start under this key, as it stands or as it begins now.
+
+        Raises OtherRequestError if the key belongs to another request, and StoreError.
+        """
+        start = KeyedStart(digest=digest, at=store.clock.now(), **about)
+        new = cls(group=keyed_digest(store.id, key), keep_for=keep_for, standing=None, start=start)
+        return await new.read(store)
+
+    async def read(self, store: Store) -> Self:
+        """Return the start as it stands now. Raises OtherRequestError and StoreError."""
+        records = (await store.records({CAMPAIGN_KEYS: [self.group]}, now=store.clock.now()))[CAMPAIGN_KEYS]
+        if not records:
+            return self
+        start = json_codec(KeyedStart).value(records[0].value)
+        if start.digest != self.start.digest:
+            raise OtherRequestError(
+                f"the Idempotency-Key belongs to another request, of {in_words(start.at)}. Nothing was done; give this "
+                "request a key of its own"
+            )
+        return replace(self, standing=records[0].value, start=start)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has begun under the key."""
+        return self.standing is None
+
+    @property
+    def condition(self) -> Same:
+        """The condition that nothing else has begun under the key."""
+        return Same(CAMPAIGN_KEYS, self.group, self.standing)
+
+    def put(self, *, run: str, result: Mapping[str, Any] | None = None) -> Put:
+        """Return the record of the start, whose import has this id; with its `result` once it has ended."""
+        start = replace(self.start, run=run, result=None if result is None else dict(result))
+        return Put(CAMPAIGN_KEYS, self.group, json_codec(KeyedStart).text(start), self.start.at + self.keep_for)

@@ -10,9 +10,9 @@ from functools import partial
 
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.background import BackgroundTasks, Task
-from voiceflow_worker.core.base.reading import count_states, find_jobs, gates_of_batches, starts_of
+from voiceflow_worker.core.base.reading import count_states, find_jobs, gates_of_batches, holds_of
 from voiceflow_worker.core.base.record_set import noting_unreadable, skip_unreadable
-from voiceflow_worker.core.imports import end_imports
+from voiceflow_worker.core.imports import drop_imports
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, position_at
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, gate_from, gate_member, limits_from
@@ -21,7 +21,7 @@ from voiceflow_worker.core.ports.store import BulkWrite, Drop, Page, Record, Res
 from voiceflow_worker.core.settling.changes import EARLY, Changes
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.gate import GateState, HoldKind
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
@@ -214,11 +214,11 @@ class Sweeper:
 
     async def _forget_imports(self, before: datetime) -> None:
         """Delete imports whose batch has no job that waits."""
-        for start in await starts_of(self._store, self._queue):
-            if start.since >= before:
+        for hold in await holds_of(self._store, self._queue):
+            if hold.holder is not HoldKind.IMPORT or hold.since >= before:
                 continue
-            if not (await count_states(self._store, self._queue, batch_id=start.name))[JobState.QUEUED]:
-                await end_imports(self._store, self._queue, [start])
+            if not (await count_states(self._store, self._queue, batch_id=hold.name))[JobState.QUEUED]:
+                await drop_imports(self._store, self._queue, hold.name)
 
     async def _prune_jobs(self, state: JobState, now: datetime) -> int:
         deleted = 0

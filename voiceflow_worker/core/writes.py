@@ -23,7 +23,7 @@ from operator import attrgetter
 from typing import TypeVar
 
 from voiceflow_worker.core.base.identity import batch_puts, new_revision, queue_put
-from voiceflow_worker.core.base.keys import KEYS, changed_key_drops, changed_key_put, key_group
+from voiceflow_worker.core.base.keys import KEYS, key_group
 from voiceflow_worker.core.ports.controls import cancelled_put, gate_put, gates_open, not_cancelled
 from voiceflow_worker.core.ports.store import (
     AtMost,
@@ -48,7 +48,7 @@ from voiceflow_worker.core.suppression import Suppression, entry_puts, listed_gr
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import edits, lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.job import ON_THE_WAY, Job, JobState, Post
+from voiceflow_worker.model.jobs.job import Job, JobState, Post, split_key
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import aliases, all_aliases, canonical_number
 from voiceflow_worker.model.reports.status import OPT_OUTS
@@ -70,7 +70,7 @@ ESCALATION, ACKNOWLEDGED = "escalation", "acknowledged"
 """The beginning of the names of the menus that calls of escalations have, and the answer of the key in them. The write
 of that key press cancels the batch of the call."""
 SESSION_KEPT = timedelta(days=7)
-_edited = attrgetter("priority", "goes_first", "valid_until", "body", "unique_key", "numbers")
+_edited = attrgetter("priority", "goes_first", "valid_until", "body", "numbers")
 _MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 
@@ -224,12 +224,8 @@ def enqueued(
     passing: Sequence[Record] = (),
     conditions: Sequence[Condition] = (),
     puts: Sequence[Put] = (),
-    over: Sequence[Job] = (),
-    policy: CallPolicy | None = None,
 ) -> Write:
     """A new job, stored unless one of its numbers is on the suppression list, or its unique key was erased.
-
-    In the same write, the jobs that it is `over` give their unique keys up (`given_up`), under the `policy`.
 
     The names of its queue and of its batch are kept, unless they are (`is_named`); `is_campaign` says whose batch a new
     one is. `passing` are records of the list that end before the job is due, so they do not forbid it while they are
@@ -237,19 +233,13 @@ def enqueued(
     """
     required: list[Condition] = [*conditions, *_not_cancelled(job), *_unlisted(job, passing, store_id)]
     if job.unique_key is not None:
-        group = key_group(job.queue, job.unique_key, store_id=store_id)
-        former = [each.id for each in over if each.edits and job.unique_key in each.keys]
-        required.append(AtMost(KEYS, (group,), 0, former[0] if former else None))
+        required.append(AtMost(KEYS, (key_group(job.unique_key, store_id=store_id),), 0))
     stored = [*puts]
     if not is_named:
         stored.append(queue_put(job.queue))
         if job.batch_id is not None:
             stored += batch_puts(job.queue, job.batch_id, at=at, is_campaign=is_campaign)
-    write = inserted(job, conditions=tuple(required), puts=tuple(stored))
-    if not over:
-        return write
-    given = [given_up(each, successor=job.id, at=at, policy=policy or CallPolicy(), store_id=store_id) for each in over]
-    return all_or_none([*given, write])
+    return inserted(job, conditions=tuple(required), puts=tuple(stored))
 
 
 def _unlisted(job: Job, passing: Sequence[Record], store_id: str) -> tuple[Condition, ...]:
@@ -261,46 +251,36 @@ def _unlisted(job: Job, passing: Sequence[Record], store_id: str) -> tuple[Condi
     )
 
 
-def given_up(owner: Job, *, successor: str, at: datetime, policy: CallPolicy, store_id: str) -> Write:
-    """How a job, or the tombstone of one, gives its unique keys up to its successor, unless it has moved.
-
-    If it waits, it ends with that. Raises `TooLateError` if its POST may have left.
-    """
-    if not owner.body:  # a tombstone
-        return Write(changes=(Delete(owner, None),))
-    after = lifecycle.superseded(owner, successor=successor, at=at, policy=policy)
-    return changed(owner, after, at=at, drops=changed_key_drops(owner, store_id=store_id))[1]
-
-
 def edited(
-    old: Job, asked: Job, *, at: datetime, policy: CallPolicy, store_id: str, conditions: Sequence[Condition] = (),
-    passing: Sequence[Record] = (), over: Sequence[Job] = (),
+    old: Job, asked: Job, *, at: datetime, store_id: str, conditions: Sequence[Condition] = (),
+    passing: Sequence[Record] = (),
 ) -> tuple[Job, Write]:  # fmt: skip
     """A call that waits, changed to what is asked for (`model.jobs.edits`), and its write.
 
-    Of one that is on its way, this is ordered for its next attempt. The key that is asked for finds the call too from
-    then on, unless another call has that. One that gets other numbers is not stored if these are on the suppression
-    list. Other jobs give their keys up to it (`over`). Raises `IllegalMoveError`, and `CallFlowError`.
+    One that gets other numbers is not stored if these are on the suppression list. Raises `IllegalMoveError`, and
+    `CallFlowError`.
     """
-    change = edits.with_next_attempt if old.state in ON_THE_WAY else edits.edited
-    new = change(old, asked, at=at)
-    required, puts = [*conditions, *_not_cancelled(old)], list[Put]()
+    new = edits.edited(old, asked, at=at)
+    required = [*conditions, *_not_cancelled(old)]
     if new.parties != old.parties:
         required += _unlisted(new, passing, store_id)
-    if new.keys != old.keys:
-        puts.append(changed_key_put(old, new.keys[-1], store_id=store_id, until=at + policy.key_retention))
-    given = [given_up(each, successor=old.id, at=at, policy=policy, store_id=store_id) for each in over]
-    new, write = changed(old, new, at=at, conditions=required, puts=puts)
-    return new, all_or_none([*given, write])
+    return changed(old, new, at=at, conditions=required)
 
 
-def with_key(
-    old: Job, key: str, *, at: datetime, policy: CallPolicy, store_id: str, conditions: Sequence[Condition] = ()
+def remade(before: Job, job: Job, *, at: datetime) -> Write:
+    """The note of an ended call that it is made again as `job`, in the write of that. A tombstone keeps no notes."""
+    if not before.body:
+        return Write()
+    number = split_key(job.unique_key or "")[1]
+    return changed(before, lifecycle.made_again(before, number, at=at), at=at)[1]
+
+
+def removed(
+    job: Job, *, at: datetime, policy: CallPolicy, store_id: str, conditions: Sequence[Condition] = ()
 ) -> Write:
-    """The write by which a call, whatever its state, is found by a further key too, unless another call has that."""
-    new = edits.with_key(old, key)
-    put = changed_key_put(old, key, store_id=store_id, until=at + policy.key_retention)
-    return changed(old, new, at=at, conditions=conditions, puts=[put])[1]
+    """The end of a call whose list no longer has it; one on its way gets no further attempt. Raises TooLateError."""
+    after = edits.removed(job, at=at, reason="it is no longer in the list", policy=policy)
+    return settled(job, after, at=at, policy=policy, store_id=store_id, conditions=conditions)[1]
 
 
 def inserted(job: Job, *, conditions: tuple[Condition, ...] = (), puts: tuple[Put, ...] = ()) -> Write:

@@ -18,11 +18,10 @@ from voiceflow_worker.core.base.identity import (
     NamedBatch,
     QueueNames,
 )
-from voiceflow_worker.core.base.reading import count_states, due_count, gates_at, gates_of, starts_of
+from voiceflow_worker.core.base.reading import count_states, due_count, gates_at, gates_of
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.drain import held_count
 from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.imports import StagedImport, staged_imports
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
@@ -51,8 +50,7 @@ class BatchProgress:
     if any. `ends_at` is the time at which the last call leaves, at the present rate. It is None if no call waits or
     none can leave, and if it cannot be known: if a call waits behind a hold, or is not due by then, because it waits
     for its redial, its window or its time. `unknown` then says why, in words. `next_call` is when the next call may
-    begin, if none of the waiting calls may begin now. `ordered` are the last acts of people on the batch. `imports` are
-    the imports of the batch that have not ended, with their staged calls.
+    begin, if none of the waiting calls may begin now. `ordered` are the last acts of people on the batch.
     """
 
     queue: str
@@ -65,7 +63,6 @@ class BatchProgress:
     unknown: str = ""
     next_call: NextCall | None = None
     ordered: tuple[AuditEntry, ...] = ()
-    imports: tuple[StagedImport, ...] = ()
 
     @property
     def total(self) -> int:
@@ -81,11 +78,6 @@ class BatchProgress:
     def doubts(self) -> int:
         """The number of calls in doubt, which need evidence or a person."""
         return self.states[JobState.IN_DOUBT]
-
-    @property
-    def staged(self) -> int:
-        """The number of calls that an import holds: they ring once it has ended, or a person decides."""
-        return sum(each.calls for each in self.imports)
 
     @property
     def to_send(self) -> int:
@@ -110,7 +102,6 @@ class BatchProgress:
             "next_at": rfc3339(None if self.next_call is None else self.next_call.at),
             "hold": None if self.hold is None else gate_as_json(self.hold),
             "doubts": self.doubts,
-            "staged": self.staged,
             "ordered": [each.as_json() for each in self.ordered],
         }
 
@@ -224,8 +215,8 @@ async def _progress(
     found: dict[tuple[str, str], BatchProgress] = {}
     for queue in dict.fromkeys(queue for _, queue, _ in batches):
         states = {each.name: totals.states for each, of, totals in batches if of == queue}
-        rates, starts = await Heartbeats(store).batches(queue), await starts_of(store, queue)
-        gates = _closed([*starts, *(await gates_at(store, queue, [None, *states])).values()], now)
+        rates = await Heartbeats(store).batches(queue)
+        gates = _closed((await gates_at(store, queue, [None, *states])).values(), now)
         acts = await entries_on(store, queue, limit=PAGE)
         reads = [
             partial(
@@ -235,23 +226,17 @@ async def _progress(
         ]
         for each in await gather(*reads, at_once=AT_ONCE):
             ordered = tuple(act for act in acts if act.batch == each.batch_id)[:LATEST]
-            imports = await staged_imports(store, [start for start in starts if start.name == each.batch_id])
-            found[queue, each.batch_id or ""] = replace(each, ordered=ordered, imports=tuple(imports))
+            found[queue, each.batch_id or ""] = replace(each, ordered=ordered)
     return [found[queue, each.name] for each, queue, _ in batches]
 
 
 async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
     """The progress of one batch, with a total of 0 if it is unknown. Raises StoreError."""
     now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
-    starts = await starts_of(store, queue, batch_id=batch_id)
-    gates = _closed([*starts, *(await gates_at(store, queue, [None, batch_id])).values()], now)
+    gates = _closed((await gates_at(store, queue, [None, batch_id])).values(), now)
     states = await count_states(store, queue, batch_id=batch_id)
     found = await _of(store, queue, batch_id, states, gates=gates, rate=rates.get(batch_id, 0.0), at=now)
-    return replace(
-        found,
-        ordered=tuple(await entries_on(store, queue, batch=batch_id)),
-        imports=tuple(await staged_imports(store, starts)),
-    )
+    return replace(found, ordered=tuple(await entries_on(store, queue, batch=batch_id)))
 
 
 async def read_queue(store: Store, queue: str) -> BatchProgress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, HoldKind
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 
@@ -12,8 +12,10 @@ def gate_in_words(gate: Gate, zone: ZoneInfo | None = None) -> str:
     """A closed gate as a clause, without its reason; its times are in `zone`, by default in UTC."""
     if gate.state is GateState.CANCELLED:
         return f"{gate.scope.value} {gate.name} is cancelled"
-    if gate.start is not None:
+    if gate.holder is HoldKind.IMPORT:
         return f"an import of batch {gate.name}, begun at {in_words(gate.since, zone)}, has not ended"
+    if gate.holder is not None:
+        return f"batch {gate.name} is held by a {gate.holder} since {in_words(gate.since, zone)}"
     end = f"until {in_words(gate.until, zone)}" if gate.until else "until somebody resumes it"
     return f"{gate.scope.value} {gate.name} is held {end}"
 

@@ -16,17 +16,15 @@ from voiceflow_worker.core.base.reading import (
     gates_at,
     gates_of,
     limits_of,
-    starts_of,
     totals_of,
 )
 from voiceflow_worker.core.base.record_set import noting_unreadable
 from voiceflow_worker.core.drain import MOST_NEXT, held_count
 from voiceflow_worker.core.heartbeats import HEARD, RATE_WINDOW, Heartbeats
-from voiceflow_worker.core.imports import StagedImport, staged_imports
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reads import Due, Waiting
 from voiceflow_worker.model.jobs.call_json import call_as_json
-from voiceflow_worker.model.jobs.gate import Gate, GateScope
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, HoldKind
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.totals import STATE
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
@@ -106,18 +104,17 @@ async def _waiting(
     return WaitingCounts(**seen, rate=rate, hold=hold, is_exact=len(jobs) < MOST_READ)
 
 
-_Closed = Mapping[tuple[str | None, str | None], Gate]
-"""Closed gates, by the batch and the start of the calls behind them; that of the queue has neither."""
+_Closed = Mapping[str | None, Gate]
+"""Closed gates, by the batch of the calls behind them; that of the queue has none."""
 
 
 def _by_calls(holds: Iterable[Gate]) -> _Closed:
-    return {(None if gate.scope is GateScope.QUEUE else gate.name, gate.start): gate for gate in holds}
+    return {None if gate.scope is GateScope.QUEUE else gate.name: gate for gate in holds}
 
 
 def _hold_of(job: Job, closed: _Closed) -> Gate | None:
-    """The closed gate of the queue, batch or start of a queued call; None if none is closed."""
-    keys = [(None, None), (job.batch_id, None), (job.batch_id, job.worker_id)]
-    return next((closed[key] for key in keys if key in closed), None)
+    """The closed gate of the queue or batch of a queued call; None if none is closed."""
+    return closed.get(None) or closed.get(job.batch_id)
 
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
@@ -140,8 +137,6 @@ async def waits_in_words(store: Store, jobs: Iterable[Job], *, zone: ZoneInfo | 
     for queue in {job.queue for job in queued}:
         of_it = [job for job in queued if job.queue == queue]
         gates = list((await gates_at(store, queue, {None, *(job.batch_id for job in of_it)})).values())
-        if any(job.worker_id is not None for job in of_it):
-            gates += await starts_of(store, queue)
         closed = _by_calls(gate for gate in gates if gate.is_closed(at=now))
         for job in of_it:
             hold, then = _hold_of(job, closed), _later_in_words(job, at=now, zone=zone)
@@ -291,8 +286,8 @@ class QueueStatus:
     has_receiver: bool = False
     failing: Mapping[str, str] = field(default_factory=dict[str, str])
     unreadable: UnreadableCalls = field(default_factory=UnreadableCalls)
-    imports: tuple[StagedImport, ...] = ()
-    """The imports that have not ended, with the calls that they hold."""
+    stopped_imports: tuple[Gate, ...] = ()
+    """The imports that have not ended, and began more than ten minutes ago."""
     person_limits: tuple[str, ...] = ()
     """The limits per person of the workers that run, `none` for those without one."""
     menus: tuple[str, ...] = ()
@@ -323,7 +318,6 @@ class QueueStatus:
             "rate": {"limit": self.limits.rate if self.limits else None, "now": self.rate_now},
             "workers": self.workers,
             "holds": [gate_as_json(gate) for gate in self.holds],
-            "staged": [each.as_json() for each in self.imports],
             "ordered": [each.as_json() for each in self.ordered],
             "waiting": self.waiting.as_json(),
             "waiting_is_exact": self.waiting.is_exact,
@@ -344,6 +338,9 @@ def _most_sent(limits: Limits | None) -> float:
 OVERDUE_AFTER = timedelta(minutes=15)
 """How long after 8x8 accepted a call its summary is overdue; half of the summary deadline if that is shorter. A call
 that has been answered may take longer: then it counts as overdue until it has ended."""
+
+
+_LONG_IMPORT = timedelta(minutes=10)
 
 
 async def read_status(store: Store, queue: str, *, summary_deadline: timedelta) -> QueueStatus:
@@ -372,7 +369,9 @@ async def read_status(store: Store, queue: str, *, summary_deadline: timedelta) 
         workers=len(beats),
         person_limits=tuple(sorted({beat.max_per_person or "none" for beat in beats})),
         holds=holds,
-        imports=tuple(await staged_imports(store, [gate for gate in holds if gate.start is not None])),
+        stopped_imports=tuple(
+            gate for gate in holds if gate.holder is HoldKind.IMPORT and now - gate.since > _LONG_IMPORT
+        ),
         overdue_outcomes=await unsettled(now - min(OVERDUE_AFTER, summary_deadline / 2)),
         ordered=tuple(await entries_on(store, queue)),
         next_call=_first_of(queued[:MOST_NEXT], at=now),

@@ -248,9 +248,10 @@ async def _of_queue(context: CheckContext, report: Callable[[Diagnosis], None]) 
     whole = await read_queue(queue)
     if whole.unheard is not None and context.opening.level is Level.FAILURE:  # one cause is reported once
         whole = replace(whole, unheard="the store takes no write, see the check `store`")
-    for each in whole.conditions:
+    found = [each for each in whole.conditions if each.level is not Level.OK]
+    for each in found:
         report(each)
-    return None if whole.conditions else ok("nothing stands in the way of its calls")
+    return None if found else ok("nothing stands in the way of its calls")
 
 
 # -- settings, account and clock ---------------------------------------------------------------------------------------

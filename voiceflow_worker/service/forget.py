@@ -260,7 +260,7 @@ class Trail:
         calls = await self.calls()
         self.refuse_open(calls)
         # Before the calls, because nothing else tells which rows were the person's.
-        self._keys = {key for job in calls for key in job.keys}
+        self._keys = {job.unique_key for job in calls if job.unique_key is not None}
         batches = {(job.queue, job.batch_id) for job in calls if job.batch_id}
         self._erased["batch_names"] = sum(self._spellings.search(name) is not None for _, name in batches)
         await self._walk(_ROWS)
@@ -315,8 +315,9 @@ class Trail:
             Put(TOMBSTONES, job.id, job.batch_id or "", key_until),
             Put(ERASED_CALLS, job.id, "", key_until),
         ]
-        groups = (key_group(job.queue, key, store_id=self.store.id) for key in job.keys)
-        puts += (Put(KEYS, group, f"{job.id} {job.state.value}", key_until) for group in groups)
+        if job.unique_key is not None:
+            group = key_group(job.unique_key, store_id=self.store.id)
+            puts.append(Put(KEYS, group, f"{job.id} {job.state.value}", key_until))
         return Write(changes=(Delete(job, None, tally_change(job, None)),), puts=tuple(puts))
 
     async def _of_sessions(self, sessions: Sequence[str]) -> tuple[tuple[Drop, ...], tuple[AtMost, ...]]:
@@ -433,7 +434,7 @@ def _opt_out(entry: Suppression, erased: str) -> Put:
 def _value_of(namespace: str, record: Record) -> Any:
     """The JSON object in a record, or its text; or the rows of a file."""
     if namespace == _ROWS:
-        from voiceflow_worker.campaigns.row_list import unpacked  # seldom needed, and much to load
+        from voiceflow_worker.campaigns.uncalled import unpacked  # seldom needed, and much to load
 
         return unpacked(record.value)
     with suppress(ValueError):
@@ -444,7 +445,7 @@ def _value_of(namespace: str, record: Record) -> Any:
 
 def _text_of(namespace: str, value: Any) -> str:
     if namespace == _ROWS:
-        from voiceflow_worker.campaigns.row_list import packed
+        from voiceflow_worker.campaigns.uncalled import packed
 
         return packed(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -18,10 +18,17 @@ from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.lists.columns import DESTINATION
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent
-from voiceflow_worker.errors import CallFlowError, OtherRequestError, PhoneNumberError
+from voiceflow_worker.core.base.keys import owners_of
+from voiceflow_worker.core.base.round_trips import confirm
+from voiceflow_worker.errors import (
+    CallFlowError,
+    KeyConflict,
+    KeyConflictError,
+    OtherRequestError,
+    PhoneNumberError,
+)
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.values import canonical_json, is_object
+from voiceflow_worker.model.flows.values import canonical_json, is_list, is_object
 from voiceflow_worker.model.jobs.job import Job, usual_key
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.queue import CallQueue
@@ -39,6 +46,17 @@ _FURTHER = "further_numbers_"
 """The beginning of the columns with the further numbers of the person."""
 
 
+def request_digest(document: object) -> str:
+    """Return a digest of a request: of its canonical form, in which nulls are dropped and numbers are as read."""
+    return hashlib.sha256(canonical_json(_without_nulls(document)).encode()).hexdigest()[:32]
+
+
+def _without_nulls(value: object) -> object:
+    if is_object(value):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if is_list(value) else value
+
+
 class NamedCall:
     """One call that was asked for: its `fields`, and the unique `key` with which it is asked for again.
 
@@ -49,7 +67,7 @@ class NamedCall:
     def __init__(self, fields: Mapping[str, Any], *, key: str) -> None:
         self.fields: Mapping[str, Any] = fields
         self.key: str = key
-        self.digest: str = hashlib.sha256(canonical_json(fields).encode()).hexdigest()[:32]
+        self.digest: str = request_digest(fields)
 
     def checked(
         self, *, settings: Settings | None = None, menus: Mapping[str, Menu] | None = None, now: datetime
@@ -81,12 +99,32 @@ class NamedCall:
         async def made() -> CheckedCall:
             return check() if threads is None else await anyio.to_thread.run_sync(check, limiter=threads)
 
+        if (owner := await self._owner(queue)) is not None:
+            await confirm(queue.store)
+            return owner, False
         try:
-            return await enqueue_idempotent(queue, self.key, made, self._match)
+            (found,) = await queue.admitter.admit_all([await made()], takes_ended=True)
+            if found.created:
+                return found.job, True
         except CallFlowError as error:
             raise CallFlowError([_renamed(each) for each in error.findings]) from None
+        except KeyConflictError:  # somebody was quicker, with another body
+            pass
+        if (owner := await self._owner(queue)) is None:
+            raise OtherRequestError(
+                f"unique key {self.key!r} belongs to a call that was erased with its person; nothing was enqueued. Use "
+                "a new key for a new call"
+            )
+        return owner, False
 
-    def _match(self, job: Job) -> KeyMatch:
+    async def _owner(self, queue: CallQueue) -> Job | None:
+        """Return the call under the key, if it is that of this request; None if there is none."""
+        job = (await owners_of(queue.store, [self.key])).get(self.key)
+        if job is not None and not self._is_same(job):
+            raise KeyConflictError([KeyConflict(0, self.key, job.id)])
+        return job
+
+    def _is_same(self, job: Job) -> bool:
         """Whether the job with this key is that of this request. Raises OtherRequestError if nobody can tell."""
         digest = job.body_digest.partition(_MARK)[2]
         if not digest:
@@ -94,7 +132,7 @@ class NamedCall:
                 f"unique key {self.key!r} belongs to call {job.id}, which was enqueued in another way, so it "
                 "cannot be compared with this one. Nothing was enqueued. Check that call, or use a new key"
             )
-        return KeyMatch.SAME if digest == self.digest else KeyMatch.OTHER
+        return digest == self.digest
 
 
 _MARK = "."

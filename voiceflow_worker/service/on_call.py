@@ -347,7 +347,7 @@ async def _store_calls(queue: CallQueue, calls: Sequence[CheckedCall], *, name: 
 
 async def require_same(queue: CallQueue, name: str, request: str) -> None:
     """Raise OtherRequestError if a batch was started by another request."""
-    for job in await find_jobs(queue.store, ByKey(queue.name, (f"{name}/1",))):
+    for job in await find_jobs(queue.store, ByKey((f"{name}/1",))):
         if job.body_digest.partition(_MARK)[2] != request:
             raise OtherRequestError(
                 f"the key belongs to another request, whose batch is {name}. Nothing was done; give this request a key "
@@ -417,7 +417,7 @@ async def _is_dropped(queue: CallQueue, record: Record) -> bool:
 async def _move(queue: CallQueue, record: Record) -> None:
     """Make the step due now that follows one of whose calls each has ended, in the same round."""
     keys = tuple(f"{record.member}/{place}" for place in range(1, int(record.value) + 1))
-    jobs = [job for job in await find_jobs(queue.store, ByKey(queue.name, keys)) if job.data]
+    jobs = [job for job in await find_jobs(queue.store, ByKey(keys)) if job.data]
     now = queue.store.clock.now()
     steps = [list(calls) for _, calls in groupby(sorted(jobs, key=_turn_of), key=_turn_of)]
     for before, step in pairwise(steps):

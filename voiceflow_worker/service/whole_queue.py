@@ -17,11 +17,10 @@ from voiceflow_worker.core.heartbeats import (
     NO_RECEIVER,
     Heartbeats,
 )
-from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.finding import Diagnosis, Level, failure, warning
-from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateState
+from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateState, HoldKind
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words
 from voiceflow_worker.queue import CallQueue
@@ -60,14 +59,14 @@ class WholeQueue:
     def conditions(self) -> list[Diagnosis]:
         """What stands in the way of its calls, each with its name and what to do, as every interface tells it."""
         found, sees_all = self.status, self.unheard is None
-        holds = [gate for gate in found.holds if gate.start is None]
+        holds = [gate for gate in found.holds if gate.holder is not HoldKind.IMPORT]
         faults = {task: fault for task, fault in found.failing.items() if task != Task.CLOCKS_DIFFER}
         named = {
             "store": self._of_store(),
             "clock": self._of_clocks(),
             "workers": _of_workers(found, self._heard("worker")) if sees_all else (),
             "holds": (each for gate in holds for each in _of_hold(gate)),
-            "imports": map(_of_import, found.imports),
+            "imports": (_of_import(each, found) for each in found.holds if each.holder is HoldKind.IMPORT),
             "faults": of_faults(faults),
             "outcomes": _of_outcomes(found, sees_all=sees_all),
             "menus": _of_menus(self.unserved) if sees_all else (),
@@ -182,12 +181,10 @@ def _of_hold(gate: Gate) -> Iterator[Diagnosis]:
     yield from (warning(f"{gate.scope.value} {gate.name} is also held: {each}") for each in others)
 
 
-def _of_import(found: StagedImport) -> Diagnosis:
-    said = f"{count_of(found.calls, 'held call')}: {closed_in_words(found.gate)}"
-    remedy = f"start the same list again, or cancel the batch (`voiceflow calls cancel --batch {found.gate.name}`)"
-    if found.gate.is_half_applied:
-        remedy = "start the same list again, or a newer one with `--replace`, which completes it"
-    return replace(warning(said, remedy=remedy), about=found.gate)
+def _of_import(gate: Gate, found: QueueStatus) -> Diagnosis:
+    remedy = f"import the same list again, or another one; or `voiceflow calls cancel --batch {gate.name}`"
+    level = Level.WARNING if gate in found.stopped_imports else Level.OK
+    return Diagnosis(level, closed_in_words(gate), remedy, about=gate)
 
 
 def _of_records(found: QueueStatus) -> Iterator[Diagnosis]:

@@ -22,7 +22,7 @@ from voiceflow_worker.backends.running import Wakeups
 from voiceflow_worker.backends.writing import Writing
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.identity import queue_of
-from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
+from voiceflow_worker.core.ports.controls import GATES, HOLDS, LIMITS, gate_member, hold_group, is_closed, limits_from
 from voiceflow_worker.core.ports.reads import (
     AnyOf,
     ById,
@@ -74,8 +74,8 @@ class Memory(Writing[datetime]):
         self.server: str = uuid4().hex
         self.history: History | None = None
         self.jobs: dict[str, Job] = {}
-        self.keys: dict[tuple[str, str], str] = {}
-        self.tombstones: dict[tuple[str, str], tuple[Job, datetime]] = {}
+        self.keys: dict[str, str] = {}
+        self.tombstones: dict[str, tuple[Job, datetime]] = {}
         self.recorded: dict[str, dict[str, tuple[Record, ...]]] = {}
         self.events: dict[int, Event] = {}
         self.sequence: int = 0
@@ -126,25 +126,19 @@ class Memory(Writing[datetime]):
     def _change(self, change: Change) -> None:
         match change:
             case Insert(job, tally) | Replace(_, job, tally):
-                was = self.jobs.get(job.id, job)
-                if was.unique_key is not None:
-                    self.keys.pop((job.queue, was.unique_key), None)
                 self.jobs[job.id] = job
                 if job.unique_key is not None:
-                    self.keys[job.queue, job.unique_key] = job.id
+                    self.keys[job.unique_key] = job.id
                 self._count(job, tally)
             case Delete(job, keep_key_until, tally):
-                key = (job.queue, job.unique_key or "")
-                if keep_key_until is None and key in self.tombstones and self.tombstones[key][0].id == job.id:
-                    del self.tombstones[key]
                 held = self.jobs.pop(job.id, None)
                 if held is None:
                     return
                 self._count(held, tally)
                 if held.unique_key is not None:
-                    del self.keys[held.queue, held.unique_key]
+                    del self.keys[held.unique_key]
                     if keep_key_until is not None:
-                        self.tombstones[held.queue, held.unique_key] = _tombstone(held), keep_key_until
+                        self.tombstones[held.unique_key] = _tombstone(held), keep_key_until
 
     def _count(self, job: Job, tally: Mapping[str, int]) -> None:
         for key in {(job.queue, None), (job.queue, job.batch_id)}:
@@ -201,15 +195,15 @@ class Memory(Writing[datetime]):
             return self.group(namespace, key, now)
         return [each for each in self.group(namespace, key[0], now) if each.member == key[1]]
 
-    def owner(self, queue: str, key: str, at: datetime) -> Owner | None:
-        job = self.job_of_key(queue, key, at)
+    def owner(self, key: str, at: datetime) -> Owner | None:
+        job = self.job_of_key(key, at)
         return None if job is None else Owner(job.id, job.body_digest, job.state)
 
-    def job_of_key(self, queue: str, key: str, now: datetime) -> Job | None:
+    def job_of_key(self, key: str, now: datetime) -> Job | None:
         """The job that owns a unique key, or its tombstone."""
-        if (queue, key) in self.keys:
-            return self.jobs[self.keys[queue, key]]
-        buried, until = self.tombstones.get((queue, key), (None, now))
+        if key in self.keys:
+            return self.jobs[self.keys[key]]
+        buried, until = self.tombstones.get(key, (None, now))
         return buried if now < until else None
 
     def read(self, read: Read, now: datetime) -> list[Job]:
@@ -217,8 +211,8 @@ class Memory(Writing[datetime]):
         match read:
             case ById(ids):
                 return [self.jobs[job_id] for job_id in dict.fromkeys(ids) if job_id in self.jobs]
-            case ByKey(queue, keys):
-                owners = (self.job_of_key(queue, key, now) for key in dict.fromkeys(keys))
+            case ByKey(keys):
+                owners = (self.job_of_key(key, now) for key in dict.fromkeys(keys))
                 return [job for job in owners if job is not None]
             case Due() | Expired() | Waiting() | OfNumber() | Listing():
                 return self._search(read)
@@ -261,7 +255,7 @@ class Memory(Writing[datetime]):
             and not job.is_expired(at=now)
             and batch in {None, job.batch_id}
             and not (job.batch_id and is_closed(self.record(GATES, queue, now, gate_member(job.batch_id))))
-            and not (job.worker_id and self.record(STARTS, queue, now, f"{job.worker_id} {job.batch_id}"))
+            and not (job.batch_id and self.group(HOLDS, hold_group(queue, job.batch_id), now))
         )
         most = min(max(limit, 0), self._room(queue, now))
         chosen = nsmallest(most, due, key=lambda job: (-job.urgency, job.due_at, job.id))
@@ -295,11 +289,7 @@ class Memory(Writing[datetime]):
             for each in group
             if each.ends_at is not None and each.ends_at <= now
         ]
-        over += [
-            partial(self.tombstones.pop, key)
-            for key, (_, until) in self.tombstones.items()
-            if key[0] == queue and until <= now
-        ]
+        over += [partial(self.tombstones.pop, key) for key, (_, until) in self.tombstones.items() if until <= now]
         over += [
             partial(self.events.pop, sequence)
             for sequence, event in self.events.items()
@@ -397,7 +387,7 @@ _OF_TOMBSTONE = (
 def _tombstone(job: Job) -> Job:
     """What is kept of a deleted job with a unique key. It has nothing about the person who was called."""
     kept: dict[str, Any] = {name: getattr(job, name) for name in _OF_TOMBSTONE}
-    edits = job.edits and replace(job.edits, made="", keys=())
+    edits = job.edits and replace(job.edits, made="")
     return Job(destination="", body="", source="", edits=edits, **kept)
 
 

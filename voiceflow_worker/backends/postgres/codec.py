@@ -23,6 +23,7 @@ from voiceflow_worker.backends.record import (
     tombstone_of,
     unstorable,
 )
+from voiceflow_worker.backends.writing import own_values
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     Owner,
@@ -70,7 +71,8 @@ def plain_bulk(
         "writes": [plain_write(write, _LEAVES, clock_at=clock_at) for write in writes],
     }
     if bulk.guard is not None:
-        plain["guard"] = {"server": bulk.guard.server, "known": plain_condition(bulk.guard.known, bulk.writes, _LEAVES)}
+        own = own_values(put for write in bulk.writes for put in write.puts)
+        plain["guard"] = {"server": bulk.guard.server, "known": plain_condition(bulk.guard.known, own, _LEAVES)}
     try:
         return msgspec.json.encode(plain).decode()
     except UnicodeEncodeError as error:
@@ -79,7 +81,7 @@ def plain_bulk(
 
 def _tombstone(job: Job, keep_key_until: datetime) -> Put:
     kept = orjson.dumps(tombstone_of(job)).decode()
-    return Put(TOMBSTONE, job.queue, kept, keep_key_until, member=job.unique_key or "")
+    return Put(TOMBSTONE, "", kept, keep_key_until, member=job.unique_key or "")
 
 
 def _as_it_is(part: Any) -> object:

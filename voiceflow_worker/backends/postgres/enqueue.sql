@@ -43,7 +43,7 @@ DECLARE
     answers jsonb[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        PERFORM voiceflow.require_seen('tombstone', change ->> 'queue', change #>> '{job,unique_key}')
+        PERFORM voiceflow.require_seen('tombstone', '', change #>> '{job,unique_key}')
         FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'changes') AS change
         WHERE change #>> '{job,unique_key}' IS NOT NULL;
     END IF;
@@ -80,7 +80,7 @@ $$;
 
 -- Answers what the code of a caller asks:
 --   {bulk}: the answers to its writes;
---   {now, queue, keys}: who owns these unique keys, calls that have been deleted among them;
+--   {now, owned}: who owns these unique keys, calls that have been deleted among them;
 --   {now, namespace, keys}: the records with these keys, each of a group and a member.
 -- Every answer has the location and the id of the store, and the time of the server. If the question is for another location, nothing is
 -- done. Questions and answers are base64, so that no setting of the caller's session changes a text.
@@ -97,14 +97,14 @@ BEGIN
         NULL;
     ELSIF question ? 'bulk' THEN
         answer := voiceflow.enqueue(question -> 'bulk');
-    ELSIF question ? 'queue' THEN
+    ELSIF question ? 'owned' THEN
         SELECT jsonb_agg(owner) INTO answer FROM (
             SELECT to_jsonb(c) AS owner FROM voiceflow.calls AS c
-            WHERE queue = question ->> 'queue' AND unique_key IN (SELECT jsonb_array_elements_text(question -> 'keys'))
+            WHERE unique_key IN (SELECT jsonb_array_elements_text(question -> 'owned'))
             UNION ALL
             SELECT to_jsonb(r) FROM voiceflow.records AS r
-            WHERE namespace = 'tombstone' AND group_name = question ->> 'queue'
-                AND member IN (SELECT jsonb_array_elements_text(question -> 'keys')) AND voiceflow.is_current(ends_at, at)
+            WHERE namespace = 'tombstone' AND group_name = ''
+                AND member IN (SELECT jsonb_array_elements_text(question -> 'owned')) AND voiceflow.is_current(ends_at, at)
         ) AS owners;
     ELSIF question ? 'namespace' THEN
         SELECT jsonb_agg(jsonb_build_array(r.group_name, r.value, r.ends_at, r.member)) INTO answer

@@ -33,12 +33,17 @@ BEGIN
 END;
 $$;
 
--- Whether the gate of a batch is closed, or an import of it is open. Each is looked up by its key, so that other gates cost nothing.
-CREATE FUNCTION voiceflow.is_held(of_queue text, batch text, start text, at timestamptz) RETURNS boolean
+-- Whether the gate of a batch is closed, or it has a hold. Each is looked up by its key, so that other gates cost nothing.
+CREATE FUNCTION voiceflow.is_held(of_queue text, batch text, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
-    RETURN (batch IS NOT NULL AND coalesce(voiceflow.is_closed(voiceflow.value_of('gate', of_queue, '=' || batch, at)), false))
-        OR (start IS NOT NULL AND voiceflow.value_of('start', of_queue, start || ' ' || coalesce(batch, ''), at) IS NOT NULL);
+    RETURN batch IS NOT NULL AND (
+        coalesce(voiceflow.is_closed(voiceflow.value_of('gate', of_queue, '=' || batch, at)), false)
+        OR EXISTS (
+            SELECT FROM voiceflow.records
+            WHERE namespace = 'hold' AND group_name = of_queue || '=' || batch AND voiceflow.is_current(ends_at, at)
+        )
+    );
 END;
 $$;
 
@@ -63,12 +68,12 @@ BEGIN
             SELECT coalesce(sum(amount) FILTER (WHERE is_held), 0) AS held,
                    coalesce(sum(amount) FILTER (WHERE NOT is_held), 0) AS free INTO part
             FROM (
-                SELECT amount, voiceflow.is_held(of_queue, batch_id, worker_id, at) AS is_held FROM (
-                    SELECT batch_id, worker_id, count(*) AS amount FROM (
-                        SELECT batch_id, worker_id FROM voiceflow.jobs
+                SELECT amount, voiceflow.is_held(of_queue, batch_id, at) AS is_held FROM (
+                    SELECT batch_id, count(*) AS amount FROM (
+                        SELECT batch_id FROM voiceflow.jobs
                         WHERE queue = of_queue AND state = 'queued' AND urgency = level AND due_at <= at
                         ORDER BY due_at, id LIMIT checked
-                    ) AS first GROUP BY batch_id, worker_id
+                    ) AS first GROUP BY batch_id
                 ) AS grouped
             ) AS looked;
             EXIT WHEN part.held = 0;
@@ -83,7 +88,7 @@ END;
 $$;
 
 -- Due jobs of a queue, or of a batch of it ('' are the jobs without one): those of the highest urgency first, then the
--- earliest due, then by id. Left out are those that are no longer valid, those of closed batches and of starts, and those that
+-- earliest due, then by id. Left out are those that are no longer valid, those of held batches, and those that
 -- another transaction has locked. The others are locked.
 --
 -- Each urgency is looked for by itself, so that jobs that are not due are not read.
@@ -115,7 +120,7 @@ BEGIN
             WHERE queue = of_queue AND state = 'queued' AND urgency = level
                 AND due_at <= at
                 AND (valid_until IS NULL OR valid_until > at)
-                AND NOT voiceflow.is_held(of_queue, batch_id, worker_id, at)
+                AND NOT voiceflow.is_held(of_queue, batch_id, at)
             ORDER BY due_at, id LIMIT most FOR UPDATE SKIP LOCKED;
         ELSE
             RETURN QUERY
@@ -123,7 +128,7 @@ BEGIN
             WHERE queue = of_queue AND state = 'queued' AND coalesce(batch_id, '') = of_batch AND urgency = level
                 AND due_at <= at
                 AND (valid_until IS NULL OR valid_until > at)
-                AND NOT voiceflow.is_held(of_queue, batch_id, worker_id, at)
+                AND NOT voiceflow.is_held(of_queue, batch_id, at)
             ORDER BY due_at, id LIMIT most FOR UPDATE SKIP LOCKED;
         END IF;
         GET DIAGNOSTICS found = ROW_COUNT;
@@ -139,7 +144,7 @@ DECLARE
     batch text := '';
 BEGIN
     WHILE batch IS NOT NULL LOOP
-        IF NOT voiceflow.is_held(of_queue, batch, NULL, at) THEN
+        IF NOT voiceflow.is_held(of_queue, batch, at) THEN
             RETURN NEXT batch;
         END IF;
         batch := (
@@ -183,7 +188,7 @@ DECLARE
     token CONSTANT text := gen_random_uuid();
 BEGIN
     RETURN NEXT NULL::voiceflow.calls;
-    IF voiceflow.is_closed(voiceflow.value_of('gate', of_queue, '', at)) OR voiceflow.is_held(of_queue, of_batch, NULL, at) THEN
+    IF voiceflow.is_closed(voiceflow.value_of('gate', of_queue, '', at)) OR voiceflow.is_held(of_queue, of_batch, at) THEN
         RETURN;
     END IF;
     PERFORM set_config('synchronous_commit', 'off', true);

@@ -45,12 +45,12 @@ _BY_ID = f"SELECT {JOB} FROM voiceflow.calls WHERE id = ANY (%s)"
 # What is kept of a deleted job comes after the columns of a job.
 # Each key is a question of its own: of a list of keys, all tombstones of a small store may be read in place of some.
 _BY_KEY = f"""
-SELECT {JOB}, NULL FROM voiceflow.calls WHERE queue = %s AND unique_key = ANY (%s)
+SELECT {JOB}, NULL FROM voiceflow.calls WHERE unique_key = ANY (%s)
 UNION ALL
 SELECT {", ".join(["NULL"] * len(JOB.split(",")))}, value FROM (
     SELECT (
         SELECT value FROM voiceflow.records
-        WHERE namespace = 'tombstone' AND group_name = %s AND member = wanted.key AND ends_at > %s
+        WHERE namespace = 'tombstone' AND group_name = '' AND member = wanted.key AND ends_at > %s
     ) AS value
     FROM (SELECT DISTINCT unnest(%s::text[]) AS key) AS wanted
     OFFSET 0
@@ -79,8 +79,8 @@ async def read_jobs(database: Database, read: Read, *, now: datetime) -> list[Jo
     match read:
         case ById(ids):
             return [job_of(row) for row in await database.rows(_BY_ID, list(ids))]
-        case ByKey(queue, keys):
-            rows = await database.rows(_BY_KEY, queue, list(keys), queue, now, list(keys))
+        case ByKey(keys):
+            rows = await database.rows(_BY_KEY, list(keys), now, list(keys))
             return list(readable(rows, _owner))
         case _:
             return await _found(database, read)
@@ -147,9 +147,8 @@ def counting(read: Counted | AnyOf) -> Statement:
     match read:
         case Due(state=state):
             conditions.append(("state = %s", state.value))
-        case Waiting(batch=batch, start=start):
-            of_batch = [("state = 'queued' AND coalesce(batch_id, '') = %s", batch), ("batch_id = %s", batch)]
-            conditions += [*of_batch, ("worker_id = %s", start)]
+        case Waiting(batch=batch):
+            conditions += [("state = 'queued' AND coalesce(batch_id, '') = %s", batch), ("batch_id = %s", batch)]
     return _select("voiceflow.jobs", conditions, "", None, what="count(*)")
 
 

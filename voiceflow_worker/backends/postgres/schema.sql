@@ -62,7 +62,7 @@ CREATE INDEX jobs_in_state ON voiceflow.jobs (queue, state, id);
 -- The calls of a batch in the order of their creation.
 CREATE INDEX jobs_by_batch ON voiceflow.jobs (queue, batch_id, id) WHERE batch_id IS NOT NULL;
 -- Who owns a key. The keys of deleted calls are in the records of the namespace `tombstone`.
-CREATE UNIQUE INDEX jobs_by_key ON voiceflow.jobs (queue, unique_key) WHERE unique_key IS NOT NULL;
+CREATE UNIQUE INDEX jobs_by_key ON voiceflow.jobs (unique_key) WHERE unique_key IS NOT NULL;
 -- Calls that may be leased, in the order of leasing.
 CREATE INDEX jobs_to_lease ON voiceflow.jobs (queue, urgency DESC, due_at, id) WHERE state = 'queued';
 -- The same by batch. A call without a batch is in the batch ''.

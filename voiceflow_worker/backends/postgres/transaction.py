@@ -121,7 +121,7 @@ class JoinedStore:
 
     async def jobs(self, read: ByKey, *, now: datetime) -> Sequence[Job]:
         """The jobs that own these unique keys."""
-        return list(readable(await self._asked.answer(now=now, queue=read.queue, keys=read.keys), _owner))
+        return list(readable(await self._asked.answer(now=now, owned=read.keys), _owner))
 
     async def records(self, wanted: Mapping[str, Sequence[Key]], *, now: datetime) -> Mapping[str, Sequence[Record]]:
         """The current records with these keys."""

@@ -5,8 +5,7 @@
 -- A bulk write is JSON: now, durable, guard ({server, known: a condition}) and writes. A write has
 --   changes: each with a kind ('insert', 'replace' or 'delete'), id, queue, batch, tally, old (the revision that is replaced or
 --   deleted), job (its row, or the columns that its next version changes), numbers (and those that an edited one had, if they
---   are others), and body if it is new or edited. A deletion has its tombstone (a put), or the unique key of which none stays
---   (forgets);
+--   are others), and body if it is new or edited. A deletion may have its tombstone (a put);
 --   conditions: arrays of 'most', 'same' or 'before', a namespace, groups, an owner or null, and then: the most records; or the
 --   member, the value or null, and what its own writes put there; or a time, and that of a clock that replaces the server's;
 --   puts, drops, events, wakes (a queue), and slot (queue, after and until in epoch seconds).
@@ -181,7 +180,7 @@ DECLARE
             SELECT part ->> 'namespace' || ' ' || (part ->> 'group') AS name, min(ordinal) AS ordinal
             FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal), LATERAL (
                 SELECT jsonb_array_elements(write -> 'puts') UNION ALL SELECT jsonb_array_elements(write -> 'drops')
-                UNION ALL SELECT jsonb_build_object('namespace', 'tombstone', 'group', change -> 'queue')
+                UNION ALL SELECT jsonb_build_object('namespace', 'tombstone', 'group', '')
                 FROM jsonb_array_elements(write -> 'changes') AS change WHERE change ->> 'kind' = 'delete'
             ) AS parts (part)
             GROUP BY 1
@@ -229,21 +228,21 @@ END;
 $$;
 
 -- The owner of a unique key, as [id, digest, state]; NULL if the key is free. A tombstone has them in its places 2 to 4.
-CREATE FUNCTION voiceflow.owner_of_key(of_queue text, key text, at timestamptz) RETURNS jsonb
+CREATE FUNCTION voiceflow.owner_of_key(key text, at timestamptz) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 BEGIN
     RETURN (
-        SELECT jsonb_build_array(id, body_digest, state) FROM voiceflow.jobs WHERE queue = of_queue AND unique_key = key
+        SELECT jsonb_build_array(id, body_digest, state) FROM voiceflow.jobs WHERE unique_key = key
         UNION ALL
         SELECT jsonb_build_array(value::jsonb -> 2, value::jsonb -> 3, value::jsonb -> 4) FROM voiceflow.records
-        WHERE namespace = 'tombstone' AND group_name = of_queue AND member = key AND voiceflow.is_current(ends_at, at)
+        WHERE namespace = 'tombstone' AND group_name = '' AND member = key AND voiceflow.is_current(ends_at, at)
         LIMIT 1
     );
 END;
 $$;
 
 -- Why the changes of a write may not be made: '"stale"', or {"owners": {id of a new job: [id, digest, state] of the owner of its
--- unique key}}, unless another change here makes that give the key up. NULL if they may.
+-- unique key}}. NULL if they may.
 CREATE FUNCTION voiceflow.refused(changes jsonb, at timestamptz) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -252,20 +251,13 @@ BEGIN
     IF EXISTS (
         SELECT FROM voiceflow.revisions(changes)
         WHERE change ->> 'kind' <> 'insert' AND revision IS DISTINCT FROM change ->> 'old'
-            -- What has gone already may only give up a tombstone.
-            AND NOT (change ->> 'kind' = 'delete' AND revision IS NULL AND change -> 'tally' = '{}')
     ) THEN
         RETURN '"stale"';
     END IF;
     SELECT jsonb_build_object('owners', jsonb_object_agg(change ->> 'id', owner)) INTO owners
     FROM jsonb_array_elements(changes) AS change,
-        LATERAL voiceflow.owner_of_key(change ->> 'queue', change #>> '{job,unique_key}', at) AS owner
-    WHERE change ->> 'kind' = 'insert' AND owner IS NOT NULL AND NOT EXISTS (
-        SELECT FROM jsonb_array_elements(changes) AS other
-        WHERE other -> 'id' = owner -> 0 AND (
-            other ? 'forgets' OR (other ->> 'kind' = 'replace' AND other ? 'body' AND NOT other -> 'job' ? 'unique_key')
-        )
-    )
+        LATERAL voiceflow.owner_of_key(change #>> '{job,unique_key}', at) AS owner
+    WHERE change ->> 'kind' = 'insert' AND owner IS NOT NULL
     HAVING count(*) > 0;
     RETURN owners;
 END;
@@ -376,7 +368,7 @@ BEGIN
         IF change ? 'body' THEN
             UPDATE voiceflow.jobs SET
                 urgency = (job ->> 'urgency')::integer, valid_until = (job ->> 'valid_until')::timestamptz,
-                unique_key = job ->> 'unique_key', destination = job ->> 'destination'
+                destination = job ->> 'destination'
             WHERE id = job_id;
             UPDATE voiceflow.bodies SET body = change ->> 'body' WHERE id = job_id;
         END IF;
@@ -388,9 +380,6 @@ BEGIN
             SELECT change ->> 'queue', telephone, job_id FROM jsonb_array_elements_text(change -> 'numbers') AS telephone;
         END IF;
     WHEN 'delete' THEN
-        DELETE FROM voiceflow.records
-        WHERE namespace = 'tombstone' AND group_name = change ->> 'queue' AND member = change ->> 'forgets'
-            AND value::jsonb ->> 2 = job_id;
         DELETE FROM voiceflow.jobs WHERE id = job_id;
         DELETE FROM voiceflow.bodies WHERE id = job_id;
         DELETE FROM voiceflow.numbers

@@ -93,13 +93,13 @@ def answer_from(write: Write, answer: Sequence[Any]) -> WriteResult:
 # --- Jobs, records and events ------------------------------------------------------------------------------------
 
 
-def job_of_row(queue: str, row: Sequence[str]) -> Job:
+def job_of_row(row: Sequence[str]) -> Job:
     """The job, or the tombstone, in a row of a script. Raises StoreVersionError if a newer version wrote it."""
     if len(row) == 1:
-        return buried(queue, row[0])
+        return buried(row[0])
     (job_id, state, due, rev, worker, prio, batch, dest, key, valid, active, digest, record, body) = row
     head = (
-        job_id, queue, state, int(due), rev, _text(worker), int(prio), _text(batch), dest[1:], _text(key),
+        job_id, queue_of(job_id), state, int(due), rev, _text(worker), int(prio), _text(batch), dest[1:], _text(key),
         int(valid) if valid else None, int(active) if active else None, digest,
     )  # fmt: skip
     return job_from(head, record, body)
@@ -128,11 +128,11 @@ def event_text(event: Event) -> str:
     return orjson.dumps(fields).decode()
 
 
-def buried(queue: str, tombstone: str) -> Job:
+def buried(tombstone: str) -> Job:
     """A deleted job, rebuilt from a tombstone that a script returned. It has only the fields of the tombstone."""
     _, job_id, digest, state, fields = tombstone.split("|", 4)
     unique_key, *times = orjson.loads(fields)
-    return tombstone_job((queue, unique_key, job_id, digest, state, *times))
+    return tombstone_job((queue_of(job_id), unique_key, job_id, digest, state, *times))
 
 
 def _text(kept: str) -> str | None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis.client import RedisClient
 from voiceflow_worker.backends.redis.codec import job_of_row, micros, optional
-from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -27,12 +25,12 @@ async def find(client: RedisClient, read: Read, now: datetime) -> list[Job]:
     match read:
         case ById(ids):
             rows = [row for page in _pages(ids) for row in (await client.run("jobs", {"ids": page}))[1:]]
-            return [job_of_row(queue_of(row[0]), row) for row in rows]
-        case ByKey(queue, keys):
-            asked = {"queue": queue, "now": micros(now)}
+            return list(map(job_of_row, rows))
+        case ByKey(keys):
+            asked = {"now": micros(now)}
             pages = _pages(list(map(optional, keys)))
             rows = [row for page in pages for row in (await client.run("jobs", asked | {"keys": page}))[1:]]
-            return list(readable(rows, partial(job_of_row, queue)))
+            return list(readable(rows, job_of_row))
         case Due() | Waiting() | Expired():
             return await _by_time(client, read)
         case OfNumber(number=number):
@@ -68,7 +66,7 @@ async def _by_time(client: RedisClient, read: Due | Expired | Waiting) -> list[J
             "jobs", asked | {"most": most} | ({} if behind is None else {"behind": behind})
         )
         seen += len(rows)
-        for job in readable(rows, partial(job_of_row, read.queue)):
+        for job in readable(rows, job_of_row):
             found.setdefault(job.id, job)
     return list(found.values())
 
@@ -81,7 +79,7 @@ async def _by_age(client: RedisClient, read: OfNumber | Listing, indexes: dict[s
     while after != "" and (most := min(PAGE, PAGE if read.limit is None else read.limit - len(found))) > 0:
         place = {"after": after or read.after or "", "most": most}
         after, *rows = await client.run("jobs", asked | place)
-        found += readable(rows, partial(job_of_row, read.queue))
+        found += readable(rows, job_of_row)
     return found
 
 

@@ -34,8 +34,9 @@ from voiceflow_worker.backends.redis.scripts import load as load_scripts
 from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.backends.running import ServerClock, Wakeups, set_by_hand
 from voiceflow_worker.backends.store_url import Promise
+from voiceflow_worker.backends.writing import own_values
 from voiceflow_worker.core.ports import Clock, Event
-from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read, Waiting
+from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     History,
@@ -159,7 +160,8 @@ class RedisStore:
                 "writes": [plain_write(write, LEAVES, clock_at=set_by_hand(self.clock)) for write in some],
             }
             if bulk.guard is not None:
-                known = plain_condition(bulk.guard.known, writes, LEAVES)
+                own = own_values(put for write in writes for put in write.puts)
+                known = plain_condition(bulk.guard.known, own, LEAVES)
                 asked["guard"] = {"server": bulk.guard.server, "known": known}
             try:
                 found = await (self.client.run_durably if bulk.durable else self.client.run)("write", asked)
@@ -190,7 +192,7 @@ class RedisStore:
         for _ in range(_ROUNDS):
             stopped_early, *rows = await self.client.run("lease", asked | {"token": uuid4().hex})
             if rows or not stopped_early:
-                return list(readable(rows, partial(job_of_row, queue)))
+                return list(readable(rows, job_of_row))
         return []
 
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
@@ -207,8 +209,6 @@ class RedisStore:
         if isinstance(read, AnyOf):
             any_of = [(index_of(each), micros(latest_of(each))) for each in read.reads]
             asked = {"queue": read.reads[0].queue, "any_of": any_of}
-        elif isinstance(read, Waiting) and read.start is not None:
-            asked = {"queue": read.queue, "by": micros(read.by), "batch": optional(read.batch), "start": read.start}
         else:
             asked = {"queue": read.queue, "by": micros(read.by), "times": index_of(read)}
         count: int = await self.client.run("count", asked)

@@ -16,15 +16,15 @@ SELECT max(urgency) FROM jobs INDEXED BY jobs_of_batch_to_lease
 WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND urgency <= ?3;
 
 -- name: due
--- Due jobs of one urgency behind a position, the earliest first. The caller leaves out those of closed batches and of starts.
-SELECT urgency, due_at, id, number, batch_id, worker_id FROM jobs INDEXED BY jobs_to_lease
+-- Due jobs of one urgency behind a position, the earliest first. The caller leaves out those of held batches.
+SELECT urgency, due_at, id, number, batch_id FROM jobs INDEXED BY jobs_to_lease
 WHERE queue = :queue AND state = 'queued' AND urgency = :urgency AND (due_at, id) > (:due, :id) AND due_at <= :at
     AND (valid_until IS NULL OR valid_until > :at)
 ORDER BY due_at, id LIMIT :limit;
 
 -- name: due_of_batch
 -- The same in one batch.
-SELECT urgency, due_at, id, number, batch_id, worker_id FROM jobs INDEXED BY jobs_of_batch_to_lease
+SELECT urgency, due_at, id, number, batch_id FROM jobs INDEXED BY jobs_of_batch_to_lease
 WHERE queue = :queue AND batch_id IS :batch AND state = 'queued' AND urgency = :urgency
     AND (due_at, id) > (:due, :id) AND due_at <= :at AND (valid_until IS NULL OR valid_until > :at)
 ORDER BY due_at, id LIMIT :limit;

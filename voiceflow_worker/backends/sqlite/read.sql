@@ -28,11 +28,11 @@ SELECT id, queue, state, due_at, revision, worker_id, urgency, batch_id, destina
 FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN jobs USING (number) JOIN bodies USING (number);
 
 -- name: owner_of_key
--- The job that owns a unique key of a queue, or the tombstone of a deleted one.
-SELECT number, id, body_digest, state, NULL FROM jobs WHERE queue = ?1 AND unique_key = ?2
+-- The job that owns a unique key, or the tombstone of a deleted one.
+SELECT number, id, body_digest, state, NULL FROM jobs WHERE unique_key = ?1
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, value FROM records
-WHERE namespace = 'tombstone' AND grp = ?1 AND member = ?2 AND ends_at > ?3
+WHERE namespace = 'tombstone' AND grp = '' AND member = ?1 AND ends_at > ?2
 LIMIT 1;
 
 
@@ -130,12 +130,12 @@ WHERE namespace = ? AND grp = ? AND (ends_at IS NULL OR ends_at > ?) ORDER BY me
 SELECT jobs.id, revision FROM json_each(?) AS named CROSS JOIN jobs ON jobs.id = named.value;
 
 -- name: heads_of_keys
--- The owners of unique keys, [queue, key] of each: of jobs first, then of tombstones.
-SELECT queue, unique_key, jobs.id, body_digest, state, NULL
-FROM json_each(?1) AS named CROSS JOIN jobs ON queue = named.value ->> 0 AND unique_key = named.value ->> 1
+-- The owners of unique keys: of jobs first, then of tombstones.
+SELECT unique_key, jobs.id, body_digest, state, NULL
+FROM json_each(?1) AS named CROSS JOIN jobs ON unique_key = named.value
 UNION ALL
-SELECT grp, member, NULL, NULL, NULL, records.value FROM json_each(?1) AS named
-CROSS JOIN records ON namespace = 'tombstone' AND grp = named.value ->> 0 AND member = named.value ->> 1
+SELECT member, NULL, NULL, NULL, records.value FROM json_each(?1) AS named
+CROSS JOIN records ON namespace = 'tombstone' AND grp = '' AND member = named.value
 WHERE ends_at > ?2;
 
 -- name: records_of_groups
@@ -186,8 +186,7 @@ SELECT batch, field, live FROM totals WHERE queue = ? AND batch IN (SELECT value
 SELECT count(*) FROM jobs INDEXED BY jobs_by_state WHERE queue = :queue AND state = :state AND due_at <= :by;
 
 -- name: count_waiting
--- The number of queued jobs of a batch, or of one import of it, that are due by a time. This reads the index entries of
+-- The number of queued jobs of a batch that are due by a time. This reads the index entries of
 -- the queued jobs of the batch.
 SELECT count(*) FROM jobs INDEXED BY jobs_of_batch_to_lease
-WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND due_at <= :by
-    AND (:start IS NULL OR worker_id = :start);
+WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND due_at <= :by;

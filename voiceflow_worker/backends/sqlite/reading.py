@@ -99,9 +99,9 @@ def _rows_of(db: Connection, namespace: str, key: str | Key, at: int) -> list[Ro
     return db.rows(SQL["record"], (namespace, key[0], at, key[1]))
 
 
-def owner_of_key(db: Connection, queue: str, key: str, at: int) -> Owner | None:
+def owner_of_key(db: Connection, key: str, at: int) -> Owner | None:
     """The head of the job that owns a unique key, or of its tombstone; it may be of a newer version."""
-    rows = db.rows(SQL["owner_of_key"], (queue, key, at))
+    rows = db.rows(SQL["owner_of_key"], (key, at))
     return owner_of(*rows[0][1:]) if rows else None
 
 
@@ -153,8 +153,8 @@ def until(read: Counted) -> dict[str, Any]:
     match read:
         case Due(state=state):
             return _bindings(read, by=by, state=state.value)
-        case Waiting(batch=batch, start=start):
-            return _bindings(read, by=by, batch=batch, start=start)
+        case Waiting(batch=batch):
+            return _bindings(read, by=by, batch=batch)
 
 
 def _bindings(read: Searched, **more: Any) -> dict[str, Any]:
@@ -245,9 +245,9 @@ async def jobs_by_id(reader: Reader, ids: Iterable[str]) -> list[Job]:
     return [job_of(row) for work in each for row in await reader.read(work)]
 
 
-async def owners_of_keys(reader: Reader, queue: str, unique_keys: Iterable[str], at: int) -> list[Job]:
+async def owners_of_keys(reader: Reader, unique_keys: Iterable[str], at: int) -> list[Job]:
     """The jobs that own these unique keys, or their tombstones."""
-    keys = [(queue, key, at) for key in dict.fromkeys(unique_keys)]
+    keys = [(key, at) for key in dict.fromkeys(unique_keys)]
     return [job for part in _pages(keys) for job in await reader.read(partial(_owners, part))]
 
 

@@ -48,12 +48,12 @@ CREATE INDEX jobs_in_state ON jobs (queue, state, id);
 -- A batch's jobs in order of creation. The last column can be checked without reading the row.
 CREATE INDEX jobs_by_batch ON jobs (queue, batch_id, id, state) WHERE batch_id IS NOT NULL;
 -- Who owns a key. The keys of deleted jobs are in the records of the namespace `tombstone`.
-CREATE UNIQUE INDEX jobs_by_key ON jobs (queue, unique_key) WHERE unique_key IS NOT NULL;
+CREATE UNIQUE INDEX jobs_by_key ON jobs (unique_key) WHERE unique_key IS NOT NULL;
 -- Jobs that may be leased, in the order of leasing. The last columns can be checked without reading the row.
-CREATE INDEX jobs_to_lease ON jobs (queue, urgency DESC, due_at, id, batch_id, valid_until, worker_id)
+CREATE INDEX jobs_to_lease ON jobs (queue, urgency DESC, due_at, id, batch_id, valid_until)
     WHERE state = 'queued';
 -- The same by batch; jobs without one are a batch too.
-CREATE INDEX jobs_of_batch_to_lease ON jobs (queue, batch_id, urgency DESC, due_at, id, valid_until, worker_id)
+CREATE INDEX jobs_of_batch_to_lease ON jobs (queue, batch_id, urgency DESC, due_at, id, valid_until)
     WHERE state = 'queued';
 -- Queued jobs whose validity ends.
 CREATE INDEX jobs_by_validity ON jobs (queue, valid_until, id) WHERE state = 'queued' AND valid_until IS NOT NULL;

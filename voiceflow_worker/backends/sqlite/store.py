@@ -97,8 +97,8 @@ class SqliteStore:
         match read:
             case ById(ids):
                 return await jobs_by_id(self.reader, ids)
-            case ByKey(queue, keys):
-                return await owners_of_keys(self.reader, queue, keys, to_micros(now))
+            case ByKey(keys):
+                return await owners_of_keys(self.reader, keys, to_micros(now))
             case _:
                 return await find(self.reader, read)
 

@@ -20,9 +20,9 @@ from voiceflow_worker.backends.record import (
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import current_record, owner_of, owner_of_key, record_from, standing_of
-from voiceflow_worker.backends.writing import Writing
+from voiceflow_worker.backends.writing import OwnValues, Writing
 from voiceflow_worker.core.ports import Clock, Event
-from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
+from voiceflow_worker.core.ports.controls import GATES, HOLDS, LIMITS, gate_member, hold_group, is_closed, limits_from
 from voiceflow_worker.core.ports.store import (
     AtMost,
     BulkWrite,
@@ -86,7 +86,7 @@ class FileWriting(Writing[int]):
         self._kept: set[tuple[str, str, str]] = set()
         """The records that were put to be kept, and not dropped since: names of batches, with each call of a file."""
         self._revisions: dict[str, str | None] = {}
-        self._owners: dict[tuple[str, str], Owner | None] = {}
+        self._owners: dict[str, Owner | None] = {}
         self._groups: dict[tuple[str, str], list[Record]] = {}
         self._records: dict[tuple[str, str, str], Record | None] = {}
         self._held: dict[int, Condition] = {}
@@ -104,10 +104,10 @@ class FileWriting(Writing[int]):
         if changes:
             self._revisions |= dict(self._found(SQL["revisions_of"], self._revisions))
         new = [change.job for change in changes if isinstance(change, Insert)]
-        keys = [(job.queue, job.unique_key) for job in new if job.unique_key is not None]
+        keys = [job.unique_key for job in new if job.unique_key is not None]
         self._owners = dict.fromkeys(keys)
-        for queue, key, *head in self._found(SQL["heads_of_keys"], self._owners, at) if keys else ():
-            self._owners[queue, key] = self._owners[queue, key] or owner_of(*head)
+        for key, *head in self._found(SQL["heads_of_keys"], self._owners, at) if keys else ():
+            self._owners[key] = self._owners[key] or owner_of(*head)
         self._groups = {
             (each.namespace, group): [] for each in conditions if isinstance(each, AtMost) for group in each.groups
         }
@@ -122,11 +122,11 @@ class FileWriting(Writing[int]):
     def _found(self, statement: str, asked: Iterable[object], *bindings: object) -> list[Row]:
         return self._db.rows(statement, (orjson.dumps(list(asked)).decode(), *bindings))
 
-    def _failed_by(self, condition: Condition, puts: Sequence[Put], at: int) -> tuple[Record | None] | None:
+    def _failed_by(self, condition: Condition, own: OwnValues, at: int) -> tuple[Record | None] | None:
         if id(condition) in self._held:
             return None
-        failed = super()._failed_by(condition, puts, at)
-        if failed is None and not puts and isinstance(condition, Same):
+        failed = super()._failed_by(condition, own, at)
+        if failed is None and not own and isinstance(condition, Same):
             self._held[id(condition)] = condition
         return failed
 
@@ -152,11 +152,11 @@ class FileWriting(Writing[int]):
             self._revisions |= {job_id: None, **dict(self._found(SQL["revisions_of"], [job_id]))}
         return self._revisions[job_id]
 
-    def owner(self, queue: str, key: str, at: int) -> Owner | None:
-        if (queue, key) in self._owners:
-            return self._owners[queue, key]
+    def owner(self, key: str, at: int) -> Owner | None:
+        if key in self._owners:
+            return self._owners[key]
         self.flush()
-        return owner_of_key(self._db, queue, key, at)
+        return owner_of_key(self._db, key, at)
 
     def pace(self, queue: str) -> Pace:
         if queue not in self._paces:
@@ -194,7 +194,7 @@ class FileWriting(Writing[int]):
 
     def flush(self) -> None:
         """Write what was put off: each statement once for all its rows. A read of what may have changed comes after."""
-        if self._edited:  # before what is new, which may get the keys that these give up
+        if self._edited:
             self._db.run_each(SQL["edit_job"], [(*row, job_id) for *row, _, job_id in self._edited])
             self._db.run_each(SQL["edit_body"], [row[-2:] for row in self._edited])
             self._edited = []
@@ -244,18 +244,15 @@ class FileWriting(Writing[int]):
             case Insert(job, tally):
                 self._new[job.id] = job
                 if job.unique_key is not None:
-                    self._owners[job.queue, job.unique_key] = Owner(job.id, job.body_digest, job.state)
+                    self._owners[job.unique_key] = Owner(job.id, job.body_digest, job.state)
                 count(self._transaction, job, tally)
             case Replace(_, job, tally):
                 self._move(job)
                 if job.unique_key is not None:
-                    self._owners.pop((job.queue, job.unique_key), None)  # its state is another one now
+                    self._owners.pop(job.unique_key, None)  # its state is another one now
                 if isinstance(change, Edit):
-                    given_up = (key for key, owner in self._owners.items() if owner and owner.job_id == job.id)
-                    if job.unique_key is None and (key := next(given_up, None)) is not None:
-                        del self._owners[key]
                     valid_until = to_micros_or_none(job.valid_until)
-                    self._edited.append((job.urgency, valid_until, job.unique_key, job.destination, job.body, job.id))
+                    self._edited.append((job.urgency, valid_until, job.destination, job.body, job.id))
                     if change.numbers is not None:
                         self._renumbered[job.id] = job, change.numbers
                 count(self._transaction, job, tally)
@@ -264,8 +261,6 @@ class FileWriting(Writing[int]):
 
     def _delete(self, change: Delete) -> None:
         job, until = change.job, change.keep_key_until
-        if until is None and job.unique_key is not None:
-            self._db.run(SQL["forget_tombstone"], (job.queue, job.unique_key, job.id))
         for row in self._db.rows(SQL["delete_job"], (job.id,)):
             self._db.run(SQL["delete_body"], row)
             for number in job.numbers:
@@ -324,13 +319,13 @@ def event_row(event: Event) -> Row:
 
 def tombstone_row(job: Job, until: int) -> Row:
     """The record (tombstone) that keeps the unique key of a deleted job taken."""
-    return (TOMBSTONE, job.queue, job.unique_key, orjson.dumps(tombstone_of(job)).decode(), until)
+    return (TOMBSTONE, "", job.unique_key, orjson.dumps(tombstone_of(job)).decode(), until)
 
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 _MOST_HELD = 5000
-"""The most calls of held batches, and of imports that are not complete, that a lease passes over. Behind more of
+"""The most calls of held batches that a lease passes over. Behind more of
 them, it checks the batches with queued calls, one by one: an index seek for each."""
 _AT_ONCE = 250
 _OF_QUEUE = SQL["next_urgency"], SQL["due"]
@@ -343,8 +338,8 @@ def lease(
     """Lease at most `limit` due jobs to a worker, and return their rows."""
     yield from ()
     db = transaction.db
-    gates = [None] if batch is None else [None, batch]
-    if any(is_closed(current_record(db, GATES, queue, at, gate_member(each))) for each in gates):
+    is_held = batch is not None and _Held(db, queue, at).holds(batch)
+    if is_held or is_closed(current_record(db, GATES, queue, at, gate_member(None))):
         return []
     due = _due(db, queue, batch, at=at, limit=min(limit, _room(db, queue, at=at)))
     numbers = [row[3] for row in due]
@@ -374,32 +369,30 @@ def _due(db: Connection, queue: str, batch: str | None, *, at: int, limit: int) 
 
 
 class _Held:
-    """The jobs that no lease takes: those of held batches, and of imports that are not complete.
+    """The jobs that no lease takes: those of held batches.
 
-    Each is looked up once, when a job of it is met, so that other closed batches cost nothing.
+    Each batch is looked up once, when a job of it is met, so that other closed batches cost nothing.
     """
 
     def __init__(self, db: Connection, queue: str, at: int) -> None:
         self._db, self._queue, self._at = db, queue, at
-        self._known: dict[tuple[str | None, str | None], bool] = {}
+        self._known: dict[str, bool] = {}
 
-    def holds(self, batch: str | None, start: str | None = None) -> bool:
-        """Whether a batch is closed, or an import of it is open."""
-        if (batch, start) not in self._known:
-            is_held = start is not None and self._record(STARTS, f"{start} {batch or ''}") is not None
-            if not is_held and batch is not None:
-                is_held = is_closed(self._record(GATES, gate_member(batch))) if start is None else self.holds(batch)
-            self._known[batch, start] = is_held
-        return self._known[batch, start]
-
-    def _record(self, namespace: str, member: str) -> Record | None:
-        return current_record(self._db, namespace, self._queue, self._at, member)
+    def holds(self, batch: str | None) -> bool:
+        """Whether a batch is closed, or has a hold."""
+        if batch is None:
+            return False
+        if batch not in self._known:
+            gate = current_record(self._db, GATES, self._queue, self._at, gate_member(batch))
+            holds = standing_of(self._db, HOLDS, hold_group(self._queue, batch), self._at)
+            self._known[batch] = is_closed(gate) or bool(holds)
+        return self._known[batch]
 
     def leave_out(self, rows: Iterator[Row], limit: int, *, most_held: int = _MOST) -> list[Row] | None:
         """The first rows whose jobs are not held, at most `limit`; None if more than `most_held` are before them."""
         free = list[Row]()
         for row in rows:
-            if not self.holds(*row[4:6]):
+            if not self.holds(row[4]):
                 free.append(row)
                 if len(free) == limit:
                     break

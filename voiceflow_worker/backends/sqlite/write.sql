@@ -27,7 +27,7 @@ WHERE id = ?;
 
 -- name: edit_job
 -- What only an edit changes.
-UPDATE jobs SET urgency = ?, valid_until = ?, unique_key = ?, destination = ? WHERE id = ?;
+UPDATE jobs SET urgency = ?, valid_until = ?, destination = ? WHERE id = ?;
 
 -- name: edit_body
 -- The body after an edit.
@@ -86,11 +86,6 @@ ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_
 -- name: drop
 -- A record goes, if it has this value; NULL is any value.
 DELETE FROM records WHERE namespace = ?1 AND grp = ?2 AND member = ?3 AND (?4 IS NULL OR value = ?4);
-
-
--- name: forget_tombstone
--- The tombstone of a job goes.
-DELETE FROM records WHERE namespace = 'tombstone' AND grp = ?1 AND member = ?2 AND value ->> 2 = ?3;
 
 
 -- Events, changes and counters.

@@ -51,8 +51,7 @@ class CampaignOptions:
     A `batch_id` with `{date}` names a batch for each day in the `time_zone` (`dated`). Once the day is in the
     `batch_id`, `batch_pattern` is this name: batches of one pattern may say the same words to the same people.
 
-    With `keys_in_batch`, the unique keys of rows hold within their batch, and a row without one has its number as its
-    key. `voices` are those of the account; if they are known, a call with another voice is refused.
+    `voices` are those of the account; if they are known, a call with another voice is refused.
     """
 
     template: FlowTemplate | None = None
@@ -70,7 +69,6 @@ class CampaignOptions:
     menu: str | Menu | MenuTexts | None = None
     window: CallWindow | CountryWindows | Literal["any"] | None = None
     data: Mapping[str, object] | None = None
-    keys_in_batch: bool = False
     sheet: str | None = None
     encoding: str | None = None
     date_order: DateOrder | None = None
@@ -182,44 +180,31 @@ def may_leave_out(bad: int, *, rows: int, limit: bool | BadRowLimit) -> bool:
     return limit.allows(bad, rows=rows) if isinstance(limit, BadRowLimit) else limit or not bad
 
 
-CallAgain = bool | frozenset[JobState]
-"""True: people who have a call already are called again. States: calls in these states, which rang nobody, are made
-again as their rows now say."""
+CallAgain = frozenset[str]
+"""Whom a list calls although they have a call: states in which calls ended without a ring, whose rows are called anew;
+and `elsewhere`, which allows the words of another batch."""
+ELSEWHERE, _ALL = "elsewhere", "all"
 _WORDS = {JobState.CANCELLED: "cancelled", JobState.EXPIRED: "expired", JobState.FAILED: "failed"}
-YES, NO = frozenset({"yes", "true"}), frozenset({"no", "false"})
 
 
 def read_again(value: object) -> CallAgain:
-    """The option `again`: yes or no, or the states of the calls to make again, as a text or a list.
-
-    Raises ValueError.
-    """
-    if isinstance(value, bool):
-        return value
+    """Return the option `again` of a text or a list: states, `all` of them, `elsewhere`. Raises ValueError."""
     if isinstance(value, str):
-        words = [word.strip().lower() for word in value.split(",")]
-        if len(words) == 1 and words[0] in YES | NO:
-            return words[0] in YES
         if not value.strip():
             raise ValueError(f"it is empty: {_HOW}, or leave it out")
+        words = [word.strip().lower() for word in value.split(",")]
     elif isinstance(value, list | tuple | set | frozenset):
-        words = [
-            word.strip().lower() if isinstance(word, str) else quoted(word) for word in cast("Iterable[object]", value)
-        ]
+        given = cast("Iterable[object]", value)
+        words = [word.strip().lower() if isinstance(word, str) else quoted(word) for word in given]
     else:
         raise InvalidInputError(f"{quoted(value)} is {describe(value)}; {_HOW}")
-    states = {state for state, word in _WORDS.items() if word in words}
-    if not states or len({*words}) > len(states):
-        raise ValueError(f"{','.join(words)[:40]!r} is neither yes nor no, nor the name of a state; {_HOW}")
-    return frozenset(states)
+    known = {*_WORDS.values(), ELSEWHERE, _ALL}
+    if not words or not known.issuperset(words):
+        raise ValueError(f"{','.join(words)[:40]!r} is not among {', '.join(sorted(known))}; {_HOW}")
+    return frozenset(words) - {_ALL} | (frozenset(_WORDS.values()) if _ALL in words else frozenset())
 
 
-_HOW = f"give yes, or the states of the calls to make again, such as {','.join(_WORDS.values())}"
-
-
-def states_of(again: CallAgain) -> frozenset[JobState]:
-    """The states of the calls that are made again."""
-    return frozenset() if isinstance(again, bool) else again
+_HOW = "give the states of the calls to make again, such as cancelled,expired, or elsewhere"
 
 
 def ended_finding(ended: Mapping[JobState, int], *, file: str | None) -> Finding | None:

@@ -11,7 +11,7 @@ from voiceflow_worker.campaigns.calls.body import FIRST_CALL, complete
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import Times
-from voiceflow_worker.campaigns.calls.values import RowValues, batch_key, row_key
+from voiceflow_worker.campaigns.calls.values import RowValues, number_key
 from voiceflow_worker.campaigns.lists.columns import DESTINATION, RESERVED, row_name
 from voiceflow_worker.campaigns.lists.rows import Row
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
@@ -27,7 +27,7 @@ from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import is_missing, language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
-from voiceflow_worker.model.jobs.job import usual_key
+from voiceflow_worker.model.jobs.job import split_key, usual_key
 from voiceflow_worker.model.numbers.reading import read_country, read_number, read_sources
 from voiceflow_worker.model.text.arguments import LONGEST_KEY
 from voiceflow_worker.model.text.wording import name_among
@@ -63,17 +63,16 @@ def menu_puts(options: CampaignOptions) -> tuple[Put, ...]:
 class ReadRow(NamedTuple):
     """One row after reading: its findings and its call. A row that is bad, a duplicate or left out has no call.
 
-    `digest` is the digest of the canonical body. `own_key` is the unique key in the row itself. `has_made_key` is True
-    if the row has no key of its user, but one that was made for it, so that it is compared with earlier calls.
-    `duplicate_of` is the line of an equal row earlier in the file. `is_left_out` is True if a column says not to call.
-    `numbers` are those of a row without a call, as far as they can be read.
+    `key` is the unique key in the row, else that of its batch and number, also of a row without a call, as far as it
+    can be read. `has_own_key` is True if it is in the row. `duplicate_of` is the line of an equal row earlier in the
+    file. `is_left_out` is True if a column says not to call. `numbers` are those of a row without a call, as far as
+    they can be read.
     """
 
     raw: Row
     call: CheckedCall | None = None
-    digest: str = ""
-    own_key: str | None = None
-    has_made_key: bool = False
+    key: str | None = None
+    has_own_key: bool = False
     findings: tuple[Finding, ...] = ()
     duplicate_of: int | None = None
     is_left_out: bool = False
@@ -133,7 +132,7 @@ class RowReader:
             over = Finding(
                 severity=Severity.WARNING, message=message, column=values.names.get(row_name(column), column)
             )
-            return ReadRow(row, own_key=values.unique_key, findings=(over,), is_left_out=True, numbers=numbers)
+            return self._silent(row, values, numbers, over)._replace(is_left_out=True)
         batch_id = self._batch(values, body) or self._default_batch
         own_key = self._unique_key(values, body)
         priority = self._priority(values)
@@ -147,16 +146,14 @@ class RowReader:
         if values.wrong and options.date_order is None and values.has_dates:
             _offer_date_order(values)
         if values.is_bad:
-            return ReadRow(row, own_key=own_key, findings=tuple(values.findings), numbers=numbers)
+            return self._silent(row, values, numbers, *values.findings, own_key=own_key)
         encoded = EncodedBody.of(CallFlow(body))
         try:
             others = further_numbers(encoded, further) if further else ()
         except CallFlowError as error:
-            return ReadRow(row, own_key=own_key, findings=(*values.findings, *error.findings), numbers=numbers)
+            return self._silent(row, values, numbers, *values.findings, *error.findings, own_key=own_key)
         digest = call_digest(encoded.canonical, others)
-        key = own_key or row_key(batch_id, encoded.canonical, others)
-        if options.keys_in_batch:
-            key = batch_key(batch_id, own_key, encoded.destination)
+        key = own_key or number_key(batch_id, encoded.destination)
         call = CheckedCall(
             encoded.source,
             encoded.destination,
@@ -178,12 +175,20 @@ class RowReader:
         )
         if call.window is not None:
             self.times.count(call)
-        return ReadRow(row, call, digest, own_key, not (own_key or options.keys_in_batch), tuple(values.findings))
+        return ReadRow(row, call, key, own_key is not None, tuple(values.findings))
 
-    def numbers(self, values: RowValues) -> tuple[str, ...]:
-        """The numbers of a row that nobody is called for, as far as they can be read."""
+    def left_out(self, row: Row, values: RowValues, why: Finding) -> ReadRow:
+        """Return the row as one that is left out, with its key and numbers as far as they can be read."""
         first, further = self._numbers(values)
-        return (*filter(None, (first, *further)),)
+        return self._silent(row, values, (*filter(None, (first, *further)),), why)._replace(is_left_out=True)
+
+    def _silent(
+        self, row: Row, values: RowValues, numbers: tuple[str, ...], *findings: Finding, own_key: str | None = None
+    ) -> ReadRow:
+        """Return a row that calls nobody."""
+        own, batch_id = own_key or values.unique_key, self._options.batch_id or values.reserved.get("batch_id")
+        made = number_key(batch_id or self._default_batch, numbers[0]) if numbers else None
+        return ReadRow(row, key=own or made, has_own_key=own is not None, findings=findings, numbers=numbers)
 
     def texts(self, data: Mapping[str, object]) -> MenuTexts | None:
         """The texts of the menu for a call with this data; None without a menu."""
@@ -405,6 +410,8 @@ class RowReader:
         if len(key) > LONGEST_KEY:
             message = f"has {len(key)} characters, but at most {LONGEST_KEY} are allowed; shorten it"
             values.error(message, column="unique_key")
+        elif split_key(key)[1] > 1:
+            values.error(f"{key[-40:]!r} ends as only keys of calls do that are made again", column="unique_key")
         return key
 
     def _data(

@@ -24,24 +24,10 @@ from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.times import DateOrder, with_iso_date
 
 
-def row_key(batch_id: str, canonical: str, further: Sequence[str] = ()) -> str:
-    """The key made for a row without its own key: a digest of its batch, its canonical body and its further numbers.
-
-    Because validUntil is left out, a file that is enqueued again adds nothing, even with another validity.
-    """
-    content = "\0".join((batch_id, canonical, *further)).encode("utf-8", "surrogatepass")
-    return f"row-{hashlib.sha256(content).hexdigest()[:32]}"
-
-
-def batch_key(batch_id: str, own_key: str | None, number: str) -> str:
-    """The key of a row that holds within its batch: a digest of the batch, and of the row's own key or its number."""
-    content = "\0".join((batch_id, "number" if own_key is None else "key", own_key or phone_identity(number)))
-    return f"batch-{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
-
-
-def is_own_key(key: str | None) -> bool:
-    """Whether this is a key of a user, and not one that was made for a row (`row_key`)."""
-    return key is not None and re.fullmatch("row-[0-9a-f]{32}", key) is None
+def number_key(batch_id: str, number: str) -> str:
+    """Return the key of a row without its own: a digest of its batch and its first number. It reveals neither."""
+    content = f"{batch_id}\0{phone_identity(number)}".encode("utf-8", "surrogatepass")
+    return f"number-{hashlib.sha256(content).hexdigest()[:32]}"
 
 
 _WHOLE = re.compile(r"\d+\.0+")  # as a data frame writes whole numbers in a column with gaps
@@ -50,37 +36,6 @@ _WHOLE = re.compile(r"\d+\.0+")  # as a data frame writes whole numbers in a col
 def _id_text(text: str) -> str:
     """Return a unique key in one spelling, whichever program wrote it: 7.0 is 7."""
     return usual_key(text.partition(".")[0] if _WHOLE.fullmatch(text) else text)
-
-
-class SeenKeys:
-    """The keys of the rows that were read so far, each with the line of its row and a digest of its body.
-
-    Digests are kept as integers: a row takes about 150 bytes.
-    """
-
-    def __init__(self) -> None:
-        self._rows: dict[int, tuple[int, int]] = {}
-
-    def first(self, key: str, *, row: int, digest: str) -> tuple[int, bool] | None:
-        """The line of the earlier row with this key, and whether that row has an equal body.
-
-        Returns None for a new key, and adds it.
-        """
-        body = int(digest, 16)
-        line, known = self._rows.setdefault(_mark(key), (row, body))
-        return None if line == row else (line, known == body)
-
-    def marks(self) -> set[int]:
-        """The digests of all bodies, as numbers."""
-        return {body for _, body in self._rows.values()}
-
-    def __contains__(self, key: str) -> bool:
-        """True if a row with this key was read."""
-        return _mark(key) in self._rows
-
-
-def _mark(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 
 _OWN = frozenset({DESTINATION, *RESERVED}) - {"not_before", "valid_until"}

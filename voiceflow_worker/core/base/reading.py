@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
 from voiceflow_worker.core.ports.controls import (
     CANCELLED,
     GATES,
+    HOLDS,
     LIMITS,
-    STARTS,
     Limits,
     cancelled_from,
     gate_from,
     gate_member,
+    hold_from,
+    hold_group,
     limits_from,
-    start_from,
 )
-from voiceflow_worker.core.ports.reads import ById, Due, Listing, Paged, Read, Waiting
+from voiceflow_worker.core.ports.reads import ById, Due, Paged, Read, Waiting
 from voiceflow_worker.core.ports.store import Key, Record, Store
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.copying import replace
@@ -44,13 +44,11 @@ async def find_jobs(store: Store, read: Read) -> Sequence[Job]:
     return await store.jobs(read, now=store.clock.now())
 
 
-async def due_count(
-    store: Store, queue: str, *, by: datetime | None = None, batch_id: str | None = None, start: str | None = None
-) -> int:
-    """The number of queued jobs of a queue, of a batch of it, or of an import of that; with `by`, of those due then."""
+async def due_count(store: Store, queue: str, *, by: datetime | None = None, batch_id: str | None = None) -> int:
+    """The number of queued jobs of a queue, or of a batch of it; with `by`, of those due then."""
     if batch_id is None:
         return await store.count(Due(queue=queue, state=JobState.QUEUED, by=by))
-    return await store.count(Waiting(queue=queue, batch=batch_id, by=by, start=start))
+    return await store.count(Waiting(queue=queue, batch=batch_id, by=by))
 
 
 async def get_jobs(store: Store, job_ids: Iterable[str]) -> dict[str, Job]:
@@ -101,11 +99,11 @@ async def count_states(store: Store, queue: str, *, batch_id: str | None = None)
 
 
 async def gates_of(store: Store, queue: str) -> list[Gate]:
-    """The gates that are not open, of a queue, of starts, and of batches; of cancelled ones while a call is open."""
+    """The gates that are not open, and the holds of a queue and its batches; of cancelled ones while a call is open."""
     of_batches = map(gate_from, await gates_of_batches(store, queue))
     return [
         *(await gates_at(store, queue, [None])).values(),
-        *await starts_of(store, queue),
+        *await holds_of(store, queue),
         *(gate for gate in of_batches if gate.state is not GateState.OPEN),
     ]
 
@@ -121,36 +119,36 @@ async def gates_at(store: Store, queue: str, batch_ids: Iterable[str | None]) ->
     wanted: dict[str, list[str | Key]] = {
         GATES: [(queue, member) for member in members],
         CANCELLED: [(queue, batch_id) for batch_id in members.values() if batch_id is not None],
+        HOLDS: [hold_group(queue, batch_id) for batch_id in members.values() if batch_id is not None],
     }
     found = await store.records(wanted, now=store.clock.now())
     gates = {members[record.member]: gate_from(record) for record in found[GATES]}
+    for hold in map(hold_from, found[HOLDS]):
+        if hold.name not in gates or gates[hold.name].state is GateState.OPEN:
+            gates[hold.name] = hold
     gates |= {record.member: cancelled_from(record) for record in found[CANCELLED]}
     return {batch_id: gate for batch_id, gate in gates.items() if gate.state is not GateState.OPEN}
 
 
 async def gates_of_batches(store: Store, queue: str) -> list[Record]:
     """The stored gates of all batches of a queue, opened ones too, as records."""
-    return [record for record in await _of_queue(store, GATES, queue) if record.member]
+    return [record for record in await _all_of(store, GATES, queue) if record.member]
 
 
-async def starts_of(store: Store, queue: str, *, batch_id: str | None = None) -> list[Gate]:
-    """The starts of a queue, or of one batch of it, whose last call is not stored yet."""
-    starts = map(start_from, await _of_queue(store, STARTS, queue))
-    return [gate for gate in starts if batch_id in {None, gate.name}]
+async def holds_of(store: Store, queue: str, batch_ids: Iterable[str] | None = None) -> list[Gate]:
+    """Return the holds of imports and tasks: of a queue, or of these batches of it."""
+    if batch_ids is None:
+        found: Sequence[Record] = await _all_of(store, HOLDS)
+    else:
+        groups = [hold_group(queue, batch_id) for batch_id in batch_ids]
+        found = (await store.records({HOLDS: groups}, now=store.clock.now()))[HOLDS] if groups else ()
+    return [hold for hold in map(hold_from, found) if hold.queue == queue]
 
 
-async def calls_of_start(store: Store, start: Gate, *, limit: int = _GATES_AT_ONCE) -> AsyncGenerator[Sequence[Job]]:
-    """The waiting calls of a start whose last call is not stored yet, page by page; some pages may be empty."""
-    queued = Listing(queue=start.queue, batch=start.name, states=frozenset({JobState.QUEUED}), limit=limit)
-    async with aclosing(find_pages(store, queued)) as pages:
-        async for page in pages:
-            yield [job for job in page if job.worker_id == start.start]
-
-
-async def _of_queue(store: Store, namespace: str, queue: str) -> list[Record]:
+async def _all_of(store: Store, namespace: str, group: str | None = None) -> list[Record]:
     from voiceflow_worker.core.base.record_set import record_pages  # loads the log, which help needs not
 
-    pages = record_pages(store, namespace, group=queue, limit=_GATES_AT_ONCE)
+    pages = record_pages(store, namespace, group=group, limit=_GATES_AT_ONCE)
     return [record async for page in pages for record in page]
 
 

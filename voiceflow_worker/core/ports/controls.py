@@ -1,8 +1,8 @@
-"""Gates, starts and limits: the records by which calls are held back.
+"""Gates, holds and limits: the records by which calls are held back.
 
 `lease` and send slots read them in the store itself. To do so, a store needs to know three things
-of their texts, each in one function: whether a gate is closed (`is_closed`), that an import is open, and the four
-numbers of a queue's limits (`limits_from`). What cannot be read lets no call leave.
+of their texts, each in one function: whether a gate is closed (`is_closed`), that a batch has a hold (`HOLDS`), and the
+four numbers of a queue's limits (`limits_from`). What cannot be read lets no call leave.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from voiceflow_worker.core.ports.store import Put, Record, Same
-from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState, known_gate
+from voiceflow_worker.core.ports.store import AtMost, Condition, Put, Record, Same
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState, HoldKind, known_gate
 from voiceflow_worker.model.text.wording import SLOWEST
 
 GATES = "gate"
@@ -95,22 +95,30 @@ def not_cancelled(queue: str, batch: str) -> Same:
     return Same(CANCELLED, queue, None, batch)
 
 
-STARTS = "start"
-"""Namespace of starts of campaigns whose calls are being stored: in the group of the queue, `<start> <batch>`. While
-such a record exists, no queued job of the batch that has the start in its `worker_id` is leased. So nobody rings for a
-campaign that was cut in its middle, and other calls of the batch go on. The value has the form of a gate's."""
+HOLDS = "hold"
+"""Namespace of the holds of batches that are no person's: in the group `<queue>=<batch>`, by `HoldKind`. Each ends only
+by the order that knows its value. While one stands, no call of the batch is leased or sent. The value has the form of a
+gate's, and `token` is that of who holds."""
+_HOLD_KINDS = frozenset(HoldKind)
 
 
-def start_put(gate: Gate) -> Put:
-    """The record of a start. It has no end: it is dropped with the last call that is stored, or by a person."""
-    held = gate_put(gate, token=gate.start or "")
-    return Put(STARTS, gate.queue, held.value, None, member=f"{gate.start} {gate.name}")
+def hold_group(queue: str, batch: str) -> str:
+    """Return the group of the holds of a batch."""
+    return f"{queue}={batch}"
 
 
-def start_from(record: Record) -> Gate:
-    """The start in a record of `STARTS`, as a gate that closes only for its own calls."""
-    start, _, batch = record.member.partition(" ")
-    return replace(gate_from(Record(record.group, record.value, None, gate_member(batch))), start=start)
+def hold_put(gate: Gate) -> Put:
+    """Return the record of a hold, which has no end: it is dropped by who holds."""
+    held = gate_put(gate, token=gate.token or "")
+    return Put(HOLDS, hold_group(gate.queue, gate.name), held.value, None, member=str(gate.holder))
+
+
+def hold_from(record: Record | Put) -> Gate:
+    """Return the hold in a record of `HOLDS`, as a gate with its `holder` and its `token`."""
+    queue, _, batch = record.group.partition("=")
+    gate = gate_from(Record(queue, record.value, None, gate_member(batch)))
+    holder = HoldKind(record.member) if record.member in _HOLD_KINDS else HoldKind.OTHER
+    return replace(gate, state=GateState.HELD, holder=holder, token=next(iter(orders_in(record)), None))
 
 
 UNREADABLE_GATE = "its hold cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
@@ -141,10 +149,11 @@ def is_closed(record: Record | Put | None) -> bool:
     return record is not None and not record.value.startswith(f"{GateState.OPEN.value} ")
 
 
-def gates_open(queue: str, batch: str | None = None) -> tuple[Same, ...]:
-    """The conditions that neither the gate of a queue nor that of a batch is closed."""
+def gates_open(queue: str, batch: str | None = None) -> tuple[Condition, ...]:
+    """Return the conditions that neither the gate of a queue nor that of a batch is closed, and that has no hold."""
     scopes = (None,) if batch is None else (None, batch)
-    return tuple(Same(GATES, queue, None, gate_member(scope), GateState.OPEN.value) for scope in scopes)
+    gates = tuple(Same(GATES, queue, None, gate_member(scope), GateState.OPEN.value) for scope in scopes)
+    return gates if batch is None else (*gates, AtMost(HOLDS, (hold_group(queue, batch),), 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

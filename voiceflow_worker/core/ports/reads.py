@@ -36,14 +36,13 @@ class ById:
 
 @dataclass(frozen=True, slots=True)
 class ByKey:
-    """The jobs of a queue that own these unique keys, in no particular order; free keys are left out.
+    """The jobs that own these unique keys, of any queues and in no particular order; free keys are left out.
 
     The tombstones of deleted jobs are found too: jobs with only an id, a key, digests, a state with the kind of
     its reason, and times.
     It reads these jobs.
     """
 
-    queue: str
     keys: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -90,23 +89,21 @@ class Expired:
 class Waiting:
     """The queued jobs of a batch, by the time at which they are due, then by id.
 
-    With `by` (inclusive), only those that are due by then; with `start`, only the staged jobs of this import
-    (`STARTS`), which are only counted. It reads the jobs that it returns, and as many index entries of each priority
-    that they have.
+    With `by` (inclusive), only those that are due by then. It reads the jobs that it returns, and as many index entries
+    of each priority that they have.
     """
 
     queue: str
     batch: str
     by: datetime | None = None
     limit: int | None = None
-    start: str | None = None
 
     def __post_init__(self) -> None:
         checked_text("batch_id", self.batch)
 
     def has(self, job: Job) -> bool:
         """Whether a job is one of these."""
-        is_due = (self.by is None or job.due_at <= self.by) and self.start in {None, job.worker_id}
+        is_due = self.by is None or job.due_at <= self.by
         return job.queue == self.queue and job.state is JobState.QUEUED and job.batch_id == self.batch and is_due
 
 

@@ -56,7 +56,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from msgspec import Struct, field
 
 from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
@@ -242,8 +241,8 @@ class Event(Struct, frozen=True, kw_only=True):
 class Insert(Struct, frozen=True):
     """A new job, stored in its own state. Refused with EXISTS if its unique key is taken, by a tombstone too.
 
-    The key is free if another change of the same write, wherever in it, makes its owner give it up. A job with the
-    same id that is in the store was stored by an earlier try: DONE.
+    A key belongs to one job for ever, whatever queue that is in. A job with the same id that is in the store was stored
+    by an earlier try: DONE.
     """
 
     job: Job
@@ -263,7 +262,7 @@ class Replace(Struct, frozen=True):
 
 
 class Edit(Replace, frozen=True):
-    """A replacement that may also change the `urgency`, `valid_until`, body and numbers, and give the unique key up.
+    """A replacement that may also change the `urgency`, `valid_until`, body and numbers.
 
     The digest of the body stays. `numbers` are those that the job had, if it has others now: `OfNumber` follows.
     """
@@ -274,7 +273,7 @@ class Edit(Replace, frozen=True):
 class Delete(Struct, frozen=True):
     """The end of a job that has this revision. Its unique key stays taken, by a tombstone, until `keep_key_until`.
 
-    With None, nothing of it is kept: a tombstone of the job ends too.
+    With None there is no tombstone: the person was erased, and a record under a digest keeps the key taken.
 
     STALE if the store has another revision. A job that is gone was deleted by an earlier try: DONE.
     """
@@ -380,12 +379,10 @@ class WriteResult(Struct, frozen=True, kw_only=True):
 
 
 def checked_bulk(bulk: BulkWrite) -> BulkWrite:
-    """The bulk write, with new jobs behind the changes that may give up their keys.
+    """Return the bulk write.
 
     Raises ValueError for one that no store may take, and InvalidInputError for a text that none can keep.
     """
-    if any(isinstance(change, Insert) for write in bulk.writes for change in write.changes[:-1]):
-        bulk = replace(bulk, writes=tuple(map(_with_new_jobs_last, bulk.writes)))
     for write in bulk.writes:
         _check_changes(write.changes)
         for put in write.puts:
@@ -395,16 +392,12 @@ def checked_bulk(bulk: BulkWrite) -> BulkWrite:
     return bulk
 
 
-def _with_new_jobs_last(write: Write) -> Write:
-    return replace(write, changes=tuple(sorted(write.changes, key=lambda change: isinstance(change, Insert))))
-
-
 def _check_changes(changes: Sequence[Change]) -> None:
     if len(changes) > MOST_CHANGES:
         raise ValueError(f"a write of {len(changes)} changes is too long: at most {MOST_CHANGES}")
     if len({change.job.id for change in changes}) < len(changes):
         raise ValueError("a write changes each job once")
-    taken: set[tuple[str, str]] = set()
+    taken: set[str] = set()
     for change in changes:
         job = change.job
         if isinstance(change, Replace) and job.revision in {"", change.revision}:
@@ -413,9 +406,9 @@ def _check_changes(changes: Sequence[Change]) -> None:
             checked_text("the unique key", job.unique_key or "")
             checked_text("the batch id", job.batch_id or "")
             if job.unique_key is not None:
-                if (job.queue, job.unique_key) in taken:
+                if job.unique_key in taken:
                     raise ValueError(f"a write takes each unique key once, and not {job.unique_key} twice")
-                taken.add((job.queue, job.unique_key))
+                taken.add(job.unique_key)
 
 
 # --- Reading -----------------------------------------------------------------------------------------------------
@@ -437,12 +430,9 @@ Wanted = Mapping[str, Sequence[str | Key] | Page]
 
 
 def tally_change(old: Job | None, new: Job | None) -> dict[str, int]:
-    """What a change of a job adds to counters: the tally of the new job less that of the old one, states included.
-
-    A job whose row is another job now is in no counter: figures count people.
-    """
-    change: dict[str, int] = {} if new is None or new.is_moved else {STATE + new.state: 1, **tally_of(new)}
-    if old is not None and not old.is_moved:
+    """What a change of a job adds to counters: the tally of the new job less that of the old one, states included."""
+    change: dict[str, int] = {} if new is None else {STATE + new.state: 1, **tally_of(new)}
+    if old is not None:
         for name, amount in {STATE + old.state: 1, **tally_of(old)}.items():
             change[name] = change.get(name, 0) - amount
     return {name: amount for name, amount in change.items() if amount}
@@ -518,7 +508,7 @@ class Store(Protocol):
 
         So the highest priority comes first, and of one priority, jobs that go first: retries, which keep their place.
         They are returned as `leased`, due at `until`, with a new revision, and counters follow. Left out are jobs of a
-        closed gate, staged jobs of an import (`STARTS`), jobs whose `valid_until` has passed (the sweep ends them),
+        closed gate or a held batch (`HOLDS`), jobs whose `valid_until` has passed (the sweep ends them),
         and jobs that only a newer version can read (they are logged). At most `max_active` calls are open at once:
         leased jobs, and jobs with a future `active_until`. A store may return fewer jobs than it could, but none only
         if none may be leased. A lease need not be durable. If the answer is lost, the sweep queues the jobs at `until`.
@@ -571,7 +561,7 @@ class Store(Protocol):
         ...
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
-        """Delete expired records, and of one queue expired tombstones and events from before `events_before`.
+        """Delete expired records and tombstones, and events of one queue from before `events_before`.
 
         At most `limit` in all are deleted. Returns their number: fewer than `limit` if nothing is left.
 

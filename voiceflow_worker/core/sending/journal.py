@@ -13,7 +13,7 @@ from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.background import Fault, Task
 from voiceflow_worker.core.base.round_trips import Batcher, results_before, retry_briefly
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import CANCELLED, GATES, cancelled_from, gate_from
+from voiceflow_worker.core.ports.controls import CANCELLED, GATES, HOLDS, cancelled_from, gate_from
 from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Result, Same, Slot, Write, WriteResult
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
@@ -248,7 +248,7 @@ class JournalWriter:
             case Same(namespace) if namespace == CANCELLED and record is not None:
                 reason, kind = cancelled_from(record).reason or "its batch was cancelled", ReasonKind.BY_PERSON
                 return lifecycle.cancel(job, at=now, policy=self.policy, reason=reason, kind=kind)
-            case Same(namespace) if namespace == GATES and record is not None:
+            case Same(namespace) | AtMost(namespace) if namespace in {GATES, HOLDS} and record is not None:
                 return requeued(job, f"held before it was sent: {gate_from(record).reason}", at=now)
             case AtMost(namespace) if namespace == writes.PERSON and record is not None:
                 limit, until = self.policy.max_per_person, record.ends_at or now + NUMBER_BUSY

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED
+from voiceflow_worker.model.jobs.job import split_key
 from voiceflow_worker.model.text.arguments import LONGEST_KEY, time_problem
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import in_words
@@ -27,7 +28,7 @@ def priority_problem(priority: object) -> str | None:
 
 
 def key_findings(key: str | None) -> list[Finding]:
-    """Return a finding for a unique key that is blank or too long. None is valid: a call without a key."""
+    """Return a finding for a unique key that no call may have. None is valid: a call without a key."""
     if key is None:
         return []
     if len(key) > LONGEST_KEY:
@@ -35,6 +36,10 @@ def key_findings(key: str | None) -> list[Finding]:
     elif not key.strip():
         remedy = "give a text with visible characters, or None for a call without a key"
         message = f"unique_key is {key[:40]!r}, which is blank; {remedy}"
+    elif split_key(key)[1] > 1:
+        message = (
+            f"unique_key ends in {key[key.rindex('/') :]!r}, which only calls have that are made again. Shorten it"
+        )
     else:
         return []
     return [Finding(message=message, column="unique_key")]

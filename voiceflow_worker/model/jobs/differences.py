@@ -10,11 +10,10 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Protocol
 
 from msgspec.json import encode
 
-from voiceflow_worker.model.jobs.job import ON_THE_WAY, Job, JobState, ReasonKind
+from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, ReasonKind
 
 _ADDRESSES = ("source", "destination")
 
@@ -47,8 +46,9 @@ _TERMS = ("not_before", "window", "priority", "redial", "menu", "valid_until", "
 
 def _terms(job: Job) -> tuple[object, ...]:
     zone = None if job.window is None else job.time_zone
+    begins = None if job.not_before is None or job.not_before <= job.created_at else job.not_before
     return (
-        job.not_before, job.window, job.priority, job.redial, job.menu, job.validity or job.valid_until, zone,
+        begins, job.window, job.priority, job.redial, job.menu, job.validity or job.valid_until, zone,
     )  # fmt: skip
 
 
@@ -78,56 +78,23 @@ def asked_digest(job: Job) -> str:
 
 
 def is_changeable(job: Job) -> bool:
-    """Whether a call that waits may be changed: nothing has left for it, or it waits for a redial."""
-    return job.state is JobState.QUEUED or job.state is JobState.LEASED
+    """Whether a call may be changed: it waits, and has no POST."""
+    return (job.state is JobState.QUEUED or job.state is JobState.LEASED) and not job.post_count
 
 
-def keeps_numbers(job: Job, asked: Job) -> bool:
-    """Whether a call has the numbers that are asked for, or may get them: only while it has no POST.
-
-    A POST keeps the place of its number, so that late evidence finds the number that rang.
-    """
-    return not job.post_count or (job.source, job.numbers) == (asked.source, asked.numbers)
+def ended_without_ring(job: Job) -> bool:
+    """Whether a call has ended, and no phone can have rung for it. A tombstone has no POSTs: its state says it."""
+    return job.state in ENDED_UNSENT and not job.may_call
 
 
 def can_still_ring(job: Job) -> bool:
     """Whether a call may still be begun for a job: it waits, or is on its way, and may be called again."""
-    if job.next_attempt is not None and job.next_attempt.body is None:
-        return is_changeable(job)
+    if job.ends_because is not None:
+        return False
     if job.state is JobState.SUBMITTED:
         has_redial = job.redial is not None and job.rounds < job.redial.limit
         return has_redial or job.place < len(job.further_numbers)
-    return is_changeable(job) or job.state in ON_THE_WAY
-
-
-class Asked(Protocol):
-    """What is asked of a call, as far as it says whether a stored call may become that."""
-
-    @property
-    def source(self) -> str:
-        """The number that calls."""
-        ...
-
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        """The numbers of the person."""
-        ...
-
-    @property
-    def batch_id(self) -> str | None:
-        """The batch."""
-        ...
-
-
-def may_become(stands: Job, asked: Asked) -> bool:
-    """Whether a stored call is changed if somebody orders it: at once, or for its next attempt.
-
-    In another batch it is then another call: only one that waits, and for which nobody was called, ends for that.
-    """
-    if stands.batch_id != asked.batch_id:
-        return is_changeable(stands) and not stands.attempt
-    is_same = (stands.source, stands.numbers) == (asked.source, asked.numbers)
-    return is_changeable(stands) or (stands.state in ON_THE_WAY and is_same)
+    return not job.state.is_final
 
 
 def is_cancelled_for_good(job: Job) -> bool:

@@ -42,8 +42,17 @@ class GateKind(StrEnum):
     """The store was rolled back or taken over, and may lack what it had stored."""
     UNREAD_FILES = "unread_files"
     """Nobody could read journal files, so calls and orders that are in them may be missing."""
-    HALF_APPLIED = "half_applied"
-    """An import has changed calls of its batch, and others not yet: it can only be completed."""
+
+
+class HoldKind(StrEnum):
+    """Whose hold of a batch it is, if it is no person's: only they end it."""
+
+    IMPORT = "import"
+    """A list is being stored, or was when its process died: a list of the same batch completes it."""
+    TASK = "task"
+    """A task was stopped; a later try of it goes on."""
+    OTHER = "other"
+    """One that only a newer version knows."""
 
 
 _STATES = frozenset(GateState)
@@ -66,8 +75,8 @@ class Gate:
     reason: str = ""
     kinds: frozenset[GateKind] = frozenset()
     since: datetime
-    start: str | None = None
-    """If set, the gate closes only for the calls of this start of a campaign, until the last of them is stored."""
+    holder: HoldKind | None = None
+    """Whose hold it is; None for that of a person, or of a worker."""
     token: str | None = field(default=None, compare=False, repr=False)
     """Of an order that may be given again after an error: what tells its repeat from another order."""
 
@@ -107,14 +116,9 @@ class Gate:
             case GateState.HELD:
                 return self.until is None or at < self.until
 
-    @property
-    def is_half_applied(self) -> bool:
-        """Whether it is an import that has begun to change calls which its batch had before."""
-        return GateKind.HALF_APPLIED in self.kinds
-
     def keeps_back(self, batch_id: str | None, *, at: datetime) -> bool:
         """Whether the gate is closed at this time, and belongs to the queue or to all calls of this batch."""
-        return self.start is None and self.is_closed(at=at) and (self.scope is GateScope.QUEUE or self.name == batch_id)
+        return self.is_closed(at=at) and (self.scope is GateScope.QUEUE or self.name == batch_id)
 
 
 def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:

@@ -147,7 +147,7 @@ class NoteKind(StrEnum):
     CHANGED = "changed"
     """The job was changed before it was sent, such as by a list that was imported again; the text says in what."""
     MADE_AGAIN = "made_again"
-    """The job has given its unique key up to another one, whose id the text is."""
+    """The job was made again, as the call whose key ends in `/again-N`; the text is N."""
 
     @property
     def is_incident(self) -> bool:
@@ -184,37 +184,13 @@ class Note(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 
 
 class Edits(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a job that was changed keeps of that: the `digest` of what it says now, how it was `made`, and further keys.
+    """What a job that was changed keeps of that: the `digest` of what it says now, and how it was `made`.
 
-    `made` is the digest of all that was asked for when it was enqueued (`differences.asked_digest`). `keys` are unique
-    keys of texts that it got later, by which rows of lists find it.
+    `made` is the digest of all that was asked for when it was enqueued (`differences.asked_digest`).
     """
 
     digest: str
     made: str
-    keys: tuple[str, ...] = ()
-
-
-class NextAttempt(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What was ordered, `at` a time, of a job whose call was on its way: what its next attempt is.
-
-    Without a body there is none, for this `reason`; else the fields are those of the job that was asked for, with its
-    window as a text.
-    """
-
-    at: datetime
-    reason: str = ""
-    body: str | None = None
-    digest: str = ""
-    key: str | None = None
-    priority: int = 0
-    not_before: datetime | None = None
-    valid_until: datetime | None = None
-    validity: str | None = None
-    time_zone: str | None = None
-    window: str | None = None
-    menu: str | None = None
-    data: Mapping[str, Any] | None = None
 
 
 _STATUSES = frozenset(SessionStatus)
@@ -264,6 +240,20 @@ def usual_key(key: str) -> str:
     return key if (found := _UUID.fullmatch(key)) is None else found[1].lower()
 
 
+_AGAIN = re.compile(r"(.+)/again-([1-9]\d*)", re.DOTALL)
+
+
+def split_key(key: str) -> tuple[str, int]:
+    """Return the key of the first call of a row, and which of its calls this is: `k/again-2` is the second of k."""
+    found = _AGAIN.fullmatch(key)
+    return (key, 1) if found is None else (found[1], int(found[2]))
+
+
+def again_key(key: str, number: int) -> str:
+    """Return the key of the call as which the call with a key is made again."""
+    return f"{split_key(key)[0]}/again-{number}"
+
+
 def person_in(data: Mapping[str, object]) -> str:
     """Return the name of the person: the value of the column `name`; empty without one."""
     return next((str(value).strip() for column, value in data.items() if value and folded(column) == "name"), "")
@@ -283,14 +273,13 @@ class Job(Struct, frozen=True):
     the first. `first_due_at` is when the call that comes next was first due, if that is not when the job was, and
     `returned_at` when it first came back into the queue after that. If it `goes_first`, it is leased before the other
     calls of its priority. `redials` counts each time that another call was granted, to a further number too.
-    `worker_id` is the worker that holds the job, or, of a queued job, the import that stored it
-    (`ports.controls.STARTS`). `posts` has all POSTs; only the
-    oldest of those that placed no call may be dropped. `data` are flat JSON values of the user. They reach menu
-    handlers and reports, and are not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the
+    `worker_id` is the worker that holds the job, or, of a queued job, the import that stored it. `posts` has all POSTs;
+    only the oldest of those that placed no call may be dropped. `data` are flat JSON values of the user. They reach
+    menu handlers and reports, and are not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the
     time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the zone of the person.
     `validity` is what was asked for where `valid_until` was counted from it. `body_digest` is that of the body with
-    which the job was enqueued, also if it was changed since (`edits`). While its call is on its way, the job may have
-    an order for its `next_attempt`.
+    which the job was enqueued, also if it was changed since (`edits`). If it `ends_because` of something, it gets no
+    further attempt once the call that is on its way has ended.
     """
 
     id: str
@@ -331,7 +320,7 @@ class Job(Struct, frozen=True):
     place: int = 0
     validity: str | None = None
     edits: Edits | None = None
-    next_attempt: NextAttempt | None = None
+    ends_because: str | None = None
     window: CallWindow | None = None
 
     def __repr__(self) -> str:
@@ -342,12 +331,6 @@ class Job(Struct, frozen=True):
     def digest(self) -> str:
         """The digest of what the job says now."""
         return self.body_digest if self.edits is None else self.edits.digest
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """All unique keys by which the job is found, its own first."""
-        own = () if self.unique_key is None else (self.unique_key,)
-        return own if self.edits is None else (*own, *self.edits.keys)
 
     @property
     def changed_at(self) -> datetime:
@@ -400,14 +383,9 @@ class Job(Struct, frozen=True):
         return None if post.outcome is None else post.outcome.status_of(self.number_of(post))
 
     @property
-    def successor(self) -> str | None:
-        """The id of the job that was enqueued in the place of this one, and has its unique key."""
-        return next((note.text for note in self.notes if note.kind is NoteKind.MADE_AGAIN), None)
-
-    @property
-    def is_moved(self) -> bool:
-        """Whether its row is another job now, such as one to another number: that is the one of its person."""
-        return self.reason_kind is ReasonKind.REMOVED and self.successor is not None
+    def again(self) -> int | None:
+        """The N of the call as which this one was made again, whose key ends in `/again-N`; None if it was not."""
+        return next((int(note.text) for note in self.notes if note.kind is NoteKind.MADE_AGAIN), None)
 
     @property
     def may_call(self) -> bool:

@@ -15,13 +15,13 @@ from functools import partial
 from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import (
-    ON_THE_WAY,
     Job,
     JobState,
     Note,
     NoteKind,
     Post,
     ReasonKind,
+    again_key,
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import BODY_CODES, Outcome
@@ -45,7 +45,6 @@ class MoveName(StrEnum):
     EXPIRE = "expire"
     CANCEL = "be cancelled"
     EDIT = "be changed"
-    ORDER_NEXT = "get an order for its next attempt"
     RESOLVE = "be resolved"
     REDIAL = "be redialled"
 
@@ -60,7 +59,6 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
     MoveName.EXPIRE: frozenset({S.QUEUED, S.LEASED}),
     MoveName.CANCEL: frozenset({S.QUEUED, S.LEASED}),
     MoveName.EDIT: frozenset({S.QUEUED, S.LEASED}),
-    MoveName.ORDER_NEXT: ON_THE_WAY,
     MoveName.RESOLVE: frozenset({S.IN_DOUBT}),
     MoveName.REDIAL: frozenset({S.COMPLETED, S.UNREACHED, S.FAILED, S.EXPIRED, S.CANCELLED, S.ACCEPTED}),
 }
@@ -322,8 +320,9 @@ def redial(
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
         raise refused(remedy="wait for its outcome; while it is in doubt, a person can resolve it")
     require(job, MoveName.REDIAL)
-    if job.successor is not None:
-        raise refused(remedy=f"it was enqueued again as call {job.successor}; redial that one")
+    if job.again is not None:
+        key = again_key(job.unique_key or "", job.again)
+        raise refused(remedy=f"it was made again as the call with the key {key}; redial that one")
     if not job.source:  # only its head is known (`end_unreadable`)
         raise refused(remedy="its record could not be read, so its calling window is not known; enqueue a new call")
     if number is not None and job.post_count != number:
@@ -350,16 +349,9 @@ def redial(
     return requeued(after, due_at=due_at, reason=note)
 
 
-def superseded(job: Job, *, successor: str, at: datetime, policy: CallPolicy) -> Job:
-    """The job without its unique keys, which its `successor` may get: it is enqueued in its place.
-
-    One that waits ends with that. Raises `TooLateError` if its POST may have left.
-    """
-    edits = None if job.edits is None else replace(job.edits, keys=())
-    after = replace(noted(job, NoteKind.MADE_AGAIN, successor, at=at), unique_key=None, edits=edits)
-    if job.state.is_final:
-        return after
-    return cancel(after, at=at, reason=f"its row is now call {successor}", policy=policy, kind=ReasonKind.REMOVED)
+def made_again(job: Job, number: int, *, at: datetime) -> Job:
+    """Return an ended job with a note that it was made again, as the call whose key ends in this number."""
+    return noted(job, NoteKind.MADE_AGAIN, str(number), at=at)
 
 
 def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:

@@ -2,7 +2,7 @@
 -- @include store queue
 -- Asked, one of:
 --   ids, of any queues;
---   queue, keys (unique keys), now;
+--   keys (unique keys, of any queues), now;
 --   queue, times (the end of the key of an index of ids by time), latest ('' for none), most (entries to examine),
 --     behind ({time, id} of the last entry of the page before, or nothing);
 --   queue, ages (the end of the key of an index of ids), sets (those of the indexes of states; the fewer ids are taken), is_newest,
@@ -140,19 +140,23 @@ if asked.ids then
     end
     return packed(answer)
 end
-base = base_of(asked.queue)
-if asked.times then
-    by_time(base .. asked.times)
-elseif asked.ages or asked.sets then
-    by_age()
-end
 for _, key in ipairs(asked.keys or {}) do
-    local id = redis.call('HGET', base .. ':keys', key)
-    local tombstone = not id and tombstone_of(base, key, tonumber(asked.now))
+    local id = redis.call('HGET', root .. ':keys', key)
+    local tombstone = not id and tombstone_of(key, tonumber(asked.now))
     if id then
+        base = base_of(string.match(id, '^[^.]*'))
         check(id)
     elseif tombstone then
         answer[#answer + 1] = {tombstone}
     end
+end
+if asked.keys then
+    return packed(answer)
+end
+base = base_of(asked.queue)
+if asked.times then
+    by_time(base .. asked.times)
+else
+    by_age()
 end
 return packed(answer)

@@ -10,18 +10,17 @@ local WORK = 250
 -- The most jobs that one script leases, and the most jobs that it reads at once from one of several sub-queues.
 local MOST, CHUNK = 500, 16
 
--- Returns nil for an open gate, and for a closed gate the time at which it opens by itself, or 'inf' for never.
+-- Returns nil for an open queue or batch, and for a closed one the time at which it opens by itself, or 'inf' for never. A
+-- batch is closed by its gate or by a hold.
 local function closed_until(batch)
+    if batch ~= '' and #group_at('hold', asked.queue .. batch, now) > 0 then
+        return 'inf'
+    end
     local gate, opens = record_at('gate', asked.queue, batch, now)
     if not is_closed(gate) then
         return nil
     end
     return opens == '' and 'inf' or opens
-end
-
--- Whether the calls of a start are still being stored. Both texts are those of `parts_of`.
-local function is_being_stored(start, batch)
-    return start ~= '' and record_at('start', asked.queue, string.sub(start, 2) .. ' ' .. string.sub(batch, 2), now) ~= nil
 end
 
 local work = WORK
@@ -81,7 +80,7 @@ local chosen, chosen_heads = {}, {}
 
 -- Takes due jobs out of a sub-queue, up to the entry of the next sub-queue. `id` and `id_due` are the first job of the sub-queue.
 local function take_from(sub_queue, next_entry, id, id_due)
-    local _, _, batch = parts_of(sub_queue)
+    local _, batch = parts_of(sub_queue)
     local size = math.min(limit - #chosen, next_entry and CHUNK or limit)
     if size <= 0 then
         return false
@@ -130,7 +129,7 @@ if only == '' then
         end
         local bar = string.find(first, NUL, 1, true)
         local due, id, sub_queue = string.sub(first, 8, 27), string.sub(first, 28, bar - 1), string.sub(first, bar + 1)
-        local _, start, batch = parts_of(sub_queue)
+        local _, batch = parts_of(sub_queue)
         if batch ~= '' and closed[batch] == nil then
             closed[batch] = closed_until(batch) or false
         end
@@ -138,18 +137,13 @@ if only == '' then
             zrem(base .. ':ready', first)
             zadd(base .. ':held_batches', closed[batch], batch)
             work = work - 1
-        elseif is_being_stored(start, batch) then
-            zrem(base .. ':ready', first)
-            redis.call('ZADD', base .. ':held_batches', 'NX', 'inf', batch) -- never later than the gate of the batch opens
-            work = work - 1
         else
             take_from(sub_queue, second, id, due)
         end
     end
 elseif not closed_until(only) then
     for _, sub_queue in ipairs(redis.call('ZREVRANGE', batch_base(only) .. ':sub_queues', 0, -1)) do
-        local _, start = parts_of(sub_queue)
-        local goes_on = not is_being_stored(start, only)
+        local goes_on = true
         while goes_on and #chosen < limit and work > 0 do
             goes_on = take_from(sub_queue, nil, first_of(sub_queue))
         end

@@ -1,4 +1,4 @@
--- Deletes what is over: events and tombstones of a queue, and records of the whole store.
+-- Deletes what is over: events of a queue, and tombstones and records of the whole store.
 -- @include store queue
 -- Asked: queue, now, events_before, limit. Returns the number of deleted entries.
 base = base_of(asked.queue)
@@ -14,9 +14,9 @@ end
 each(root .. ':ends', asked.now, function(member)
     forget_record(string.match(member, '^(%Z*)%z(%Z*)%z(%Z*)$'))
 end)
-each(base .. ':tombstones:until', asked.now, function(key)
-    redis.call('HDEL', base .. ':tombstones', key)
-    redis.call('ZREM', base .. ':tombstones:until', key)
+each(root .. ':tombstones:until', asked.now, function(key)
+    redis.call('HDEL', root .. ':tombstones', key)
+    redis.call('ZREM', root .. ':tombstones:until', key)
 end)
 each(base .. ':events:at', '(' .. asked.events_before, function(sequence)
     redis.call('ZREMRANGEBYSCORE', base .. ':events', sequence, sequence)

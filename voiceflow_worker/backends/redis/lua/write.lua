@@ -6,8 +6,7 @@
 --   time, text}), wakes (a queue), slot (queue, after and until in epoch seconds).
 --   A change has a kind ('insert', 'replace' or 'delete'), id, queue, tally (amounts by field), old (the revision that is replaced or
 --   deleted), job (its columns, or those that change), numbers (and those that an edited one had, if they are others), and body
---   if it is new or edited; a deletion has its tombstone
---   ({its end, text}), or the unique key of which none stays (forgets).
+--   if it is new or edited; a deletion may have its tombstone ({its end, text}).
 --   A condition is an array: 'most' or 'same' or 'before', a namespace, groups, an owner or null, and then: the most records; or
 --   the member, the value or null, and what its own writes put there; or a time, and that of a clock that replaces the server's.
 --   A put is {namespace, group, member, value, end, mode}. A drop is {namespace, group, member, '' or '=' and the value}.
@@ -100,23 +99,18 @@ local function was_written(write)
     return are_gone
 end
 
--- The id, digest and state of the job that owns the unique key of a new job, if one does and no change here makes it give it up.
-local function owner_of_key(change, changes)
-    local of, key = base_of(change.queue), optional(change.job.unique_key)
+-- The id, digest and state of the job that owns the unique key of a new job, if one does.
+local function owner_of_key(change)
+    local key = optional(change.job.unique_key)
     if key == '' then
         return nil
     end
-    local id, digest, state = redis.call('HGET', of .. ':keys', key)
+    local id, digest, state = redis.call('HGET', root .. ':keys', key)
     if id then
-        local head = redis.call('HMGET', of .. ':job:' .. id, 'digest', 'state')
+        local head = redis.call('HMGET', base_of(string.match(id, '^[^.]*')) .. ':job:' .. id, 'digest', 'state')
         digest, state = head[1] or '', head[2] or 'in_doubt' -- nobody knows whether a lost job was called
     else
-        id, digest, state = string.match(tombstone_of(of, key, now) or '', '^[^|]*|([^|]*)|([^|]*)|([^|]*)|')
-    end
-    for _, other in ipairs(id and changes or {}) do
-        if other.id == id and (other.forgets or other.body and not other.job.unique_key) then
-            return nil
-        end
+        id, digest, state = string.match(tombstone_of(key, now) or '', '^[^|]*|([^|]*)|([^|]*)|([^|]*)|')
     end
     return id and {id, digest, state}
 end
@@ -132,11 +126,10 @@ local function refused(write)
     end
     for _, change in ipairs(write.changes) do
         if change.kind == 'insert' then
-            is_evidence, owners[change.id] = false, owner_of_key(change, write.changes)
+            is_evidence, owners[change.id] = false, owner_of_key(change)
         else
             local revision = revision_of(change)
-            local is_of_tombstone = change.kind == 'delete' and not revision and not next(change.tally)
-            if revision ~= change.old and not is_of_tombstone then
+            if revision ~= change.old then
                 return {'stale'}
             end
         end
@@ -195,25 +188,21 @@ local function insert(change)
         zadd(batch_base(head.batch) .. ':ids', 0, id)
     end
     if key ~= '' then
-        redis.call('HSET', base .. ':keys', key, id)
-        redis.call('HDEL', base .. ':tombstones', key)
-        zrem(base .. ':tombstones:until', key)
+        redis.call('HSET', root .. ':keys', key, id)
+        redis.call('HDEL', root .. ':tombstones', key)
+        zrem(root .. ':tombstones:until', key)
     end
     enter(id, head)
     return head.batch
 end
 
--- The next version of a job. Only an edit, which has a body, changes its urgency, validity and numbers, or gives its unique key up.
+-- The next version of a job. Only an edit, which has a body, changes its urgency, validity and numbers.
 local function replace(change)
     local id, job, head = change.id, change.job, head_of(change.id)
     leave(id, head)
     moved(head, job)
     if change.body then
-        local key = optional(job.unique_key)
-        if key ~= head.key then
-            redis.call('HDEL', base .. ':keys', head.key)
-        end
-        redis.call('HSET', job_key(id), 'prio', head.prio, 'valid', head.valid, 'body', change.body, 'key', key,
+        redis.call('HSET', job_key(id), 'prio', head.prio, 'valid', head.valid, 'body', change.body,
             'dest', optional(job.destination))
         for _, number in ipairs(change.had or {}) do
             zrem(base .. ':number:' .. number, id)
@@ -229,11 +218,7 @@ local function replace(change)
 end
 
 local function delete(change)
-    local id, head, forgets = change.id, head_of(change.id), optional(change.forgets)
-    if forgets ~= '' and string.match(tombstone_of(base, forgets, now) or '', '^[^|]*|([^|]*)|') == id then
-        redis.call('HDEL', base .. ':tombstones', forgets)
-        zrem(base .. ':tombstones:until', forgets)
-    end
+    local id, head = change.id, head_of(change.id)
     if not head then
         return nil
     end
@@ -242,11 +227,11 @@ local function delete(change)
         zrem(base .. ':number:' .. number, id)
     end
     if head.key ~= '' then
-        redis.call('HDEL', base .. ':keys', head.key)
+        redis.call('HDEL', root .. ':keys', head.key)
         if change.tombstone then
             local until_, text = unpack(change.tombstone)
-            redis.call('HSET', base .. ':tombstones', head.key, until_ .. '|' .. text)
-            zadd(base .. ':tombstones:until', until_, head.key)
+            redis.call('HSET', root .. ':tombstones', head.key, until_ .. '|' .. text)
+            zadd(root .. ':tombstones:until', until_, head.key)
         end
     end
     redis.call('DEL', job_key(id))
@@ -270,9 +255,12 @@ local function make(change)
     end
 end
 
--- The next lease checks a batch again whose gate has changed, or one of whose starts has ended.
-local function look_again(namespace, queue, member)
-    local batch = namespace == 'gate' and member or namespace == 'start' and '=' .. string.match(member, '^%S* (.*)$') or ''
+-- The next lease checks a batch again whose gate or holds have changed. The group of a hold is '<queue>=<batch>'.
+local function look_again(namespace, group, member)
+    local queue, batch = group, namespace == 'gate' and member or ''
+    if namespace == 'hold' then
+        queue, batch = string.match(group, '^([^=]*)(.*)$')
+    end
     if batch ~= '' then
         redis.call('ZADD', base_of(queue) .. ':held_batches', 'XX', 0, batch)
     end

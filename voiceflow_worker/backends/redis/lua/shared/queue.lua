@@ -38,8 +38,8 @@ local function row_of(id)
 end
 
 -- The tombstone that keeps a unique key taken, or nil. It is stored as 'end|tombstone'.
-local function tombstone_of(queue_base, key, now)
-    local tombstone = redis.call('HGET', queue_base .. ':tombstones', key)
+local function tombstone_of(key, now)
+    local tombstone = redis.call('HGET', root .. ':tombstones', key)
     if tombstone and now < tonumber(string.match(tombstone, '^(%-?%d+)|')) then
         return tombstone
     end

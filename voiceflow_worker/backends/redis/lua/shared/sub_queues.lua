@@ -1,6 +1,6 @@
 -- The indexes and counters that change with jobs. Every script that uses them calls `settle_queue` at its end.
 --
--- A sub-queue has the queued jobs of one urgency and one batch (and of one start of it, if they have one), by due time; `batch:…:sub-queues` lists the sub-queues of a batch. A sub-queue
+-- A sub-queue has the queued jobs of one urgency and one batch, by due time; `batch:…:sub-queues` lists those of a batch. One
 -- whose first job is not due is in `later`, by the time of that job. The others are in `ready`, in the order in which their
 -- first jobs are leased. So no lease reads a sub-queue that is not due. `held_batches` has closed batches by the time at which they
 -- open: a lease takes their sub-queues out of `ready` when it meets them. `expired` has the queued jobs whose validity has ended:
@@ -17,9 +17,9 @@ local function zrem(key, member)
     redis.call('ZREM', key, member)
 end
 
--- The urgency (twice the priority, and one more for a retry that goes first), ':' .. start or '', and '=' .. batch or ''.
+-- The urgency (twice the priority, and one more for a retry that goes first), and '=' .. batch or ''.
 local function parts_of(sub_queue)
-    return string.match(sub_queue, '^(%-?%d+)([^=]*)(.*)$')
+    return string.match(sub_queue, '^(%-?%d+)(.*)$')
 end
 
 local function first_of(sub_queue)
@@ -32,7 +32,7 @@ local function entry_of(sub_queue, id, due)
 end
 
 local function close_sub_queue(sub_queue)
-    local _, _, batch = parts_of(sub_queue)
+    local _, batch = parts_of(sub_queue)
     zrem(base .. ':later', sub_queue)
     if batch ~= '' then
         zrem(batch_base(batch) .. ':sub_queues', sub_queue)
@@ -61,7 +61,7 @@ local function settle(sub_queue, now, was, was_due)
     else
         zadd(base .. ':later', due, sub_queue)
     end
-    local urgency, _, batch = parts_of(sub_queue)
+    local urgency, batch = parts_of(sub_queue)
     if batch ~= '' then
         zadd(batch_base(batch) .. ':sub_queues', urgency, sub_queue)
     end
@@ -69,7 +69,7 @@ end
 
 -- The key of the sub-queue of a job, whose first job is remembered before the script changes the sub-queue.
 local function sub_queue_of(head)
-    local sub_queue = head.prio .. (head.worker ~= '' and head.batch ~= '' and ':' .. string.sub(head.worker, 2) or '') .. head.batch
+    local sub_queue = head.prio .. head.batch
     if not touched[sub_queue] then
         touched[sub_queue] = {first_of(sub_queue)}
     end
