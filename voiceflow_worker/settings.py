@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from io import StringIO
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar, cast
 
 from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, Field, PlainValidator, PrivateAttr, ValidationError
@@ -414,7 +414,9 @@ class PlaceSource(PydanticBaseSettingsSource):
 class Settings(BaseSettings):
     """All settings, read and checked, from `load_settings`. The repr does not show secrets."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True
+    )
 
     store: Text = "sqlite:///voiceflow.db"
     queue: Queue = "default"

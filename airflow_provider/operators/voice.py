@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from airflow.sdk import BaseHook, BaseOperator, Context, conf
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralTimeout
-from anyio import sleep, to_thread
+from anyio import to_thread
 
 from airflow_provider.calls import tasks
 from airflow_provider.calls.waiting import WaitedCalls, WaitStatus, wait_until
@@ -21,20 +21,15 @@ from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import CallFlow, CallQueue, Campaign, InvalidInputError, JobState, call_as_json
 from voiceflow_worker.campaigns.reading import Of
-from voiceflow_worker.errors import IntakeError, KeyConflictError
+from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.ivr.menu_data import ask, written_menus
 from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.service.named_call import read_call
 
 STOP_SECONDS = 3.0
 """Seconds that the stop of a running task may take: Airflow ends the process 5 s after its signal."""
-CHUNK = 1000
-"""Rows that are fetched from a database together."""
 
 Act = Callable[[CallQueue], Coroutine[Any, Any, Any]]
-
-_TRIES, _TRY_AGAIN = 15, 5.0
-"""How often, and after how many seconds, a list is given again that waits for an import of an earlier try."""
 
 
 class CallTask(BaseOperator):
@@ -274,8 +269,10 @@ def rows_of_query(sql: str, conn_id: str, parameters: object) -> list[Mapping[st
         names = [str(column[0]) for column in cursor.description or ()]
         if not names or len(names) > len({*names}):
             raise InvalidInputError("sql gives no rows, or two columns of one name. Give one SELECT")
-        while part := cursor.fetchmany(CHUNK):
-            rows.extend(row if isinstance(row, Mapping) else dict(zip(names, row, strict=True)) for row in part)
+        while part := cursor.fetchmany(1000):
+            rows.extend(
+                cast("Any", row) if isinstance(row, Mapping) else dict(zip(names, row, strict=True)) for row in part
+            )
 
     hook: Any = BaseHook.get_hook(conn_id)
     # The handler returns nothing, because some hooks convert what a handler returns.
@@ -325,26 +322,20 @@ class VoiceCampaignOperator(CallTask):
         if [self.rows, self.sql, self.file].count(None) != 2 or (self.sql is None) != (self.conn_id is None):
             raise InvalidInputError("give the operator the people as one of rows=…, file=…, and sql=… with conn_id=…")
         rows = self.rows if self.sql is None else rows_of_query(self.sql, str(self.conn_id), self.parameters)
-        campaign = Campaign.of(self._given(rows=rows, batch=self._task.batch_id), settings=self.hook.settings())
+        fields = self._given(rows=rows, batch=self._task.batch_id, again="elsewhere")  # as an earlier run may have
+        campaign = Campaign.of(fields, settings=self.hook.settings())
         keeps = not (campaign.replace or campaign.remove_missing)
         return replace(campaign, only_new=keeps)
 
     async def _enqueue(self, queue: CallQueue) -> WaitedCalls:
-        """Start the campaign, and go on with an import of an earlier try that was killed."""
+        """Start the campaign, or go on with a killed import of this list. After a minute another takes it over."""
         if self._is_late:
             return WaitedCalls(batch_id=self._task.batch_id)
         from voiceflow_worker.types import Actor  # not when DAGs are parsed
 
         # In a thread, because a query takes its time, and Airflow's connections must not be read on an event loop.
-        by, report, tries = Actor(on="Airflow", login=self._task.task), None, 0
-        while report is None:
-            campaign = await to_thread.run_sync(self._campaign)
-            try:
-                report = await campaign.start(queue, by=by)
-            except IntakeError:  # an earlier try was killed with another list, which is taken over after a minute
-                if (tries := tries + 1) > _TRIES:
-                    raise
-                await sleep(_TRY_AGAIN)
+        campaign = await to_thread.run_sync(self._campaign)
+        report = await campaign.start(queue, by=Actor(on="Airflow", login=self._task.task))
         for found in report.findings:
             self.log.log(logging.ERROR if found.is_error else logging.WARNING, "%s", found)
         self.log.info("batch %s: %s new calls of %s rows", report.batch_id, report.enqueued, report.rows)

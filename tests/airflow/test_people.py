@@ -80,7 +80,6 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connect: Connect) 
     connect("people", conn_type="sqlite")
     monkeypatch.setattr(DatabaseHook, "file", tmp_path / "people.db")
     monkeypatch.setattr(BaseHook, "get_hook", lambda conn_id: DatabaseHook(database_conn_id=conn_id))
-    monkeypatch.setattr("airflow_provider.operators.voice.CHUNK", 10)
 
     def fill(*statements: str) -> None:
         base = sqlite3.connect(tmp_path / "people.db")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import structlog
 from fastapi import APIRouter, Query
@@ -39,7 +39,10 @@ _IN_QUERY: dict[str, Any] = {
     name: (str | None, Field(default=None, description=f"As the field `{name}` of an escalation.{_SAID.get(name, '')}"))
     for name in fields_of(Of.ESCALATION)
 }
-AlertQuery: type[BaseModel] = create_model("AlertQuery", **_IN_QUERY)
+if TYPE_CHECKING:
+    AlertQuery = BaseModel
+else:
+    AlertQuery = create_model("AlertQuery", **_IN_QUERY)
 
 
 class NotificationAnswer(Told):
@@ -71,13 +74,13 @@ async def start(asked: Calls, body: EscalationRequest, key: Key) -> Any:
     "/v1/hooks/alertmanager", status_code=201, response_model=NotificationAnswer,
     responses={200: {"model": NotificationAnswer}},
 )  # fmt: skip
-async def alerts(asked: Calls, body: Alerts, query: Annotated[AlertQuery, Query()]) -> Any:  # type: ignore[valid-type]
+async def alerts(asked: Calls, body: Alerts, query: Annotated[AlertQuery, Query()]) -> Any:
     """Take a webhook of Alertmanager or Grafana: the alerts that are news have one escalation. 200: nothing is new.
 
     What is resolved ends first. While nobody can be called for an alert that fires, the answer is 503, and the calls
     are stored all the same: the sender tries again, and its own alarm about a failing receiver fires.
     """
-    given: dict[str, Any] = cast("BaseModel", query).model_dump(exclude_unset=True)
+    given: dict[str, Any] = query.model_dump(exclude_unset=True)
     server = asked.server
     with told_in(body.root, body.table, given):
         if isinstance(numbers := given.get("numbers"), str):

@@ -131,7 +131,8 @@ def _read(options: CallOptions, *, at: datetime) -> dict[str, Any]:
     redials = {name: each for name in _REDIALS if (each := found.pop(name, None)) is not None}
     if redials:
         usual = {"redial_on": USUAL_REDIALS} if "redial_max" in redials else {}
-        on, limit, after = {**_REDIALS, **usual, **redials}.values()
+        asked: dict[str, Any] = {**_REDIALS, **usual, **redials}
+        on, limit, after = asked.values()
         found["redial"] = redial_policy(on, limit=limit, after=read_redial_after(after), spare=True)
     return found
 

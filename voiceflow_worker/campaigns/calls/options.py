@@ -201,7 +201,8 @@ def read_again(value: object) -> CallAgain:
     known = {*_WORDS.values(), ELSEWHERE, _ALL}
     if not words or not known.issuperset(words):
         raise ValueError(f"{','.join(words)[:40]!r} is not among {', '.join(sorted(known))}; {_HOW}")
-    return frozenset(words) - {_ALL} | (frozenset(_WORDS.values()) if _ALL in words else frozenset())
+    every: frozenset[str] = frozenset(_WORDS.values() if _ALL in words else ())
+    return frozenset(words) - {_ALL} | every
 
 
 _HOW = "give the states of the calls to make again, such as cancelled,expired, or elsewhere"
