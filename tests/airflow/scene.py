@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import anyio
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
@@ -78,12 +79,13 @@ def change(on: Stage, number: str, **fields: Any) -> None:
     in_queue(on, lambda queue: Changes(queue.store, CallPolicy()).change(job.id, lambda job: replace(job, **fields)))
 
 
-def drain(on: Stage) -> None:
-    """Send what is due, as `voiceflow worker --drain` does."""
+def drain(on: Stage, *, within: float = 60.0) -> None:
+    """Send what is due, as `voiceflow worker --drain` does, for at most so many seconds."""
 
     async def drained(queue: CallQueue) -> None:
         async with VoiceFlowHook().get_conn() as voice:
-            await Worker(queue.store, voice, rate=None).drain()
+            with anyio.move_on_after(within):
+                await Worker(queue.store, voice, rate=None).drain()
 
     in_queue(on, drained)
 
