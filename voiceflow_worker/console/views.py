@@ -330,10 +330,7 @@ def results(totals: Totals) -> list[ResultFilter]:
 
 
 async def show_batch(store: Store, asked: PageRequest) -> Answer:
-    """Show one batch: how it goes on, and its newest calls, with `?rows=uncalled` the rows that make no call.
-
-    Its queue is `?queue=`.
-    """
+    """Show one batch of `?queue=`: how it goes on, and its newest calls, or the rows with none (`?rows=uncalled`)."""
     queue, batch_id = asked.query.get("queue") or DEFAULT_QUEUE, asked.name
     progress: BatchProgress | None = None
     if QUEUE_NAME.fullmatch(queue) and len(batch_id) <= LONGEST_NAME:
