@@ -131,13 +131,6 @@ class OtherRequestError(InvalidInputError):
     """Raised when a key belongs to another request, or to one that cannot be compared; nothing was enqueued."""
 
 
-class RequestInProgressError(VoiceflowError):
-    """Raised when another request with the same key is in progress."""
-
-    def __init__(self) -> None:
-        super().__init__("a request with this Idempotency-Key is in progress; repeat yours when that one is answered")
-
-
 @dataclass(frozen=True, slots=True)
 class SuppressedNumber:
     """One call to a suppressed number. `index` is its place in the list of calls, from 0; `reason` is a clause."""

@@ -37,18 +37,6 @@ def columns_text(names: Iterable[str]) -> str:
     return ",".join(quoted)
 
 
-def ranges_text(rows: Iterable[int], *, most: int) -> str:
-    """Write rows as `7, 12-14 and others`: at most so many ranges are named."""
-    found: list[tuple[int, int]] = []
-    for row in rows:
-        if found and row == found[-1][1] + 1:
-            found[-1] = found[-1][0], row
-        else:
-            found.append((row, row))
-    named = (f"{first}" if first == last else f"{first}-{last}" for first, last in found[:most])
-    return ", ".join(named) + (" and others" if len(found) > most else "")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One problem of a call flow or a row, with its place and a remedy.

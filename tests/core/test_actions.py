@@ -34,7 +34,7 @@ from voiceflow_worker.core.audit import (
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import ById, Due
-from voiceflow_worker.core.ports.store import BulkWrite, Claim, Put, Result, Same, Write, WriteResult
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write, WriteResult
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.settling import changes
 from voiceflow_worker.core.settling.changes import Changes
@@ -42,10 +42,8 @@ from voiceflow_worker.errors import (
     IllegalMoveError,
     InvalidInputError,
     KeyConflictError,
-    RequestInProgressError,
     StoreUnavailableError,
 )
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -94,12 +92,9 @@ async def test_the_log_is_read_in_pages_newest_first_and_ends(any_store: Store, 
 
 
 @pytest.mark.parametrize("refused", [(0,), (0, 1), (1,), ()])
-async def test_the_claim_to_a_key_goes_with_the_first_part_that_is_stored(
-    any_store: Store, refused: tuple[int, ...]
-) -> None:
-    """The parts of a bulk write are refused each by itself; only one claim is made."""
+async def test_the_entry_goes_with_the_first_part_that_is_stored(any_store: Store, refused: tuple[int, ...]) -> None:
+    """The parts of a bulk write are refused each by itself."""
     at = any_store.clock.now()
-    claim = Claim(condition=Same("claim", "key", None), put=Put("claim", "key", "begun", at + KEPT), id="key")
     parts = [
         Write(
             conditions=(Same("other", f"{place}", "no" if place in refused else None),),
@@ -107,15 +102,10 @@ async def test_the_claim_to_a_key_goes_with_the_first_part_that_is_stored(
         )
         for place in range(3)
     ]
-    async with audited(any_store, AuditEntry.of(LI, "cancel", at=at, queue="default"), claim) as store:
+    async with audited(any_store, AuditEntry.of(LI, "cancel", at=at, queue="default")) as store:
         answers = await store.write(BulkWrite(writes=tuple(parts)), now=at)
     assert [answer.result is Result.DONE for answer in answers] == [place not in refused for place in range(3)]
-    assert [each.value for each in (await any_store.records({"claim": ["key"]}, now=at))["claim"]] == ["begun"]
     assert len(await entries_on(any_store)) == 1
-    other = replace(claim, put=replace(claim.put, value="another request"))
-    with pytest.raises(RequestInProgressError):
-        async with audited(any_store, AuditEntry.of(LI, "hold", at=at, queue="default"), other) as store:
-            await store.write(BulkWrite(writes=(Write(puts=(Put("other", "more", "", None),)),)), now=at)
 
 
 async def test_an_enqueue_meets_the_call_of_a_newer_version_and_enqueues_all_or_none(here: ScriptedEngine) -> None:

@@ -132,7 +132,7 @@ def test_the_campaign_and_the_program_of_the_readme(shell: Shell) -> None:
     report = json.loads(shell.type("voiceflow report --batch reminder-campaign --json 2>/dev/null"))
     states = {state: count for state, count in report["states"].items() if count}
     assert set(states) <= {"completed", "unreached", "failed"}, shell.story
-    assert report["total"] == sum(states.values()) == sum(report["outcomes"].values()) == 26
+    assert report["total"] == sum(states.values()) == sum(report["outcomes"].values()) == 27
     # The receiver in the background writes its log into the same terminal.
     order = shell.type("python order.py 2>/dev/null")
     assert "completed" in order.splitlines()
@@ -167,9 +167,9 @@ def test_the_commands_of_the_http_api(shell: Shell) -> None:
     printed = "".join(shell.type(f"set -e; {each.text}") for each in sh(DOCS / "http.md"))
     told = [json.loads(line) for line in printed.splitlines() if line[:1] == "{"]
     call, waited, cancelled, started, preview, shown, held, resumed, over, queue, *rest = told
-    paused, opened, rate, put, off = rest
+    paused, rate, off = rest
     assert (call["unique_key"], waited["id"], cancelled["state"]) == ("order-42", call["id"], "cancelled")
     assert (started["enqueued"], preview["dry_run"], preview["valid"]) == (1, True, 1)
     assert (shown["ended"], held["state"], resumed["state"], over["cancelled"]) == (False, "held", "open", 1)
-    assert (queue["total"], paused["state"], opened["state"], rate["rate"]) == (2, "held", "open", 5)
-    assert (put["number"], off["removed"]) == ("+6587654399", True)
+    assert (queue["total"], paused["state"], rate["rate"]) == (2, "held", 5)
+    assert (off["number"], off["removed"]) == ("+6587654399", True)

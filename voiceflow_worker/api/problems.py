@@ -24,7 +24,6 @@ from voiceflow_worker.errors import (
     KeyConflictError,
     OtherRequestError,
     OvertakenError,
-    RequestInProgressError,
     StaleJobError,
     StoreError,
     SuppressedNumberError,
@@ -127,7 +126,6 @@ _ERRORS: Sequence[tuple[type[VoiceflowError], int, str | None]] = (
     (StaleJobError, 409, "changed_meanwhile"),
     (KeyConflictError, 422, "idempotency_key_reused"),
     (OtherRequestError, 422, "idempotency_key_reused"),
-    (RequestInProgressError, 409, "idempotency_key_in_use"),
     (SuppressedNumberError, 422, "suppressed"),
     (InvalidInputError, 422, None),
     (IntakeError, 503, "interrupted"),
@@ -149,7 +147,7 @@ def problem_of(error: Exception, findings: Sequence[FindingTold] = ()) -> Proble
         return ProblemError(500, "the server failed; its log has the reason")
     _, status, code = found
     said = error.headline if isinstance(error, CallFlowError) else str(error)
-    again = RETRY if status == 503 or isinstance(error, RequestInProgressError) else None
+    again = RETRY if status == 503 else None
     return ProblemError(status, said[:LONGEST_TEXT], findings=findings, headers=again, code=code)
 
 

@@ -163,12 +163,6 @@ class EnqueueReport:
         shown = ((plan[end], words) for end, words in END_WORDS.items())
         return ", ".join(f"{count} {words}" for place, (count, words) in enumerate(shown) if count or place < 2)
 
-    def columns_in_words(self) -> str:
-        """The values that are called of columns that are not spoken, and of partly filled ones."""
-        values = [f"{each.column}: {each.in_words()}" for each in self.unread]
-        partly = [f"{each.column} {each.filled:,} of {each.filled + each.empty:,}" for each in self.partly_filled]
-        return "; ".join([*values, *([f"partly filled: {', '.join(partly)}"] if partly else [])])
-
     def as_json(self) -> dict[str, object]:
         """The report as a JSON object, for scripts."""
         shown = {

@@ -27,7 +27,6 @@ from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports.store import (
     Before,
     BulkWrite,
-    Claim,
     Insert,
     Mode,
     Put,
@@ -40,7 +39,6 @@ from voiceflow_worker.core.ports.store import (
 )
 from voiceflow_worker.errors import (
     OrderUnsettledError,
-    RequestInProgressError,
     StoreError,
     StoreUnavailableError,
     VoiceflowError,
@@ -89,15 +87,13 @@ class Actor:
     """Who orders something, `on` which interface.
 
     `login` is what the system knows: the login of a user, the name of an API secret, the DAG and its run. `name` is
-    what the person said, such as by `--as`. `key` is the Idempotency-Key of the request, and with its `claim` the
-    action is stored only if no other has the key.
+    what the person said, such as by `--as`. `key` is the Idempotency-Key of the request.
     """
 
     on: str = Interface.PYTHON
     login: str | None = None
     name: str | None = None
     key: str | None = None
-    claim: Claim | None = None
 
     @property
     def called(self) -> str:
@@ -159,16 +155,14 @@ class AuditEntry:
         result: str | None = None,
         asked: str | None = None,
     ) -> AuditEntry:
-        """The entry of an order, whose id is by its key, or new. One that was cut keeps the time at which it began.
+        """Return the entry of an order, with a new id.
 
         `result` is for an action that has one alone, if it is stored at all.
         """
-        claim = actor.claim
-        at, token = (at, new_revision()) if claim is None else (claim.since or at, claim.id)
         return cls(
             at=at, action=action, on=actor.on, by=actor.login, name=actor.name, note=note or None, queue=queue,
             batch=batch, call=call, numbers=tuple(numbers[:MOST_NAMED]), result=result, key=actor.key,
-            asked=asked, id=f"{newest_first(at)}.{token}",
+            asked=asked, id=f"{newest_first(at)}.{new_revision()}",
         )  # fmt: skip
 
     @property
@@ -233,16 +227,12 @@ class AuditedStore:
     """A store for one action: its first write that changes anything keeps the entry of the action too.
 
     In all else it is the store itself. The parts of a bulk write are written one by one until one of them is stored,
-    because each may be refused alone: that one has the entry, under the condition that it is not there, and the `claim`
-    to the key. So a repeat of it, however late, finds that it was written before. If another request has made the
-    claim, this raises RequestInProgressError.
+    because each may be refused alone: that one has the entry, under the condition that it is not there. So a repeat of
+    it, however late, finds that it was written before.
     """
 
-    def __init__(
-        self, store: Store, entry: AuditEntry, claim: Claim | None = None, *, is_resumed: bool = False
-    ) -> None:
+    def __init__(self, store: Store, entry: AuditEntry, *, is_resumed: bool = False) -> None:
         self._store = store
-        self._claim = claim
         self._first_one = anyio.Lock()
         self._unsettled: OrderUnsettledError | None = None
         self.entry: AuditEntry = entry
@@ -267,9 +257,9 @@ class AuditedStore:
         answers = list[WriteResult]()
         try:
             # Each part may be refused alone: what is stored once goes with the first one that is not.
-            while self._is_first and len(answers) < len(bulk.writes):
+            while not self.is_kept and len(answers) < len(bulk.writes):
                 async with self._first_one:
-                    if self._is_first:
+                    if not self.is_kept:
                         answers.append(await self._first(replace(bulk, writes=(bulk.writes[len(answers)],)), now))
             if len(answers) < len(bulk.writes):
                 rest = replace(bulk, writes=bulk.writes[len(answers) :])
@@ -279,10 +269,6 @@ class AuditedStore:
             error.answers = [*given, *[None] * (len(bulk.writes) - len(given))] if given else ()
             raise
         return answers
-
-    @property
-    def _is_first(self) -> bool:
-        return self._claim is not None or not self.is_kept
 
     async def _in_time(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
         """Write what nobody may commit once this has failed.
@@ -314,24 +300,17 @@ class AuditedStore:
         )
 
     async def _first(self, bulk: BulkWrite, now: datetime) -> WriteResult:
-        """Write one part, with the entry and the claim if it changes anything."""
+        """Write one part, with the entry if it changes anything."""
         (write,) = bulk.writes
         if not _changes(write):
             return (await self._in_time(bulk, now))[0]
         made = [each.job for each in write.changes if isinstance(each, Insert)]
         if self.entry.action == CALL and len(made) == 1:
             self.entry = replace(self.entry, batch=made[0].batch_id, call=made[0].id, numbers=made[0].numbers)
-        once, puts = [], list(write.puts)
-        if self._claim is not None:
-            once, puts = [self._claim.condition], [*puts, self._claim.put]
-        if not self.is_kept:
-            once, puts = [*once, Same(AUDIT, WHOLE, None, self.entry.id)], [*puts, *self.entry.puts()]
-        write = replace(write, conditions=(*once, *write.conditions), puts=tuple(puts))
+        conditions = (Same(AUDIT, WHOLE, None, self.entry.id), *write.conditions)
+        write = replace(write, conditions=conditions, puts=(*write.puts, *self.entry.puts()))
         (answer,) = await self._in_time(replace(bulk, writes=(write,), durable=True), now)
-        if answer.condition in once:
-            raise RequestInProgressError
-        if answer.result is Result.DONE:
-            self.is_kept, self._claim = True, None
+        self.is_kept = answer.result is Result.DONE
         return answer
 
     async def _last(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
@@ -370,8 +349,8 @@ def _changes(write: Write) -> bool:
 
 
 @asynccontextmanager
-async def audited(store: Store, entry: AuditEntry, claim: Claim | None = None) -> AsyncGenerator[AuditedStore]:
-    """A store for one action: its first write keeps the entry and the `claim`, and the `result` of the block follows.
+async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStore]:
+    """Yield a store for one action: its first write keeps the entry, and the `result` of the block follows.
 
     An action within another one belongs to that: it gets the same store. An error is the result, if anything was
     stored before it. An order that was cut, and is given again, has the entry that it had (`_begun`). It is carried out
@@ -380,13 +359,13 @@ async def audited(store: Store, entry: AuditEntry, claim: Claim | None = None) -
     if isinstance(store, AuditedStore):
         yield store
         return
-    cut = await _begun(store, entry, claim)
+    cut = await _begun(store, entry)
     is_open = cut is None or cut.is_unknown
-    within = AuditedStore(store, cut or entry, claim, is_resumed=cut is not None)
+    within = AuditedStore(store, cut or entry, is_resumed=cut is not None)
     try:
         yield within
     except VoiceflowError as error:
-        if within.is_kept and is_open and not isinstance(error, RequestInProgressError):
+        if within.is_kept and is_open:
             await within.finish(f"{_FAILED}{error}")
         raise
     if cut is not None or not within.is_kept:
@@ -395,11 +374,8 @@ async def audited(store: Store, entry: AuditEntry, claim: Claim | None = None) -
         await within.finish(within.result)
 
 
-async def _begun(store: Store, order: AuditEntry, claim: Claim | None) -> AuditEntry | None:
-    """The entry of an order that is given again, by its id where it has a key; None for another one."""
-    if claim is not None:
-        found = await store.records({AUDIT: [(WHOLE, order.id)]}, now=store.clock.now()) if claim.since else {AUDIT: ()}
-        return next(iter(entries_of(found[AUDIT])), None)
+async def _begun(store: Store, order: AuditEntry) -> AuditEntry | None:
+    """Return the entry of an order that is given again; None for another one."""
     newest = await read_page(store, group=order.groups[-1], limit=LATEST)
     # Of entries of one moment, any may be the newest.
     return next((each for each in newest if each.at == newest[0].at and each.is_again(order)), None)

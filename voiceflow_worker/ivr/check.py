@@ -219,11 +219,6 @@ class MenuTexts:
         """The names of the values that texts speak as they are."""
 
     @property
-    def has_languages(self) -> bool:
-        """True if it is known in which languages the texts are."""
-        return bool(self._in_language)
-
-    @property
     def languages(self) -> Sequence[str]:
         """The languages in which all texts are."""
         return [name for name, texts in self._in_language.items() if isinstance(texts, MenuTexts)]

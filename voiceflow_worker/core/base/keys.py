@@ -58,10 +58,3 @@ async def newest_of(store: Store, unique_keys: Iterable[str]) -> dict[str, Job]:
 def _next_key(job: Job) -> str:
     key = job.unique_key or ""
     return again_key(key, job.again or split_key(key)[1] + 1)
-
-
-async def erased_keys(store: Store, unique_keys: Iterable[str]) -> set[str]:
-    """Return those of these unique keys that erased calls had."""
-    groups = {key_group(key, store_id=store.id): key for key in unique_keys}
-    records = (await store.records({KEYS: list(groups)}, now=store.clock.now()))[KEYS] if groups else ()
-    return {groups[record.group] for record in records}

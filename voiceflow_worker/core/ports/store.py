@@ -155,18 +155,6 @@ class Same(Struct, frozen=True, forbid_unknown_fields=True):
     except_owner: str | None = None
 
 
-class Claim(Struct, frozen=True, kw_only=True):
-    """What must stand in the store for something to begin, and what is stored in the same write.
-
-    What goes on with a cut start has the time of that one in `since`. Both have one `id`, which is that of no other.
-    """
-
-    condition: Same
-    put: Put
-    id: str
-    since: datetime | None = None
-
-
 class Before(Struct, frozen=True):
     """The store's own clock has not reached this time when the write is checked, whatever the `now` of the write is.
 

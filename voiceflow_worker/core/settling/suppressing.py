@@ -46,7 +46,7 @@ class SuppressionList(SuppressedNumbers):
         ends stays. Of each queue this reads the calls of these numbers, or the waiting calls if they are fewer. Calls
         that only connect to a number end when they would be sent. Raises StoreError; it is then safe to repeat this.
         """
-        now, by = self._clock.now(), replace(self._by, key=None, claim=None)
+        now, by = self._clock.now(), replace(self._by, key=None)
         standing = {each: entry for number, entry in listed.items() for each in aliases(number)}
         waiting: dict[tuple[str, str], dict[str, Job]] = {}
 

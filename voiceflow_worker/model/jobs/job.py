@@ -333,11 +333,6 @@ class Job(Struct, frozen=True):
         return self.body_digest if self.edits is None else self.edits.digest
 
     @property
-    def changed_at(self) -> datetime:
-        """When somebody last ordered what the job says: its creation, or its newest change."""
-        return max((note.at for note in self.notes if note.kind is NoteKind.CHANGED), default=self.created_at)
-
-    @property
     def urgency(self) -> int:
         """The order of leasing, the highest first: twice the priority, and one more if it goes first."""
         return 2 * self.priority + self.goes_first
