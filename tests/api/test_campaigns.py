@@ -17,7 +17,6 @@ from tests.contract.samples import ManualClock
 from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
-from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Menu, Store
 from voiceflow_worker.api import asked
 from voiceflow_worker.api import problems as answers
@@ -26,8 +25,7 @@ from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr.menu_data import written_menus
 from voiceflow_worker.service.named_campaign import NamedCampaign
 
-__all__ = ["work_here"]
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("work_here")]
+pytestmark = pytest.mark.anyio
 
 ROWS = [
     {"destination": "+6587654301", "name": "Ana"},
@@ -264,14 +262,14 @@ async def test_a_campaign_for_a_cancelled_batch_leaves_its_key_free(client: Clie
     assert (await start(client, {**other, "batch": "visits-2"}, key="second")).status_code == 201
 
 
-async def test_a_campaign_begins_with_a_menu_of_the_server_and_is_stored_by_another_process(store: Store) -> None:
+async def test_a_campaign_begins_with_a_menu_of_the_server(store: Store) -> None:
     async with program(store, menus=[ASK]) as client:
         assert (await start(client, {"rows": ROWS, "ivr": "ask"})).status_code == 201
         assert (await start(client, {"rows": ROWS, "ivr": "ask"})).status_code == 200
     assert {job.menu for job in await CallQueue(store).find()} == {"ask"}
 
 
-async def test_a_menu_of_data_is_kept_with_the_calls_that_another_process_stores(store: Store) -> None:
+async def test_a_menu_of_data_is_kept_with_the_calls(store: Store) -> None:
     menu = {"questions": [{"id": "ask", "text": "Hello {{name}}.", "keys": {"1": {"answer": "yes"}}}]}
     async with program(store) as client:
         assert (await start(client, {"rows": ROWS, "menu": menu})).status_code == 201

@@ -13,13 +13,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.api.clients import CALL, Client, program
-from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.api.app import fast_api
 from voiceflow_worker.core.base.record_set import unreadable_here
 
-__all__ = ["work_here"]
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("work_here")]
+pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
 
 VALUES: list[Any] = [

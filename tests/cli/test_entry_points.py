@@ -25,7 +25,6 @@ from tests.cli.entry_points import CASES, MENUS, READ, SOURCE, WORDS, Fields, of
 from tests.cli.running import Program
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
-from tests.support.other_process import work_here
 from tests.support.started import report_of
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Store, load_settings, open_store
@@ -37,10 +36,6 @@ from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.service.named_call import read_call
 from voiceflow_worker.service.on_call import Escalation
-
-__all__ = ["work_here"]
-pytestmark = pytest.mark.usefixtures("work_here")
-
 
 FLAGS = {"--replace", "--remove-missing", "--skip-bad"}
 
@@ -331,6 +326,9 @@ def test_what_is_proposed_leaves_out_exactly_those_whom_it_counts(
         assert unread == {"column": column, "values": {"": 4, value: 2}}
         if entry in {"command", "toml"}:
             shown = voiceflow("check", "people.csv", "--say", "Hello.", *SAID)
+            if "=" in {column[:1], value[:1]} or value[:1] == "!":  # nobody can type it
+                assert "--leave-out" not in shown.out, shown.out
+                continue
             *_, option = re.findall("--leave-out (.*)", shown.out)
             fields["leave_out"] = shlex.split(option)[0]
         else:

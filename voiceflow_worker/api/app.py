@@ -39,7 +39,6 @@ from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.service.metrics import API_ANSWERS, API_WAITING, POLICIES_REFUSED
 from voiceflow_worker.service.on_call import PolicyFile
-from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
@@ -64,7 +63,7 @@ class HttpApi:
         """The policies of escalations."""
         self._gatekeeper = Gatekeeper(allow=settings.api_allow, trusted_proxies=settings.trusted_proxies)
         self.server: Server = Server(
-            store=store, settings=settings, process=OtherProcess(store, settings=settings), watch=OutcomeWatch(store),
+            store=store, settings=settings, watch=OutcomeWatch(store),
             policies=self.policies, gatekeeper=self._gatekeeper, menus={menu.name: menu for menu in menus},
         )  # fmt: skip
         self.app: FastAPI = fast_api()

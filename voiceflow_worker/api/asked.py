@@ -23,7 +23,6 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.on_call import PolicyFile
-from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
@@ -40,7 +39,6 @@ class Server:
 
     store: Store
     settings: Settings
-    process: OtherProcess
     watch: OutcomeWatch
     policies: PolicyFile
     gatekeeper: Gatekeeper

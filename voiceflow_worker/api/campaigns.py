@@ -92,10 +92,10 @@ async def begin(
     async with _received(asked) as campaign, asked.aside(), server.starting:
         with told_in(campaign.fields, _CAMPAIGN, asked.request.query_params):
             if key is None or dry_run:
-                report, is_new = await campaign.preview(queue, server.process, key=key, **how), False
+                report, is_new = await campaign.preview(queue, key=key, **how), False
             else:
                 by = asked.actor(key)
-                report, is_new = await campaign.start(queue, server.process, key=key, by=by, **how)
+                report, is_new = await campaign.start(queue, key=key, by=by, **how)
         document = _document(report, campaign.fields)
     if dry_run or not (report.enqueued or report.replaced or report.duplicates):  # nothing was made
         return answer(document)

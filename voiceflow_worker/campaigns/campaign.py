@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, Self, Unpack, cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain, CampaignOptions, dated
-from voiceflow_worker.campaigns.calls.row_reader import texts_of
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, OnProgress, StartOptions
@@ -116,10 +115,6 @@ class Campaign:
         if self.options.batch_id is not None:
             return self.options.batch_id
         return batch_of(InputFile(self.file) if isinstance(self.file, Path) else self.file)
-
-    def without_handlers(self) -> Self:
-        """This campaign for another process: of its menu it has the texts, which suffice to start it."""
-        return replace(self, options=replace(self.options, menu=texts_of(self.options) or self.options.menu))
 
     async def preview(self, queue: CallQueue | None = None, *, progress: OnProgress | None = None) -> EnqueueReport:
         """What `start` would do: bad rows, duplicates, and a `preview` of texts, times and duration.

@@ -134,8 +134,9 @@ def _show_found(output: Output, report: EnqueueReport) -> None:
     if report.unread:
         output.say("whom columns that are not spoken call, each with what leaves its last value out:")
         for each in report.unread:  # on lines that are not wrapped, to be copied
-            leaving = shlex.quote(str(each.leave_out))
-            output.say(f"  {each.column}: {each.in_words()}\n    --leave-out {leaving}")
+            output.say(f"  {each.column}: {each.in_words()}")
+            if each.leave_out.can_be_typed:
+                output.say(f"    --leave-out {shlex.quote(str(each.leave_out))}")
     if partly := report.partly_filled:
         counts = (f"{each.column} {each.filled:,} of {each.filled + each.empty:,}" for each in partly)
         output.say(f"partly filled: {', '.join(counts)}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from voiceflow_worker.model.flows.values import DECIMAL, WHOLE, value_text
 from voiceflow_worker.model.text.wording import count_of
-from voiceflow_worker.model.times import PersonZone, UnknownZoneError, year_problem
+from voiceflow_worker.model.times import YEARS, PersonZone, UnknownZoneError, year_problem
 
 if TYPE_CHECKING:
     from babel import Locale
@@ -124,6 +124,9 @@ def local_text(text: str, person: object, *, is_day: bool) -> str:
     """
     if (moment := zoned_moment(text)) is None:
         return text
+    if moment.year not in YEARS:  # tables write a time of day so, by the clock of a program
+        alone = "" if is_day else ", or write the time of day alone, such as 14:05"
+        raise ValueError(f"{text[:40]!r} has the year {moment.year}: correct it{alone}")
     try:
         zone = person if isinstance(person, PersonZone) else PersonZone(None, ())
         local = zone.to_local(moment, text)
@@ -132,8 +135,6 @@ def local_text(text: str, person: object, *, is_day: bool) -> str:
             f"{text[:40]!r} has a time zone of its own, and that of the person is not known: {error}. Set `time_zone`, "
             "or give the row a column time_zone."
         ) from None
-    except OverflowError:
-        raise ValueError(f"{text[:40]!r} is not between the years 1 and 9999; correct the year") from None
     in_utc = moment.astimezone(UTC)
     if is_day and in_utc.time() == time() and in_utc.date() != local.date():
         raise ValueError(

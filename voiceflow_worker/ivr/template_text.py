@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -130,9 +130,6 @@ class TemplateText:
         self.is_optional: bool = param is not None and not param.required and single is not None
         self._kind = param.kind if param is not None else None
         self.is_spoken: bool = self._kind is ParamKind.SPEECH
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return partial(TemplateText, path=self.path, param=self._param, voice=self._voice), (self.text,)
 
     @property
     def only_variable(self) -> str | None:

@@ -21,7 +21,7 @@ def zone_file(*names: str) -> Traversable:
 
 
 class _PackageZone(ZoneInfo):
-    """A time zone of the package. Zones that were read from a file cannot be sent to another process otherwise."""
+    """A time zone of the package. Zones that were read from a file cannot be copied otherwise."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return zone_named, (self.key,)

@@ -22,7 +22,6 @@ from voiceflow_worker.errors import OvertakenError
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.named_call import request_digest
-from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.lists.input_file import InputFile
@@ -44,17 +43,16 @@ class NamedCampaign:
     digests: Mapping[str, str]
 
     async def preview(
-        self, queue: CallQueue, process: OtherProcess, *, key: str | None, settings: Settings, menus: Mapping[str, Menu]
+        self, queue: CallQueue, *, key: str | None, settings: Settings, menus: Mapping[str, Menu]
     ) -> EnqueueReport:
-        """What a start would do. Raises the errors of `Campaign.preview`."""
+        """Preview what a start would do. Raises the errors of `Campaign.preview`."""
         batch = "preview" if key is None else batch_of_key(key)
         campaign = await self._campaign(batch, settings=settings, menus=menus, now=queue.store.clock.now())
-        return await process.run_on(campaign.preview, queue.name, policy=settings.policy())
+        return await campaign.preview(queue)
 
     async def start(
         self,
         queue: CallQueue,
-        process: OtherProcess,
         *,
         key: str,
         by: Actor,
@@ -88,18 +86,14 @@ class NamedCampaign:
         )
         if start.run is not None:
             await _require_own(queue, campaign.batch_id, start.run)
-        report = await process.run_on(
-            campaign.start, queue.name, policy=settings.policy(), by=by, now=start.at, key=asked
-        )
-        return report, asked.is_new
+        return await campaign.start(queue, by=by, now=start.at, key=asked), asked.is_new
 
     async def _campaign(self, batch: str, *, settings: Settings, menus: Mapping[str, Menu], now: datetime) -> Campaign:
         said = {name: value for name, value in self.fields.items() if value is not None}
         given = {"batch": batch, **self.files, **said}  # a field that names a file is refused, beside an upload too
         how: dict[str, Any] = {"settings": settings, "menus": menus, "now": now, "foreign": True}
         # In a thread, because 8x8 waits while a large template is read.
-        made = await to_thread.run_sync(partial(Campaign.of, given, **how))
-        return made.without_handlers()
+        return await to_thread.run_sync(partial(Campaign.of, given, **how))
 
 
 def batch_of_key(key: str) -> str:

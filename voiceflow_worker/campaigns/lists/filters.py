@@ -50,6 +50,11 @@ class Filter(NamedTuple):
             return self.value == cell
         return are_alike(cell, self.value)
 
+    @property
+    def can_be_typed(self) -> bool:
+        """Whether its text is a filter: a column or a value that begins with a sign is given as data."""
+        return self.value[:1] not in {"=", "!"} and self.column.lstrip(" !")[:1] not in {"", "="}
+
     def as_text(self) -> str:
         """Return the object as JSON."""
         return json.dumps(self.as_json(), ensure_ascii=False)
@@ -108,7 +113,7 @@ def _in_table(table: Mapping[object, object]) -> Iterator[Filter]:
     for name, values in table.items():
         for each in values if is_list(values) else (values,):
             found = Filter(str(name).strip(), _value_text(each))
-            if not found.value or not found.column or found.column[-1] in "!<>~=" or found.value[0] in "=!":
+            if not found.value or not found.column or found.column[-1] in "!<>~=" or not found.can_be_typed:
                 told = f"{quoted(f'{name}={each}', most=60)} may be a column with a sign"
                 raise InvalidInputError(
                     f"{told}; if that is meant, write it as {json.dumps(found.as_json(), ensure_ascii=False)}"
@@ -130,7 +135,7 @@ def read_filter(typed: str, names: Iterable[str]) -> Filter | None:
     if len(found) > 1:
         both = " or ".join(each.as_text() for each in found)
         raise InvalidInputError(f"{typed[:60]!r} has two readings. Give the one that is meant as data: {both}")
-    if found and found[0].value[:1] in {"=", "!"}:
+    if found and not found[0].can_be_typed:
         raise InvalidInputError(f"{typed[:60]!r} is no filter: {_EXAMPLE}")
     return found[0] if found else None
 
