@@ -354,7 +354,7 @@ class CallQueue:
         Raises `IllegalMoveError` and `JobNotFoundError`.
         """
         now = self.store.clock.now()
-        checked_time("not_before", not_before)
+        not_before = checked_time("not_before", not_before)
         redial = partial(lifecycle.redial, at=now, note=note, force=force, number=post, not_before=not_before)
         asked, change = (force, post, not_before), _checked(redial, check)
         return await self._change("redial", job_id, change, note=note, result="redialled", asked=asked)
@@ -379,7 +379,7 @@ class CallQueue:
         Raises `InvalidInputError` for outcomes that cannot be redialled, and for a batch that is cancelled or has no
         calls.
         """
-        checked_time("at", at)
+        at = checked_time("at", at)
         if times < 1:
             raise InvalidInputError(f"times is {times}, so nobody would be redialled: give 1 or more")
         outcomes = read_redial_on(on)

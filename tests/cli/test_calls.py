@@ -56,6 +56,8 @@ def test_each_option_restricts_a_list(voiceflow: Program, ids: Listed) -> None:
     assert ids("--outcome", "completed,no_answer") == [reached.id, missed.id]
     assert ids("--outcome", "unreached", "--batch", "april") == called[1:3]
     assert ids("--since", missed.touched_at.isoformat(), "--limit", "1") == [missed.id]
+    assert ids("--unique-key", "march-1") == [second]
+    assert ids("--unique-key", "march-1", "--batch", "april") == ids("--unique-key", "other") == []
     assert ids("--state", "in_doubt") == ids("--queue", "other") == []
 
 

@@ -73,6 +73,18 @@ class Integral:
 NAIVE = datetime(2030, 1, 1, 9)  # noqa: DTZ001 - what is refused
 LATER = datetime(2030, 1, 1, 9, tzinfo=UTC)
 POLICY = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
+
+
+class OtherDatetime(datetime):
+    """A datetime as other libraries make them, with a calculation of its own."""
+
+    def __sub__(self, other: Any) -> Any:
+        raise AssertionError(f"{other} was taken from it")
+
+    astimezone: Any = __sub__
+    utcoffset: Any = __sub__
+
+
 VALUES: Sequence[Any] = (
     None, 5, -1, 1.5, math.nan, True, "", "x", "busy", "a\0b", "a\ud800", "x" * 2800, "9" * 40, b"x", [], [5], ["x"],
     (5,), {}, {"a": 5}, {5: 5}, {"x"}, object(), anything, NAIVE, LATER, datetime.max.replace(tzinfo=UTC),
@@ -271,6 +283,16 @@ ORDERS: Sequence[tuple[str, Order]] = (
     ("which no store can keep", lambda queue: queue.get(f"default.{HALF}")),
     ("which no store can keep", lambda queue: text_records(queue.store, "x").put({"key": HALF})),
 )  # fmt: skip
+
+
+async def test_a_datetime_of_another_library_is_one_of_pythons(any_store: Store) -> None:
+    queue, other = CallQueue(any_store, policy=CallPolicy()), OtherDatetime(2030, 1, 1, 9, tzinfo=UTC)
+    job = await queue.enqueue(flow(), not_before=other, valid_until=OtherDatetime(2030, 1, 1, 10, tzinfo=UTC))
+    stored = await queue.get(job.id)
+    assert (stored.not_before, stored.valid_until) == (LATER, LATER + timedelta(hours=1))
+    assert (await queue.hold(until=other)).until == LATER
+    with pytest.raises(InvalidInputError, match="not_before is 2030; give a datetime with a time zone"):
+        await queue.enqueue(flow(), not_before=cast("Any", 2030))
 
 
 async def test_an_order_that_cannot_be_meant_is_refused_with_a_sentence_and_changes_nothing(any_store: Store) -> None:

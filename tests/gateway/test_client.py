@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import anyio
 import httpx
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from tests.gateway.conftest import OURS, Before, Kind, happened, place, trio_too
 from tests.gateway.misbehaving import CREATED, Behaviour, MisbehavingServer, answer, answers, closed_port, places, sends
@@ -108,6 +110,24 @@ async def test_what_is_not_placed_is_raised_and_says_what_to_do(
         assert raised.value.code == code
     if isinstance(raised.value, CallInDoubtError):
         assert raised.value.client_request_id == "order-42", "the id to look for"
+
+
+async def test_a_call_whose_answer_nobody_waits_for_is_in_the_log_with_its_id() -> None:
+    arrived = anyio.Event()
+
+    async def silent(_: httpx.Request) -> httpx.Response:
+        arrived.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async with client_of(httpx.MockTransport(silent)) as client, anyio.create_task_group() as group:
+        with capture_logs() as logged:
+            group.start_soon(partial(client.send, FLOW, client_request_id="order-42"))
+            await arrived.wait()
+            group.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await anyio.wait_all_tasks_blocked()
+    assert ["order-42 may have been placed" in line["event"] for line in logged] == [True]
 
 
 @either_loop

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -42,6 +42,7 @@ from voiceflow_worker.model.text.printable import printable_line
 if TYPE_CHECKING:
     from voiceflow_worker.actions import OperatorAction
     from voiceflow_worker.actions.many import Many
+    from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.service.one_call import Progress, Report, TestCall
     from voiceflow_worker.settings import Settings
 
@@ -80,6 +81,7 @@ async def list_calls(
         Parameter(help="Only calls whose newest session has this outcome, such as busy or no_answer; may be repeated."),
     ] = None,
     answer: Annotated[str | None, Parameter(metavar="ANSWER")] = None,
+    unique_key: Annotated[str | None, Parameter(metavar="KEY")] = None,
     since: SinceOption = None,
     newest: Annotated[bool, Flag] = False,
     limit: LimitOption = 100,
@@ -91,6 +93,7 @@ async def list_calls(
 
     Args:
         answer: Only calls whose person gave this answer in a menu, such as confirmed.
+        unique_key: Only the call with this unique key.
         newest: List the newest calls first.
 
     Examples:
@@ -118,6 +121,8 @@ async def list_calls(
         )
         size = PAGE if wanted.is_judged else min(PAGE, limit or PAGE)
         pages = find_pages(calls.store, wanted.read(calls.name, newest=newest, limit=size))
+        if unique_key is not None:
+            pages = _with_key(calls, unique_key)
         async for jobs in first(pages, limit=limit, only=wanted.has):
             found += len(jobs)
             if output.as_json:  # printed page by page, so that a million calls need no memory
@@ -136,6 +141,11 @@ async def list_calls(
             output.note(f"{destination} was read as {number}; a national number needs its country code in front")
         if shown:
             output.limited(len(shown), limit, "call")
+
+
+async def _with_key(calls: CallQueue, key: str) -> AsyncGenerator[Sequence[Job]]:
+    """Yield the call of the queue that has this unique key, as the one page."""
+    yield await calls.find(unique_key=key)
 
 
 async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> None:

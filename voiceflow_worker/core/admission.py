@@ -52,7 +52,7 @@ from voiceflow_worker.model.jobs.job import MOST_NUMBERS, Job, JobState, RedialP
 from voiceflow_worker.model.jobs.policy import USUAL_REDIALS, CallPolicy, read_redial_after, redial_policy
 from voiceflow_worker.model.numbers.phone import canonical_number, phone_identity
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.arguments import checked_duration, time_problem
+from voiceflow_worker.model.text.arguments import checked_duration, plain_time, time_problem
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.model.times import read_time
 from voiceflow_worker.model.window import CallWindow, read_window_zone
@@ -122,6 +122,9 @@ def _read(options: CallOptions, *, at: datetime) -> dict[str, Any]:
                 wrong.append(Finding(column=name, message=f"{name} {text[:40]!r}: {error}"))
     if wrong:
         raise CallFlowError(wrong)
+    for name in ("not_before", "valid_until"):
+        if found.get(name) is not None:
+            found[name] = plain_time(name, found[name])
     days, holidays = found.pop("days", None), found.pop("holidays", None)
     if days is not None or holidays is not None:
         whole = CountryWindows.of(found.get("window") or CountryWindows())

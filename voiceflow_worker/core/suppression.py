@@ -142,7 +142,7 @@ class SuppressedNumbers:
         """
         checked_text("the reason of a suppression", reason)
         now = self._clock.now()
-        checked_time("until", until)
+        until = checked_time("until", until)
         if until is not None and until <= now:
             raise InvalidInputError(f"a suppression cannot end at {until}: give a future time")
         wanted = {

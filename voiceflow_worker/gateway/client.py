@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import anyio
 import httpx
+import structlog
 
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import (
@@ -53,6 +54,8 @@ from voiceflow_worker.model.text.arguments import checked_duration
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.rest import RestClient
     from voiceflow_worker.settings import Settings
+
+_log = structlog.get_logger("voiceflow.client")
 
 
 class RateLimit(Protocol):
@@ -233,6 +236,9 @@ class VoiceClient(api.AccountApi):
         Raises CallFlowError if the flow breaks a rule or its validity has ended, CallRefusedError if 8x8 refuses the
         call, and CallNotSentError if nobody was called and the call may be tried again. Raises CallInDoubtError if the
         call may have been placed: do not send it again, and look for a summary with its `client_request_id`.
+
+        A time limit around this ends it with TimeoutError, and the phone may ring all the same. Give your own
+        `client_request_id` then, by which the call can be looked up; the log names it, too.
         """
         request_id = client_request_id or flow.client_request_id or uuid4().hex
         now = datetime.now(UTC)
@@ -243,7 +249,7 @@ class VoiceClient(api.AccountApi):
         if until is not None and until <= now:
             verdict = verdict_on_lateness(valid_until=until, now=now)
         else:
-            verdict = await self._post(ready.to_json(), _at_once, valid_until=until)
+            verdict = await self._sent(ready, request_id)
         match verdict:
             case Verdict(kind=VerdictKind.CREATED, session_id=str(session_id)):
                 return PlacedCall(
@@ -263,6 +269,25 @@ class VoiceClient(api.AccountApi):
                     f"id {request_id}",
                     client_request_id=request_id,
                 )
+
+    async def _sent(self, flow: CallFlow, request_id: str) -> Verdict:
+        """POST a call; if the wait for its answer is cancelled, log the request id by which it can be looked up."""
+        has_begun = False
+
+        async def begin() -> Departure:
+            nonlocal has_begun
+            has_begun = True
+            return Departure(datetime.now(UTC), math.inf)
+
+        try:
+            return await self._post(flow.to_json(), begin, valid_until=flow.valid_until)
+        except anyio.get_cancelled_exc_class():
+            if has_begun:
+                _log.warning(
+                    f"nobody waits for the answer of 8x8: the call with the client request id {request_id} may "
+                    "have been placed. Do not send it again; look for its summary"
+                )
+            raise
 
     async def server_time(self) -> datetime | None:
         """The present time by the clock of 8x8, from the Date of an answer to a new request; None if no Date came."""
@@ -348,10 +373,6 @@ class VoiceClient(api.AccountApi):
         if message == verdict.message and (hold is None or reason == hold.reason):
             return verdict
         return replace(verdict, message=message, hold=None if hold is None else replace(hold, reason=reason))
-
-
-async def _at_once() -> Departure:
-    return Departure(datetime.now(UTC), math.inf)
 
 
 TIMEOUT = timedelta(seconds=3)

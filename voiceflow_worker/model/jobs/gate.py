@@ -100,7 +100,7 @@ class Gate:
         checked_text("the batch id", name)
         if len(name) > LONGEST_KEY:
             raise InvalidInputError(f"the batch id has {len(name)} characters; give at most {LONGEST_KEY}")
-        checked_time("until", until)
+        until = checked_time("until", until)
         checked_text(f"the reason for {scope} {name}", reason)
         return cls(
             queue=queue, scope=scope, name=name, state=state, until=until, reason=reason, kinds=kinds, since=since

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 
 from voiceflow_worker.errors import InvalidInputError
@@ -22,6 +23,18 @@ def offset_problem(offset: timedelta) -> str | None:
     return "whose offset no clock has" if offset % _STEP or not -12 <= offset / _HOUR <= 14 else None
 
 
+def plain_time(name: str, time: object) -> datetime:
+    """Return a datetime of any library as one of Python's own. Raise InvalidInputError for what is none.
+
+    Subclasses of datetime, such as those of pandas and pendulum, calculate in their own ways.
+    """
+    with suppress(TypeError, ValueError):  # pandas has a datetime that is no time
+        if isinstance(time, datetime):
+            whole = (time.year, time.month, time.day, time.hour, time.minute, time.second, time.microsecond)
+            return datetime(*whole, tzinfo=time.tzinfo, fold=time.fold)
+    raise InvalidInputError(f"{name} is {time!r}; give a datetime with a time zone, such as datetime.now(UTC)")
+
+
 def time_problem(name: str, time: datetime | None) -> str | None:
     """Return the error message for an invalid time; None if the time is valid or not given."""
     if time is None:
@@ -39,7 +52,8 @@ def time_problem(name: str, time: datetime | None) -> str | None:
 
 
 def checked_time(name: str, time: datetime | None) -> datetime | None:
-    """Return the time, or None for none. Raise InvalidInputError for an invalid one."""
+    """Return the time as one of Python's own, or None for none. Raise InvalidInputError for an invalid one."""
+    time = None if time is None else plain_time(name, time)
     if (problem := time_problem(name, time)) is not None:
         raise InvalidInputError(problem)
     return time
