@@ -49,7 +49,7 @@ async def doctor(
         without_outcome: With --call: call even if no receiver is running. The outcome then stays unknown, and the exit
             code is 1.
         make: Make the store if there is none, and print what other roles need: for a PostgreSQL store, by the owner of
-            its schema.
+            its schema. Write down the sub-account of the queue.
 
     Examples:
         voiceflow doctor
@@ -96,9 +96,15 @@ async def doctor(
 
 async def _make(output: Output, settings: Settings) -> ExitCode:
     """Make the store, and print what other roles need."""
+    from voiceflow_worker.core.queue_account import QueueAccount
+    from voiceflow_worker.gateway.client import VoiceClient
+
     making = health_of(settings.store, None).making
     rights = {} if making is None else dict(making.rights)
     async with opened_in_time(settings.store, wait=store_wait(settings), writes=False) as store:
+        if not settings.missing_for_calls():
+            own = VoiceClient.from_settings(settings).account
+            await QueueAccount(store, settings.queue).replace(own)
         lines = [f"the store {store.url} is there", *(f"{who}: {needed}" for who, needed in rights.items())]
         output.result({"store": store.url, "rights": rights}, *lines)
     return ExitCode.DONE

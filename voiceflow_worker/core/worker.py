@@ -24,8 +24,9 @@ from voiceflow_worker.core.drain import DrainCheck, DrainResult
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import EVERY, LIMITS_DIFFER, Heartbeat, Heartbeats
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
-from voiceflow_worker.core.ports.outside import LocalJournal, Opens, journal_of
+from voiceflow_worker.core.ports.outside import LocalJournal, OfAccount, Opens, journal_of
 from voiceflow_worker.core.ports.reads import Due
+from voiceflow_worker.core.queue_account import QueueAccount
 from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
@@ -41,6 +42,7 @@ from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
     InvalidInputError,
     JournalFileError,
+    SettingsError,
     StaleJobError,
     StoreCorruptError,
     StoreError,
@@ -73,6 +75,9 @@ TOGETHER_WITHIN = 0.005
 """The seconds for which a worker without a rate waits for more calls to end, to lease the next ones together."""
 STEPS_TO_ENTRY = 3
 """Turns of the event loop after which a call for which a connection is kept has asked for its entry, before others."""
+_ENDING = (StoreCorruptError, SettingsError)
+"""What ends a worker that is not draining, too."""
+LOOK_AT_ACCOUNT_EVERY = 60.0
 _PASSING = (StaleJobError, OSError, ImportError)
 LONGEST_PAUSE = timedelta(seconds=30)
 """The longest wait of a worker before it tries its journal file again."""
@@ -225,6 +230,7 @@ class Worker:
         self._clear_at = float("-inf")
         self._failed_at = float("-inf")
         self._fault: Exception | None = None
+        self._account_seen_at = 0.0
         self._pause_until: datetime | None = None
         self._landed = anyio.Event()
         self._lease_ends: datetime | None = None
@@ -237,8 +243,9 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop` is called. If this is cancelled, it stops in order, and then the cancellation goes on.
 
-        Raises RuntimeError if this worker has run before or if its client is not open, and StoreError or SettingsError
-        if the store or the journal files cannot be used at the start.
+        Raises RuntimeError if this worker has run before or if its client is not open, StoreError or SettingsError if
+        the store or the journal files cannot be used at the start, and SettingsError if the queue belongs to another
+        account of 8x8 than the client's.
         """
         await self._work(None)
 
@@ -326,6 +333,7 @@ class Worker:
             self.stop()
 
     async def _work_until_stopped(self, check: DrainCheck | None) -> None:
+        await self._require_account()
         before, limits = await SetRate(self._store, self.queue).begin(self._limits)
         self._pacer.follow(limits.rate)
         if before is not None and before != limits:
@@ -386,7 +394,7 @@ class Worker:
         seen, failures = 0, 0
         while not self._stopping:
             # No waiting helps against a damaged or replaced store; verdicts are tried until the worker has stopped.
-            if self._fault is not None and (check is not None or isinstance(self._fault, StoreCorruptError)):
+            if self._fault is not None and (check is not None or isinstance(self._fault, _ENDING)):
                 raise self._fault
             try:
                 limit = await self._capacity()
@@ -491,9 +499,21 @@ class Worker:
                         await self._follow_limits()  # a rate that is raised ends the pause
                 await self._clock.sleep((until - self._clock.now()).total_seconds())
 
+    async def _require_account(self) -> None:
+        """Write down the account of the queue, if it has none. Raises SettingsError if it has another."""
+        self._account_seen_at = self._clock.monotonic()
+        if isinstance(self._voice, OfAccount):
+            await QueueAccount(self._store, self.queue).require(self._voice.account)
+
     async def _beat(self) -> None:
         """Store a heartbeat, and follow the strictest limit per person of the queue's workers."""
         await self._heartbeat.beat()
+        if self._clock.monotonic() >= self._account_seen_at + LOOK_AT_ACCOUNT_EVERY:
+            try:
+                await self._require_account()
+            except SettingsError as error:
+                self._fault = error
+                self._end_pause()
         beats = await Heartbeats(self._store).workers(self.queue)
         said = {each.max_per_person for each in beats}
         limits = {None if each is None else read_person_limit(each) for each in said}

@@ -50,6 +50,7 @@ from voiceflow_worker.model.reports.verdict import (
     VerdictKind,
 )
 from voiceflow_worker.model.text.arguments import checked_duration
+from voiceflow_worker.model.text.web_address import is_this_machine
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.rest import RestClient
@@ -203,6 +204,12 @@ class VoiceClient(api.AccountApi):
     def is_open(self) -> bool:
         """Whether the client is within its `async with` block."""
         return self._open is not None
+
+    @property
+    def account(self) -> str:
+        """The sub-account and its host, such as `demo at voice.8x8.com`. All loopback addresses are one host."""
+        host = "this machine" if is_this_machine(str(self._wire.calls)) else self._wire.host
+        return f"{self._wire.sub_account} at {host}"
 
     @property
     def connects_each_time(self) -> bool:

@@ -23,6 +23,7 @@ from voiceflow_worker.core.base.clock import SET_CLOCK, ahead_of_8x8, off_in_wor
 from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.heartbeats import REGISTER, Heartbeats
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.queue_account import TAKE_OVER, QueueAccount
 from voiceflow_worker.errors import (
     InvalidInputError,
     NoStoreError,
@@ -272,7 +273,11 @@ async def _account(context: CheckContext) -> Diagnosis:
     if missing := context.settings.missing_for_calls():
         names, _, ways = zip(*(each.partition(": ") for each in missing), strict=True)
         return failure("; ".join(names), remedy="; ".join(ways))
-    VoiceClient.from_settings(context.settings)
+    client = VoiceClient.from_settings(context.settings)
+    if context.opened is not None:
+        of_queue = QueueAccount(context.opened, context.settings.queue)
+        if (problem := await of_queue.problem(client.account)) is not None:
+            return failure(problem, remedy=f"set VOICEFLOW_SUB_ACCOUNT and VOICEFLOW_BASE_URL to those; {TAKE_OVER}")
     return ok(f"{context.settings.sub_account}, at {context.settings.base_url or BASE_URL}")
 
 

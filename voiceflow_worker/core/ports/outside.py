@@ -173,6 +173,16 @@ class Opens(Protocol):
 
 
 @runtime_checkable
+class OfAccount(Protocol):
+    """A gateway that says whose calls it places."""
+
+    @property
+    def account(self) -> str:
+        """Its sub-account and host, such as `demo at voice.8x8.com`."""
+        ...
+
+
+@runtime_checkable
 class Connects(Protocol):
     """A gateway that says whether it connects anew for each call."""
 
