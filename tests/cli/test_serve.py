@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program, Spawned
+from tests.cli.stored import url_of
 from tests.support.crm import SECRET, running_crm
 from tests.support.processes import voiceflow as process
 from tests.support.stage import stage
@@ -87,20 +88,28 @@ def test_summaries_are_sent_to_the_receiver_with_its_secret(folder: Path, eight:
 
 @pytest.mark.slow
 def test_another_address_is_replaced_only_by_force_and_a_failure_ends_no_receiver(
-    folder: Path, eight: EightByEight
+    voiceflow: Program, folder: Path, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = "https://other.example.com/webhooks/8x8"
-    for options, expected, words in (
-        (["--register", other], other, "now sends VSS"),
-        (["--register", URL], other, f"8x8 sends VSS events to {other}. --force registers"),
-        (["--register", URL, "--force"], URL, "now sends VSS"),
+    other, new = "https://other.example.com/webhooks/8x8", "https://new.example.com/webhooks/8x8"
+    first, second = url_of(folder), f"sqlite:///{folder}/second.db"
+    for store, options, expected, words in (
+        (first, ["--register", other], other, "now sends VSS"),
+        (second, ["--register", URL], other, f"8x8 sends VSS events to {other}. `serve --register URL --force`"),
+        (second, ["--register", URL, "--force"], URL, "now sends VSS"),
+        (first, [], URL, f"8x8 sends VSS events to {URL}"),
+        (second, ["--register", new], new, "now sends VSS"),  # in place of its own
     ):
-        with Spawned(["serve", "--port", "0", *options], folder) as serve:
+        with Spawned(["serve", "--port", "0", "--store", store, *options], folder) as serve:
             serve.wait_for(words)
             assert serve.stop().code == 0
         assert hooks(eight)["VSS"].url == expected
+    monkeypatch.setenv("VOICEFLOW_OUTCOMES", "webhook")
+    doctor = voiceflow("doctor", "--store", first, "--json")
+    (webhook,) = [line for line in doctor.lines if line["check"] == "webhook"]
+    assert webhook["level"] == "failure"
+    assert f"to {new}, and not to {other}, which a receiver of this store registered" in webhook["message"]
     with Spawned(["serve", "--port", "0", "--register", URL], folder, {"VOICEFLOW_API_KEY": "wrong"}) as serve:
-        serve.wait_for("is not registered")
+        serve.wait_for("8x8 and this store do not agree")
         assert serve.stop().code == 0
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlunsplit
@@ -24,11 +22,10 @@ from voiceflow_worker.cli.opening import (
 )
 from voiceflow_worker.cli.options import Flag, PortOption, StoreOption, WaitOption, WholeStoreOptions
 from voiceflow_worker.core.logs import logged
-from voiceflow_worker.errors import InvalidInputError, SettingsError, VoiceflowError
+from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.text.web_address import is_this_machine, split_web_address
 
 if TYPE_CHECKING:
-    from voiceflow_worker.gateway.account import WebhookType
     from voiceflow_worker.settings import Settings
 
 _log = structlog.get_logger("voiceflow.webhooks")
@@ -56,7 +53,7 @@ async def serve(
         port: The port to listen on; 0 for any free port.
         register: Register this public https address of the receiver at 8x8 for session summaries (VSS), and for call
             actions (VCA) if there are menus. /webhooks/8x8 is added where it is missing.
-        force: Register the address though 8x8 has another one.
+        force: Register the address in place of one that no receiver of this store has registered.
         api: Serve the HTTP API for programs under /v1. Needs VOICEFLOW_API_SECRET or VOICEFLOW_API_SECRETS.
         escalations: A TOML file with the policies of escalations. It is read again when it changes. Needs --api.
 
@@ -69,6 +66,7 @@ async def serve(
     from voiceflow_worker.gateway.account import PATH, WebhookType
     from voiceflow_worker.ivr.loading import load_menus
     from voiceflow_worker.webhooks.receiver import Receiver, check_receiver
+    from voiceflow_worker.webhooks.registration import Registration
 
     where = WholeStoreOptions(store=store, wait_for_store=wait_for_store)
     settings = where.settings(escalations=escalations)
@@ -97,21 +95,18 @@ async def serve(
             signals_to(lambda _: stopped.set()),
             receiver.running(),
             served as address,
-            anyio.create_task_group() as group,
         ):
             collect_less()
             _log.info(f"voiceflow serve is ready on {address.url}{PATH}, for {calls.store.url}")
             has_people = settings.ui_secret is not None or settings.auth_header is not None
             _log.info(f"web console: {f'{address.url}/ui' if has_people else 'none; set VOICEFLOW_UI_SECRET'}")
             _log.info(f"the HTTP API for programs: {f'{address.url}/v1' if api else 'closed; --api opens it'}")
-            if url is not None:
-                asks = menus or api or settings.ui_operator_secret or settings.auth_operators
-                kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if asks else [])]
-                group.start_soon(partial(register_webhook, settings, url, kinds=kinds, force=force))
-            with logged():
-                await stopped.wait()
+            asks = menus or api or settings.ui_operator_secret or settings.auth_operators
+            kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if asks else [])]
+            async with Registration(settings, calls.store, url=url, kinds=kinds, force=force).kept():
+                with logged():
+                    await stopped.wait()
             receiver.stop()
-            group.cancel_scope.cancel()
 
 
 def _warn_of_open(settings: Settings, *, host: str) -> None:
@@ -136,23 +131,3 @@ def receiver_url(given: str, *, path: str) -> str:
         )
     prefix = parts.path.rstrip("/").removesuffix(path)
     return urlunsplit(parts._replace(path=prefix + path))
-
-
-async def register_webhook(settings: Settings, url: str, *, kinds: Sequence[WebhookType], force: bool) -> None:
-    """Register `url` at 8x8 for events of these types, with the webhook secret. Log a failure: events come meanwhile.
-
-    An address that 8x8 has instead is replaced only with `force`.
-    """
-    secret = next(iter(settings.secret_values("webhook_secret")), None)
-    try:
-        async with voice_client(settings) as voice:
-            before = {webhook.type: webhook.url for webhook in await voice.webhooks()}
-            for kind in kinds:
-                if (other := before.get(kind.value, url)) != url and not force:
-                    _log.error(f"8x8 sends {kind.value} events to {other}. --force registers {url} in its place")
-                    continue
-                await voice.register_webhook(kind, url, auth_header=secret)
-                header = "with VOICEFLOW_WEBHOOK_SECRET" if secret else "without an Authorization header"
-                _log.info(f"8x8 now sends {kind.value} events to {url}, {header}")
-    except VoiceflowError as error:
-        _log.error(f"{url} is not registered: {error}. `voiceflow doctor` shows what is")

@@ -1,14 +1,19 @@
-"""The account of 8x8 whose calls a queue has: a fact of the queue, which its store keeps beside its rate."""
+"""What a store has at 8x8, whichever process asks: the account of each queue, and the addresses of its receivers."""
 
 from __future__ import annotations
 
-from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.base.record_set import RecordSet, text_records
 from voiceflow_worker.core.heartbeats import FRESH, Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError
 
 NAMESPACE = "account"
 TAKE_OVER = "`voiceflow doctor --make` writes down yours, once no worker of the queue has run for half a minute"
+
+
+def registered_addresses(store: Store) -> RecordSet[str]:
+    """Return the addresses that receivers of a store have registered at 8x8, by the type of their events."""
+    return text_records(store, "receiver-address")
 
 
 class QueueAccount:

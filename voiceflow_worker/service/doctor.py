@@ -23,7 +23,7 @@ from voiceflow_worker.core.base.clock import SET_CLOCK, ahead_of_8x8, off_in_wor
 from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.heartbeats import REGISTER, Heartbeats
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.queue_account import TAKE_OVER, QueueAccount
+from voiceflow_worker.core.queue_account import TAKE_OVER, QueueAccount, registered_addresses
 from voiceflow_worker.errors import (
     InvalidInputError,
     NoStoreError,
@@ -402,6 +402,14 @@ async def _sent(context: CheckContext, kind: WebhookType, lost: str, remedy: str
     if webhook is None or not webhook.enabled:
         what = "is not registered" if webhook is None else f"is off ({webhook.url})"
         return failure(f"the webhook for {kind.value} events {what}: {lost}", remedy=remedy)
+    if context.opened is not None:
+        ours = (await registered_addresses(context.opened).get([kind.value])).get(kind.value)
+        if ours not in {None, webhook.url}:
+            return failure(
+                f"8x8 sends {kind.value} events to {webhook.url}, and not to {ours}, which a receiver of this store "
+                f"registered: {lost}",
+                remedy="`voiceflow serve --register URL --force` registers it in that place",
+            )
     why = why_not_from_outside(webhook.url)
     if why is None or context.settings.calls_a_sandbox:
         return ok(f"{kind.value} events are sent to {webhook.url}")
