@@ -90,7 +90,7 @@ def test_summaries_are_sent_to_the_receiver_with_its_secret(folder: Path, eight:
 def test_another_address_is_replaced_only_by_force_and_a_failure_ends_no_receiver(
     voiceflow: Program, folder: Path, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, new = "https://other.example.com/webhooks/8x8", "https://new.example.com/webhooks/8x8"
+    other, new = "https://other.example.com/webhooks/8x8", "https://127.0.0.1:9/webhooks/8x8"
     first, second = url_of(folder), f"sqlite:///{folder}/second.db"
     for store, options, expected, words in (
         (first, ["--register", other], other, "now sends VSS"),
