@@ -14,7 +14,6 @@ from threading import Thread
 
 import anyio
 import pytest
-from structlog.testing import capture_logs
 
 from tests.contract.samples import ManualClock
 from tests.support.manual_time import time_passing
@@ -22,7 +21,6 @@ from tests.support.stores import DURABLE, SERVERS, bare
 from tests.support.workers import enqueued
 from voiceflow_worker import open_store
 from voiceflow_worker.backends import registry
-from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.reading import count_states
@@ -58,14 +56,6 @@ def test_an_option_that_a_backend_does_not_have_is_refused() -> None:
 def test_an_unknown_scheme_lists_those_there_are() -> None:
     with pytest.raises(UnknownBackendError, match=r"'mysql://host/db'.*Registered schemes: .*file, memory.*, sqlite"):
         open_store("mysql://host/db")
-
-
-@pytest.mark.parametrize(
-    "scheme", ["postgresql+psycopg", "postgresql+asyncpg", "postgres+psycopg2", "SQLite+aiosqlite"]
-)
-def test_a_url_of_sqlalchemy_is_refused_for_its_driver(scheme: str) -> None:
-    with pytest.raises(UnknownBackendError, match=rf"Leave out \+{scheme.partition('+')[2]}"):
-        open_store(f"{scheme}://host/db")
 
 
 @pytest.mark.parametrize("url", ["calls.db", "", "/var/lib/calls.db"])
@@ -117,29 +107,6 @@ def test_what_is_built_in_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch) ->
     assert registry.backend_for("sqlite:///calls.db").__module__ == "voiceflow_worker.backends.sqlite.store"
 
 
-class Weather(Health):
-    """What a backend of somebody else tells of its stores."""
-
-    def __init__(self, url: str, store: Store | None) -> None:
-        self.of = (url, store)
-
-    @property
-    def advice(self) -> str | None:
-        return "take an umbrella"
-
-
-@pytest.mark.anyio
-async def test_a_backend_tells_of_its_stores_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    opens, tells = "voiceflow_worker.backends.memory:open_memory", f"{__name__}:Weather"
-    register(monkeypatch, "mystore", opens, (registry.HEALTH_GROUP, tells))
-    with capture_logs() as lines:
-        async with open_store("mystore://", advises=False), open_store("mystore://") as store:
-            assert [line["warning"] for line in lines] == ["take an umbrella"]
-            health = registry.health_of("mystore://", store)
-            assert isinstance(health, Weather)
-            assert health.of == ("mystore://", store)
-
-
 def test_enqueue_in_without_its_extra_tells_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "postgres")
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'voiceflow-worker\[postgres\]'"):
@@ -153,15 +120,9 @@ def without(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
     monkeypatch.setitem(sys.modules, {"redis": "redis", "postgres": "psycopg"}[extra], None)
 
 
-def test_a_backend_without_its_extra_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "voiceflow_worker.backends.redis", None)
-    monkeypatch.delitem(sys.modules, "voiceflow_worker.backends.redis.health", raising=False)
-    assert type(registry.health_of("redis://localhost", None)) is Health
-
-
-def register(monkeypatch: pytest.MonkeyPatch, scheme: str, value: str, *others: tuple[str, str]) -> None:
-    """Pretend that a distribution is installed which brings one backend, and `others`: groups and values."""
-    entries = [EntryPoint(scheme, each, group) for group, each in ((registry.ENTRY_POINT_GROUP, value), *others)]
+def register(monkeypatch: pytest.MonkeyPatch, scheme: str, value: str) -> None:
+    """Pretend that a distribution is installed which brings one backend."""
+    entries = [EntryPoint(scheme, value, registry.ENTRY_POINT_GROUP)]
 
     def entry_points(*, group: str, name: str | None = None) -> list[EntryPoint]:
         return [entry for entry in entries if group == entry.group and name in {None, entry.name}]

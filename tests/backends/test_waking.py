@@ -173,25 +173,3 @@ class TestPostgres:
             now = reader.clock.now()
             leased = await reader.lease(QUEUE, worker_id="w", limit=9, until=now + timedelta(minutes=1), now=now)
             assert len(leased) == 2
-
-    @pytest.mark.usefixtures("seldom")
-    async def test_keeps_the_listening_connection_though_its_role_ends_idle_sessions(
-        self, postgres_server: PostgresServer, schema: str
-    ) -> None:
-        of_role = {"application_name": "stays", "options": "-c%20idle_session_timeout%3D300ms"}
-        async with (
-            open_store(postgres_server.url(schema=schema, **of_role)) as opened,
-            open_store(postgres_server.url(schema=schema)) as other,
-        ):
-            reader, writer = await listening(opened), bare(other, PostgresStore)
-            pids = await writer.database.rows(f"SELECT pid {LISTENERS}", "stays")
-            idle = await reader.database.connected()  # another connection of the role, which waits for as long
-
-            async def has_ended() -> bool:
-                pid = idle.pgconn.backend_pid
-                return not await writer.database.rows("SELECT FROM pg_stat_activity WHERE pid = %s", pid)
-
-            await until(has_ended)
-            await idle.close()
-            assert await writer.database.rows(f"SELECT pid {LISTENERS}", "stays") == pids != []
-            await woken_by(reader, writer)

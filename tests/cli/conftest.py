@@ -65,8 +65,8 @@ def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEigh
             WEBHOOK_SECRET=SECRET,
             STATE_DIR=str(folder / "state"),
         )
-        monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.LITTLE", 0)
-        monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.TOO_LITTLE", 0)
+        monkeypatch.setattr("voiceflow_worker.backends.health.LITTLE", 0)
+        monkeypatch.setattr("voiceflow_worker.backends.health.TOO_LITTLE", 0)
         # A call that misses its send slot, as on a busy machine, waits for the next one, and tells so.
         monkeypatch.setattr("voiceflow_worker.core.sending.pacer.SLOT_TOLERANCE", timedelta(minutes=1))
         sandbox._account.hooks("acme")["VSS"] = WebhookTarget(

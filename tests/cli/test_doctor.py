@@ -18,7 +18,6 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.postgres import PostgresServer
 from tests.support.stores import SERVERS
-from voiceflow_worker.backends.health import Health
 from voiceflow_worker.core.gates import hold_until_left, order_gate
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.rollback import HELD
@@ -44,8 +43,8 @@ main.on("1", goto="Thank you.")
 def _on_a_local_disk_with_room(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Wherever these tests run."""
     monkeypatch.setenv("VOICEFLOW_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-    monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.LITTLE", 0)
-    monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.TOO_LITTLE", 0)
+    monkeypatch.setattr("voiceflow_worker.backends.health.LITTLE", 0)
+    monkeypatch.setattr("voiceflow_worker.backends.health.TOO_LITTLE", 0)
 
 
 @pytest.fixture
@@ -99,8 +98,7 @@ def test_nothing_is_said_against_what_is_well(voiceflow: Program, eight: EightBy
         assert serve.stop().code == 0
     assert {check: line["level"] for check, line in lines(ended).items() if line["level"] != "ok"} == {}
     assert (ended.code, ended.err) == (0, "")
-    assert len(ended.lines) == 14
-    assert "on the disk before it returns" in lines(ended)["durability"]["message"]
+    assert len(ended.lines) == 12
     assert list(eight.sandbox.ledger) == []  # nobody was called
 
 
@@ -201,13 +199,6 @@ def test_a_missing_store_on_a_server_is_not_made(
         assert "`voiceflow doctor --make` makes a new store" in line["message"]
 
 
-def test_a_store_that_everybody_may_read_is_reported(voiceflow: Program) -> None:
-    empty(voiceflow.folder)
-    (voiceflow.folder / "calls.db").chmod(0o644)
-    line = lines(voiceflow("doctor", "--json", "--store", url_of(voiceflow.folder)))["permissions"]
-    assert (line["level"], line["remedy"]) == ("warning", f"chmod o-rw {voiceflow.folder / 'calls.db'}*")
-
-
 def test_a_store_that_is_read_and_takes_no_write_is_a_failure(
     voiceflow: Program, postgres_server: PostgresServer
 ) -> None:
@@ -232,7 +223,7 @@ def test_a_store_that_is_read_and_takes_no_write_is_a_failure(
 def test_a_disk_that_fills_up_is_reported(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch, *, of: str, value: object, check: str, level: str
 ) -> None:
-    monkeypatch.setattr(f"voiceflow_worker.backends.sqlite.health.{of}", value)
+    monkeypatch.setattr(f"voiceflow_worker.backends.health.{of}", value)
     assert lines(voiceflow("doctor", "--json"))[check]["level"] == level
 
 
@@ -333,7 +324,7 @@ def at_8x8(
         settings=load_settings(options_place=None, **settings),
         opening=ok("it opens"),
         opened=None,
-        health=Health(),
+        of_store={},
         client=Account(Asked(hooks)),  # type: ignore[arg-type]
     )
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import Program
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import READS, WORKS, PostgresServer, granted
 from tests.support.redis_server import RedisServer, standalone
-from voiceflow_worker.backends.postgres.survey import grants
 from voiceflow_worker.cli.output import ExitCode
 
 NUMBER = "+6581234567"
@@ -74,9 +73,9 @@ def test_a_role_that_works_needs_no_more_than_rows_and_one_that_reads_sees_all(
 ) -> None:
     refused = voiceflow("status", "--store", urls["works"])
     assert refused.code == 3
-    assert "doctor --make" in refused.err
+    assert "docs/stores.md (GRANT)" in refused.err
     assert voiceflow("doctor", "--make", "--store", urls["owner"]).code == 0
-    for statement in grants(SCHEMA, "commands_works"), grants(SCHEMA, "commands_reads", only_reads=True):
+    for statement in granted(WORKS, SCHEMA, "commands_works") + granted(READS, SCHEMA, "commands_reads"):
         postgres_server.ask(statement)
     people = voiceflow.folder / "people.csv"
     people.write_text("destination,name\n+6591234567,Ann\n+6591234568,Ben\n", encoding="utf-8")

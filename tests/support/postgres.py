@@ -41,6 +41,21 @@ DATABASE = "postgres"
 """The one that each server has from the beginning."""
 _SETTINGS = ("shared_buffers=32MB", "max_wal_size=128MB", "unix_socket_directories=", "listen_addresses=127.0.0.1")
 
+WORKS = (
+    "GRANT USAGE ON SCHEMA {schema} TO {role}",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
+    "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
+    "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role}",
+)
+"""The rights of a role that works, as docs/stores.md has them."""
+READS = (WORKS[0], "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}", WORKS[3])
+
+
+def granted(rights: Sequence[str], schema: str, role: str) -> list[str]:
+    """The statements that give a role rights."""
+    return [each.format(schema=schema, role=role) for each in rights]
+
+
 _EMPTIED = """
 DO $$ DECLARE name text; BEGIN
     SET LOCAL session_replication_role = replica; -- no triggers

@@ -1,10 +1,10 @@
-"""The registry of backends: opening the store of a URL, also with retries, and its health."""
+"""The registry of backends: opening the store of a URL, also with retries."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from voiceflow_worker.backends.health import Health
+from voiceflow_worker.backends.health import durability_of
 from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
@@ -32,25 +32,12 @@ Opener = Callable[..., "AbstractAsyncContextManager[Store]"]
 """The function of a backend that opens a store, with the signature `(url, *, clock: Clock | None, **options)`. It
 returns a context manager, which opens nothing until it is entered."""
 
-_REDIS = "voiceflow_worker.backends.redis:open_redis"
-_POSTGRES = "voiceflow_worker.backends.postgres:open_postgres"
+# These need no entry points, so they also work without an installation (a zipped application, a checkout on the path).
 _BUILT_IN: Mapping[str, str] = {
     "memory": "voiceflow_worker.backends.memory:open_memory",
-    "sqlite": "voiceflow_worker.backends.sqlite:open_sqlite",
-    "file": "voiceflow_worker.backends.sqlite:open_sqlite",
-    **dict.fromkeys(REDIS_SCHEMES, _REDIS),
-    **dict.fromkeys(POSTGRES_SCHEMES, _POSTGRES),
-}
-# These need no entry points, so they also work without an installation (a zipped application, a checkout on the path).
-HEALTH_GROUP = "voiceflow_worker.health"
-"""The entry point group for the health of stores. The name of an entry is a URL scheme. Its value is a
-function of the URL of a store, and of the store, or None if it is not open; it returns the `Health` of the store."""
-_SQLITE_HEALTH = "voiceflow_worker.backends.sqlite.health:SqliteHealth"
-_BUILT_IN_HEALTH: Mapping[str, str] = {
-    "sqlite": _SQLITE_HEALTH,
-    "file": _SQLITE_HEALTH,
-    **dict.fromkeys(REDIS_SCHEMES, "voiceflow_worker.backends.redis.health:RedisHealth"),
-    **dict.fromkeys(POSTGRES_SCHEMES, "voiceflow_worker.backends.postgres.health:PostgresHealth"),
+    **dict.fromkeys(("sqlite", "file"), "voiceflow_worker.backends.sqlite:open_sqlite"),
+    **dict.fromkeys(REDIS_SCHEMES, "voiceflow_worker.backends.redis:open_redis"),
+    **dict.fromkeys(POSTGRES_SCHEMES, "voiceflow_worker.backends.postgres:open_postgres"),
 }
 
 
@@ -75,7 +62,7 @@ def open_store(
     opened = backend_for(url)(url, clock=clock, **options)
     if url.partition(":")[0].lower() != "memory":
         opened = _with_journal(opened, url, settings)
-    return _advised(opened, url) if advises else opened
+    return _advised(opened) if advises else opened
 
 
 @asynccontextmanager
@@ -99,34 +86,20 @@ async def _with_journal(
 
 
 @asynccontextmanager
-async def _advised(opened: AbstractAsyncContextManager[Store], url: str) -> AsyncGenerator[Store]:
+async def _advised(opened: AbstractAsyncContextManager[Store]) -> AsyncGenerator[Store]:
     async with opened as store:
-        advice = health_of(url, store).advice
-        if advice is not None:
+        durability = durability_of(store)
+        if durability is not None and durability.warning is not None:
             import structlog  # 30 ms, which `--help` does not need
 
             structlog.get_logger("voiceflow.store").warning(
-                "the server of the store should be configured differently", store=store.url, warning=advice
+                "the server of the store should be configured differently", store=store.url, warning=durability.warning
             )
         yield store
 
 
-def health_of(url: str, store: Store | None) -> Health:
-    """The health of the store at a URL, which is None if it is not open. Raises SettingsError."""
-    scheme = url.partition(":")[0].lower()
-    if scheme in _BUILT_IN:
-        known = _BUILT_IN_HEALTH.get(scheme)
-        loads: list[Callable[[], Any]] = [partial(_built_in, known)] if known else []
-    else:
-        loads = [entry.load for entry in _entries(HEALTH_GROUP, scheme)]
-    with suppress(ImportError):  # of an extra that is not installed: the opening says so
-        for load in loads:
-            return cast("Health", load()(url, store))
-    return Health()
-
-
 def backend_for(url: str) -> Opener:
-    """The backend that opens this URL. Raises UnknownBackendError, which lists the registered schemes."""
+    """Return the backend that opens this URL. Raises UnknownBackendError, which lists the registered schemes."""
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
     if not colon or not scheme:
@@ -137,26 +110,23 @@ def backend_for(url: str) -> Opener:
         )
     if scheme in _BUILT_IN:
         return _loaded(_BUILT_IN[scheme], partial(_built_in, _BUILT_IN[scheme]), url)
-    for entry in _entries(ENTRY_POINT_GROUP, scheme):
+    for entry in _entries(scheme):
         return _loaded(entry.value, entry.load, url)
-    bare, _, driver = scheme.partition("+")
-    hint = f"Leave out +{driver}, which names a driver of SQLAlchemy. " if driver and bare in registered() else ""
     raise UnknownBackendError(
-        f"no backend is registered for {without_secrets(url)!r}. {hint}"
-        f"Registered schemes: {', '.join(registered())}. Check the spelling, or install the package that contains this "
-        "backend."
+        f"no backend is registered for {without_secrets(url)!r}. Registered schemes: {', '.join(registered())}. Check "
+        "the spelling, or install the package that contains this backend."
     )
 
 
 def registered() -> list[str]:
-    """The URL schemes for which a backend is registered, sorted."""
-    return sorted({*_BUILT_IN, *(entry.name for entry in _entries(ENTRY_POINT_GROUP))})
+    """Return the URL schemes for which a backend is registered, sorted."""
+    return sorted({*_BUILT_IN, *(entry.name for entry in _entries())})
 
 
-def _entries(group: str, *names: str) -> Sequence[EntryPoint]:
+def _entries(*names: str) -> Sequence[EntryPoint]:
     from importlib.metadata import entry_points  # 15 ms, which the stores of this package do not need
 
-    return [entry for entry in entry_points(group=group) if not names or entry.name in names]
+    return [entry for entry in entry_points(group=ENTRY_POINT_GROUP) if not names or entry.name in names]
 
 
 def _built_in(value: str) -> Any:
@@ -168,65 +138,44 @@ def _loaded(value: str, load: Callable[[], object], url: str) -> Opener:
     try:
         return cast("Opener", load())
     except (ImportError, AttributeError) as error:
-        is_ours = value in _BUILT_IN.values()  # which says itself what it needs
-        remedy = "" if is_ours else ". Check the spelling, or install the package that contains this backend."
         raise UnknownBackendError(
-            f"the backend for {without_secrets(url)!r} ({value}) cannot be loaded: {error}{remedy}"
+            f"the backend for {without_secrets(url)!r} ({value}) cannot be loaded: {error}"
         ) from error
 
 
 PAUSE = 0.25
 """Seconds between two tries."""
-_LOOK = 1.0
+_WRITES_WITHIN = 1.0
 """Seconds that a test write may take before the file counts as locked."""
 
 
-class StoreWait:
-    """A time limit for a command that waits for its store. If it must wait, `tell` is called once with the reason."""
-
-    def __init__(self, limit: timedelta, tell: Callable[[str], object]) -> None:
-        self._limit = limit
-        self._until = time.monotonic() + limit.total_seconds()
-        self._tell = tell
-        self._has_begun = False
-
-    @property
-    def left(self) -> float:
-        """The seconds left; less than 0 when the time is over."""
-        return self._until - time.monotonic()
-
-    def goes_on(self, error: StoreUnavailableError) -> bool:
-        """Whether to try again after a pause: True if the error is temporary and there is time left."""
-        if not error.passes or self.left <= 0:
-            return False
-        if not self._has_begun:
-            self._has_begun = True
-            self._tell(f"{str(error).removesuffix('.')}; trying again for up to {self._limit.total_seconds():g} s")
-        return True
-
-
 @asynccontextmanager
-async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: Any) -> AsyncGenerator[Store]:
-    """Open a store. If it is locked or not there yet, try again until the time of `wait` is over.
+async def opened_in_time(
+    url: str, *, within: timedelta, report: Callable[[str], object], writes: bool, **options: Any
+) -> AsyncGenerator[Store]:
+    """Open a store. If it is locked or not there yet, try again until `within` has passed.
 
-    With `writes`, the store must also accept a write, because a file that another process has locked can still be
-    opened and read. `options` are passed to the backend. Raises the error of the last try.
+    If it must wait, `report` is called once with the reason. With `writes`, the store must also accept a write, because
+    a file that another process has locked can still be opened and read. `options` are passed to the backend. Raises the
+    error of the last try.
     """
-    async with AsyncExitStack() as opened:
-        while True:
-            async with AsyncExitStack() as attempt:
-                try:
-                    store = await attempt.enter_async_context(open_store(url, **options))
-                    if writes:
-                        await _require_writable(store)
-                except StoreUnavailableError as error:
-                    if not wait.goes_on(error):
-                        raise
-                else:
-                    opened.push_async_exit(attempt.pop_all())
-                    yield store
-                    return
-            await anyio.sleep(PAUSE)
+    until, is_reported = time.monotonic() + within.total_seconds(), False
+    while True:
+        async with AsyncExitStack() as attempt:
+            try:
+                store = await attempt.enter_async_context(open_store(url, **options))
+                if writes:
+                    await _require_writable(store)
+            except StoreUnavailableError as error:
+                if not error.passes or time.monotonic() >= until:
+                    raise
+                if not is_reported:
+                    is_reported = True
+                    report(f"{str(error).removesuffix('.')}; trying again for up to {within.total_seconds():g} s")
+            else:
+                yield store
+                return
+        await anyio.sleep(PAUSE)
 
 
 async def _require_writable(store: Store) -> None:
@@ -234,7 +183,7 @@ async def _require_writable(store: Store) -> None:
     from voiceflow_worker.core.base.round_trips import confirm  # loads structlog, which `--help` does not need
 
     # The store of a server has a time limit of its own, and says what it waits for; a file is written in milliseconds.
-    with anyio.move_on_after(_LOOK if store.url.startswith(("sqlite:", "file:")) else None):
+    with anyio.move_on_after(_WRITES_WITHIN if store.url.startswith(("sqlite:", "file:")) else None):
         await confirm(store)
         return
     raise StoreUnavailableError(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.backends.registry import health_of, opened_in_time
-from voiceflow_worker.cli.opening import settings_from, store_wait
+from voiceflow_worker.backends.registry import opened_in_time
+from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import ExitCode, Output, with_remedies
 from voiceflow_worker.errors import InvalidInputError
@@ -95,18 +95,16 @@ async def doctor(
 
 
 async def _make(output: Output, settings: Settings) -> ExitCode:
-    """Make the store, and print what other roles need."""
+    """Make the store."""
     from voiceflow_worker.core.queue_account import QueueAccount
     from voiceflow_worker.gateway.client import VoiceClient
 
-    making = health_of(settings.store, None).making
-    rights = {} if making is None else dict(making.rights)
-    async with opened_in_time(settings.store, wait=store_wait(settings), writes=False) as store:
+    within, report = settings.wait_for_store, output.note
+    async with opened_in_time(settings.store, within=within, report=report, writes=False) as store:
         if not settings.missing_for_calls():
             own = VoiceClient.from_settings(settings).account
             await QueueAccount(store, settings.queue).replace(own)
-        lines = [f"the store {store.url} is there", *(f"{who}: {needed}" for who, needed in rights.items())]
-        output.result({"store": store.url, "rights": rights}, *lines)
+        output.result({"store": store.url}, f"the store {store.url} is there")
     return ExitCode.DONE
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from voiceflow_worker.backends.registry import StoreWait, opened_in_time
+from voiceflow_worker.backends.registry import opened_in_time
 from voiceflow_worker.backends.store_url import file_of, is_server
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
 from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError
@@ -240,14 +240,10 @@ async def opened_store(
         options["lock_timeout"] = lock_timeout
     if is_server(settings.store):
         options["makes"] = makes
-    wait = store_wait(settings)
-    async with opened_in_time(settings.store, wait=wait, writes=makes, advises=makes, **options) as store:
+    within, report = settings.wait_for_store, Output().note
+    opened = opened_in_time(settings.store, within=within, report=report, writes=makes, advises=makes, **options)
+    async with opened as store:
         yield store
-
-
-def store_wait(settings: Settings) -> StoreWait:
-    """The wait for a store, limited by the settings. It prints the reason why it waits."""
-    return StoreWait(settings.wait_for_store, Output().note)
 
 
 def require_store(settings: Settings) -> None:

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 import anyio
 import httpx
 
-from voiceflow_worker.backends.health import Health, HealthCheck
-from voiceflow_worker.backends.registry import health_of, open_store
+from voiceflow_worker.backends.health import HealthCheck, checks_of
+from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.backends.sqlite.opening import require_there
 from voiceflow_worker.backends.store_url import file_of, is_server
 from voiceflow_worker.core.base.clock import SET_CLOCK, ahead_of_8x8, off_in_words
@@ -105,13 +105,13 @@ class Account:
 class CheckContext:
     """The settings, store and account that the doctor examines.
 
-    `opening` is the result of opening the store, and `health` what its backend tells of it, if its URL is right.
+    `opening` is the result of opening the store, and `of_store` are the checks of its server or its disk.
     """
 
     settings: Settings
     opening: Diagnosis
     opened: Store | None
-    health: Health
+    of_store: Mapping[str, HealthCheck]
     client: Account | None
 
     @property
@@ -161,7 +161,7 @@ async def examine(load: Callable[[], Settings], report: Callable[[Diagnosis], No
         def bound(checks: Mapping[str, Check]) -> dict[str, HealthCheck]:
             return {name: partial(check, context) for name, check in checks.items()}
 
-        for name, look in {**bound(_FIRST), **context.health.checks(), **bound(_CHECKS)}.items():
+        for name, look in {**bound(_FIRST), **context.of_store, **bound(_CHECKS)}.items():
             await run(name, look)
         await run("queue", partial(_of_queue, context, report))
 
@@ -202,10 +202,10 @@ async def open_context(settings: Settings) -> AsyncGenerator[CheckContext]:
                 voice = VoiceClient.from_settings(settings, timeout=STEP_LIMIT)
                 client = Account(await stack.enter_async_context(voice))
         store, opening = await stack.enter_async_context(_opened(settings))
-        health = Health()
+        of_store: Mapping[str, HealthCheck] = {}
         with suppress(SettingsError):  # the check of the store reports it
-            health = health_of(settings.store, store)
-        yield CheckContext(settings=settings, opening=opening, opened=store, health=health, client=client)
+            of_store = checks_of(settings.store, store)
+        yield CheckContext(settings=settings, opening=opening, opened=store, of_store=of_store, client=client)
 
 
 @asynccontextmanager

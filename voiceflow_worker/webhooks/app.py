@@ -12,7 +12,7 @@ from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.asgi.gatekeeper import NO_ADDRESS
-from voiceflow_worker.backends.registry import StoreWait, opened_in_time
+from voiceflow_worker.backends.registry import opened_in_time
 from voiceflow_worker.core.logs import mask_logs
 from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks.receiver import Receiver, check_receiver
@@ -40,8 +40,9 @@ def app() -> Starlette:
 
     @asynccontextmanager
     async def lifespan(outer: Starlette) -> AsyncGenerator[None]:
-        wait = StoreWait(settings.wait_for_store, _log.warning)
-        async with opened_in_time(settings.store, wait=wait, writes=True, settings=settings) as store:
+        within, report = settings.wait_for_store, _log.warning
+        opened = opened_in_time(settings.store, within=within, report=report, writes=True, settings=settings)
+        async with opened as store:
             receiver = Receiver(settings, store)
             outer.router.routes[:] = receiver.app.routes
             async with receiver.running():

@@ -194,7 +194,7 @@ async def test_a_fault_of_a_real_server_is_told_with_its_cause_and_a_remedy(post
         (f"postgresql://{ADMINISTRATOR}@{here}/none", "SELECT 1", StoreUnavailableError, False, "does not exist"),
         (f"postgresql://limited@{here}/{DATABASE}", "SELECT 1", StoreUnavailableError, True, "too many connections"),
         (f"{postgres_server.url()}?sslmode=require", "SELECT 1", StoreUnavailableError, False, "SSL"),
-        (postgres_server.url(user="hurried"), "SELECT pg_sleep(9)", StoreUnavailableError, True, "statement_timeout"),
+        (postgres_server.url(user="hurried"), "SELECT pg_sleep(9)", StoreUnavailableError, True, "statement timeout"),
         (postgres_server.url(user="reader_of_nothing"), "SELECT * FROM secrets", StoreReadOnlyError, False, "GRANT"),
         (postgres_server.url(), "SELECT * FROM nowhere", StoreCorruptError, False, "doctor --make"),
         (postgres_server.url(), "SELECT nothing()", StoreCorruptError, False, "doctor --make"),
@@ -204,7 +204,7 @@ async def test_a_fault_of_a_real_server_is_told_with_its_cause_and_a_remedy(post
             "DO $$ BEGIN RAISE 'full' USING ERRCODE = '53100'; END $$",
             StoreFullError,
             True,
-            "give it a larger one",
+            "free space on its disk",
         ),
         (
             postgres_server.url(options="-c%20default_transaction_read_only%3Don"),
@@ -213,7 +213,13 @@ async def test_a_fault_of_a_real_server_is_told_with_its_cause_and_a_remedy(post
             True,
             "accepts no writes",
         ),
-        (postgres_server.url(), "SELECT pg_terminate_backend(pg_backend_pid())", StoreUnavailableError, True, "closed"),
+        (
+            postgres_server.url(),
+            "SELECT pg_terminate_backend(pg_backend_pid())",
+            StoreUnavailableError,
+            True,
+            "terminating connection",
+        ),
     ]:
         async with opened(url) as database:
             with pytest.raises(kind, match=said) as caught:
@@ -224,7 +230,7 @@ async def test_a_fault_of_a_real_server_is_told_with_its_cause_and_a_remedy(post
         "CREATE FUNCTION denied() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM * FROM secrets; END $$"
     )
     async with opened(postgres_server.url(user="reader_of_nothing")) as database:
-        with pytest.raises(StoreReadOnlyError, match=r"\(permission denied for table secrets\)$"):
+        with pytest.raises(StoreReadOnlyError, match="reports: permission denied for table secrets; give this role"):
             await database.rows("SELECT denied()")
     async with opened(postgres_server.url()) as database:
         with pytest.raises(InvalidInputError):
@@ -272,14 +278,14 @@ def test_what_libpq_or_a_pooler_says_is_repeated_and_a_wait_helps_or_not(said: s
 def test_a_full_disk_and_other_states_of_a_server_are_told() -> None:
     url = parse_url("postgresql://h/c")
     for raised, kind, said in [
-        (errors.DiskFull("could not extend file"), StoreFullError, "no room"),
-        (errors.OutOfMemory("out of shared memory"), StoreUnavailableError, "max_locks_per_transaction"),
+        (errors.DiskFull("could not extend file"), StoreFullError, "free space"),
+        (errors.OutOfMemory("out of shared memory"), StoreUnavailableError, "pg_stat_activity"),
         (errors.LockNotAvailable("canceling"), StoreUnavailableError, "pg_stat_activity"),
-        (errors.ReadOnlySqlTransaction("cannot execute INSERT"), StoreReadOnlyError, "standby"),
+        (errors.ReadOnlySqlTransaction("cannot execute INSERT"), StoreReadOnlyError, "accepts no writes"),
         (errors.DataCorrupted("invalid page"), StoreCorruptError, "backup"),
-        (errors.IdleSessionTimeout("terminating"), StoreUnavailableError, "closed the connection"),
-        (errors.CrashShutdown("terminating"), StoreUnavailableError, "closed the connection"),
-        (errors.TooManyConnections("too many"), StoreUnavailableError, "max_connections"),
+        (errors.IdleSessionTimeout("terminating"), StoreUnavailableError, "terminating"),
+        (errors.CrashShutdown("terminating"), StoreUnavailableError, "terminating"),
+        (errors.TooManyConnections("too many"), StoreUnavailableError, "too many"),
         (errors.ProtocolViolation("query_wait_timeout"), StoreUnavailableError, "query_wait_timeout"),
     ]:
         error = translated(raised, url)

@@ -1,4 +1,4 @@
-"""Opening a PostgreSQL store: what is refused, the making of the schema, three roles, what the doctor says of it."""
+"""Opening a PostgreSQL store: what is refused, the making of the schema, three roles."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import psycopg
 import pytest
 
 from tests.contract.suite import ManualClock, sample_job
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import READS, WORKS, PostgresServer, granted
 from tests.support.waiting import until
 from voiceflow_worker.backends.health import Guarantee
 from voiceflow_worker.backends.postgres import PostgresStore, opening
 from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS
 from voiceflow_worker.backends.postgres.opening import open_postgres
-from voiceflow_worker.backends.postgres.survey import Facts, durability_from, grants
+from voiceflow_worker.backends.postgres.survey import Facts, durability_from
 from voiceflow_worker.backends.postgres.url import parse_url
-from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports.controls import Limits, limits_put
@@ -112,7 +111,6 @@ async def test_a_role_whose_settings_lose_or_mix_up_commits_is_refused_with_the_
         ("forgetful", "synchronous_commit = off", StoreForgetsError, "SET synchronous_commit = on"),
         ("snapshot", "default_transaction_isolation = 'repeatable read'", SettingsError, "= 'read committed'"),
         ("serial", "default_transaction_isolation = serializable", SettingsError, "= 'read committed'"),
-        ("astray", "search_path = public, pg_catalog", SettingsError, "SET search_path = public"),
     ]:
         user = at.role(name, setting)
         error = await refused(at.url(user))
@@ -143,9 +141,7 @@ async def test_a_database_that_cannot_keep_every_text_is_refused(at: Place) -> N
 @pytest.mark.parametrize(
     ("changed", "kind", "said"),
     [
-        ({"version": "PostgreSQL 12.22 on x86", "number": 120022}, SettingsError, "too old"),
-        ({"version": "CockroachDB CCL v23.1"}, SettingsError, "no PostgreSQL"),
-        ({"version": "PostgreSQL 11.2-YB-2.18 on x86", "number": 150000}, SettingsError, "no PostgreSQL"),
+        ({"number": 120022}, SettingsError, "too old"),
         ({"is_standby": True}, StoreUnavailableError, "is a standby"),
     ],
 )
@@ -155,9 +151,8 @@ def test_another_server_is_refused(changed: dict[str, Any], kind: type[Voiceflow
 
 
 FACTS = Facts(
-    version="PostgreSQL 15.8 on x86", number=150008, is_standby=False, encoding="UTF8", isolation="read committed",
-    knows_its_functions=True, synchronous_commit="on", fsync=True, full_page_writes=True,
-    role="me", database="c", has_schema=True, may_make=True, is_made=True, tables=9,
+    number=150008, is_standby=False, encoding="UTF8", isolation="read committed", synchronous_commit="on", fsync=True,
+    full_page_writes=True, role="me", database="c", has_schema=True, is_made=True, tables=9,
 )  # fmt: skip
 
 
@@ -287,7 +282,7 @@ async def test_after_a_write_that_was_read_only_the_next_one_has_a_new_connectio
         at.ask(f"ALTER ROLE {user} SET default_transaction_read_only = on")
     async with opened(url) as store:
         bulk, now = BulkWrite(writes=(Write(changes=(Insert(sample_job(1)),)),)), store.clock.now()
-        with pytest.raises(StoreReadOnlyError, match="default_transaction_read_only"):
+        with pytest.raises(StoreReadOnlyError, match="turn off read-only"):
             await store.write(bulk, now=now)
         at.ask(f"ALTER ROLE {user} RESET default_transaction_read_only")
         await store.write(bulk, now=now)
@@ -300,22 +295,18 @@ async def test_three_roles_an_owner_one_that_works_and_one_that_reads(at: Place)
     assert isinstance(error, StoreUnavailableError)
     assert error.passes is False
     assert "doctor --make" in str(error)
+    ask(f"DROP SCHEMA IF EXISTS {at.schema}")
     async with opened(at.url(at.owner("owner"))):
         pass
-    for user, needed in ((works, grants(at.schema, works)), (reads, grants(at.schema, reads, only_reads=True))):
-        assert "`voiceflow doctor --make`" in str(await refused(at.url(user)))
-        for statement in needed.split("; "):
+    for user, rights in ((works, WORKS), (reads, READS)):
+        assert "(GRANT)" in str(await refused(at.url(user)))
+        for statement in granted(rights, at.schema, user):
             ask(statement)
     writing = "INSERT INTO voiceflow.changes (queue) VALUES ('q')"
     async with opened(at.url(works)) as store:
         await store.database.rows(writing)
         with pytest.raises(StoreReadOnlyError, match="GRANT"):
             await store.database.rows("CREATE TABLE voiceflow.more ()")
-        rights = health_of(at.url(works), store).checks()["rights"]
-        assert await rights() is None
-        ask(f"REVOKE INSERT ON {at.schema}.jobs FROM {works}")
-        assert (found := await rights()) is not None
-        assert f"the role {works} lacks INSERT on jobs:" in found.message
     async with opened(at.url(reads)) as store:
         assert await store.database.rows("SELECT queue FROM voiceflow.changes") == [("q",)]
         with pytest.raises(StoreReadOnlyError, match="GRANT"):
@@ -362,8 +353,8 @@ async def test_a_standby_is_refused_and_of_several_hosts_the_primary_is_used() -
                 assert await store.database.rows("SELECT pg_is_in_recovery()") == [(False,)]
             primary.stop()
             error = await refused(primary.url().replace(f"127.0.0.1:{primary.port}", both))
-            assert isinstance(error, StoreError)
-            assert "is a standby" in str(error)
+            assert isinstance(error, StoreUnavailableError)
+            assert "read-only" in str(error)
         finally:
             standby.close()
     finally:

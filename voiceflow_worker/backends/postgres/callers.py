@@ -1,7 +1,4 @@
-"""The connections of callers: how a statement runs on them, and what is said when the database refuses it.
-
-They are psycopg's own, also of those who use SQLAlchemy or Django: these give theirs (`docs/python.md`).
-"""
+"""The connections of callers: psycopg's own, also of SQLAlchemy or Django (`docs/python.md`)."""
 
 from __future__ import annotations
 
@@ -29,10 +26,9 @@ class CallersConnection:
     blocks: bool
 
     async def run(self, statement: str) -> str | None:
-        """Run a statement without parameters; returns the text in the first column of its one row, if it has one.
+        """Run a statement without parameters, and return the text in the first column of its one row, if it has one.
 
-        By a cursor of psycopg's own class: that of the caller, and row factories and loaders, may change what is sent,
-        or what comes back.
+        The cursor is of psycopg's own class: that of the caller may change what is sent, or what comes back.
         """
         cursor: Cursor[Any] | AsyncCursor[Any]
         if isinstance(self.given, AsyncConnection):
@@ -45,7 +41,7 @@ class CallersConnection:
 
     @contextmanager
     def used(self) -> Generator[None]:
-        """Within this block, no other enqueue may use the connection: the savepoint of one would undo the other."""
+        """Keep other enqueues off the connection in this block: the savepoint of one would undo the other."""
         if id(self.given) in _IN_USE:
             raise refused("another call is being enqueued in this transaction", "enqueue one after the other")
         _IN_USE.add(id(self.given))
@@ -59,10 +55,7 @@ _IN_USE: set[int] = set()
 
 
 def callers_connection(connection: object, *, blocks: bool) -> CallersConnection:
-    """The connection that a caller has passed. Nothing is sent to the database.
-
-    Raises InvalidInputError, which names what was passed and the remedy.
-    """
+    """Check the connection that a caller has passed. Nothing is sent to the database. Raises InvalidInputError."""
     if not isinstance(connection, (Connection, AsyncConnection)):
         kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
         raise refused(f"this is {kind}, and no connection of psycopg", _TAKES)
@@ -75,41 +68,28 @@ def callers_connection(connection: object, *, blocks: bool) -> CallersConnection
     return CallersConnection(cast("Any", connection), blocks)
 
 
+_ELSEWHERE = (
+    "no store in the schema {schema} of this database can be used: pass a connection to the database of the store, or "
+    "name its schema"
+)
+_REMEDIES = {
+    "42501": "give this role the rights of a worker (docs/stores.md)",
+    "25006": "the transaction is read only: use one that may write, on the primary server",
+    "25P01": "the connection is in autocommit mode: begin a transaction first",
+    "25P02": "an earlier statement of the transaction has failed: roll it back, and begin again",
+    **dict.fromkeys(("3F000", "42883", "42P01"), _ELSEWHERE),
+}
+"""By SQLSTATE. Other errors are the caller's own matter."""
+
+
 def why_refused(error: BaseException, schema: str) -> VoiceflowError | None:
-    """The error with the remedy for what the database has refused; None for what is the caller's own matter."""
-    if not isinstance(error, Error):
+    """Return the error with the remedy for what the database has refused; None if it is the caller's own matter."""
+    if not isinstance(error, Error) or error.sqlstate not in _REMEDIES:
         return None
-    told = error.diag.message_primary or str(error)
-    match error.sqlstate:
-        case "42501":
-            return StoreReadOnlyError(
-                f"the database refused the role of this connection: {told}; nothing was enqueued; give this role the "
-                "rights that a worker's has"
-            )
-        case "25006":
-            return refused(
-                "this transaction is read only",
-                "enqueue in one that may write, on the primary server and not on a standby",
-            )
-        case "25P01":
-            return refused(
-                "this connection is in autocommit mode, and no transaction is open: the call would not be part of "
-                "yours",
-                "begin a transaction first, such as with connection.transaction(), an engine without AUTOCOMMIT, or "
-                "transaction.atomic()",
-            )
-        case "25P02":
-            return refused("an earlier statement of this transaction has failed", "roll it back, and begin again")
-        case "3F000" | "42883" | "42P01":
-            return refused(
-                f"the database of this connection has no store in the schema {schema} that this version could use "
-                f"({told})",
-                "pass a connection to the database of the store, or name its schema",
-            )
-        case _:
-            return None
+    failed = refused(error.diag.message_primary or str(error), _REMEDIES[error.sqlstate].format(schema=schema))
+    return StoreReadOnlyError(*failed.args) if error.sqlstate == "42501" else failed
 
 
 def refused(what: str, remedy: str) -> InvalidInputError:
-    """The error for a connection that cannot be used."""
+    """Return the error for a connection that cannot be used."""
     return InvalidInputError(f"{what}; nothing was enqueued; {remedy}")

@@ -12,11 +12,10 @@ import anyio
 import structlog
 from psycopg.errors import DuplicateObject, DuplicateSchema, DuplicateTable, UniqueViolation
 
-from voiceflow_worker.backends.health import Making
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.store import PostgresStore
-from voiceflow_worker.backends.postgres.survey import Facts, Survey, grants, quoted
-from voiceflow_worker.backends.postgres.url import SCHEMA, PostgresURL, parse_url
+from voiceflow_worker.backends.postgres.survey import Survey, quoted
+from voiceflow_worker.backends.postgres.url import SCHEMA, parse_url
 from voiceflow_worker.backends.running import ServerClock, kept
 from voiceflow_worker.backends.store_url import Promise, sql_file
 from voiceflow_worker.core.ports.store import Clock
@@ -25,6 +24,7 @@ from voiceflow_worker.errors import (
     SettingsError,
     StoreCorruptError,
     StoreError,
+    StoreReadOnlyError,
     StoreUnavailableError,
 )
 
@@ -59,25 +59,14 @@ _MADE_MEANWHILE = (DuplicateTable, DuplicateSchema, DuplicateObject, UniqueViola
 
 @cache
 def schema_parts() -> Sequence[str]:
-    """The SQL that makes the tables and the functions of a store."""
+    """Return the SQL that makes the tables and the functions of a store."""
     return [sql_file("voiceflow_worker.backends.postgres", part) for part in PARTS]
 
 
 def _making(schema: str, *, has_schema: bool = False) -> str:
-    """The SQL that makes a store in this schema, with the name `voiceflow` instead of the schema's."""
+    """Return the SQL that makes a store in this schema, with the name `voiceflow` instead of the schema's."""
     create = "" if has_schema else _CREATE.format(schema=quoted(schema))
     return "".join([_MAKE.format(schema=schema, create=create), *schema_parts(), _MADE.format(number=SCHEMA)])
-
-
-def making_of(url: str) -> Making:
-    """How the owner of the schema in this URL makes the store. Raises SettingsError."""
-    parsed = parse_url(url)
-    return Making(
-        rights={
-            "a role that runs workers, receivers and commands": grants(parsed.schema, "NAME"),
-            "a role that only reads (status, calls list, report)": grants(parsed.schema, "NAME", only_reads=True),
-        },
-    )
 
 
 @asynccontextmanager
@@ -135,27 +124,22 @@ async def _make(database: Database, *, makes: bool) -> None:
             f"there is no store in the schema {url.schema} of {url.shown}, and this command does not make one. Check "
             "the database and the schema in the store URL; `voiceflow doctor --make` makes a new store",
         )
-    _require_makeable(facts, url)
+    if facts.tables:
+        raise StoreCorruptError(
+            f"the schema {url.schema} of {url.shown} belongs to something else: it has {facts.tables} tables, and "
+            "none of a store. Give the store its own schema (?schema=)"
+        )
     try:
         await database.run(_making(url.schema, has_schema=facts.has_schema), within=MAKE_WITHIN)
+    except StoreReadOnlyError as error:
+        raise StoreUnavailableError(
+            f"there is no store in the schema {url.schema} of {url.shown}, and the role {facts.role} may not make one. "
+            "Run `voiceflow doctor --make` once with a role that may, then give this role its rights (docs/stores.md)",
+            passes=False,
+        ) from error
     except StoreError as error:
         if not isinstance(error.__cause__, _MADE_MEANWHILE):
             raise
     else:
         _log.info("a store was made", store=url.shown, schema=url.schema)
     await database.check_again()
-
-
-def _require_makeable(facts: Facts, url: PostgresURL) -> None:
-    if facts.tables:
-        raise StoreCorruptError(
-            f"the schema {url.schema} of {url.shown} belongs to something else: it has {facts.tables} tables, and "
-            "none of a store. Give the store its own schema (?schema=)"
-        )
-    if not facts.may_make:
-        raise StoreUnavailableError(
-            f"there is no store in the schema {url.schema} of {url.shown}, and the role {facts.role} may not make "
-            "one. Run `voiceflow doctor --make` once with a role that may; then: "
-            f"{grants(url.schema, facts.role)}",
-            passes=False,
-        )

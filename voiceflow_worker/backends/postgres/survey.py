@@ -1,4 +1,4 @@
-"""What is asked at each new connection to a PostgreSQL: its kind, its durability, the store, and the role's rights."""
+"""The checks of each new connection to a PostgreSQL: its kind, its durability, and the store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import structlog
 
 from voiceflow_worker.backends.health import Durability, Guarantee
 from voiceflow_worker.backends.postgres.connection import Connection
-from voiceflow_worker.backends.postgres.faults import STANDBY
 from voiceflow_worker.backends.postgres.url import SCHEMA, PostgresURL
 from voiceflow_worker.backends.running import check_schema
 from voiceflow_worker.backends.store_url import Promise
@@ -19,75 +18,53 @@ _log = structlog.get_logger("voiceflow.postgres")
 
 OLDEST = 13
 _ISOLATION = "read committed"
-NUMBER = "SELECT number FROM voiceflow.voiceflow_schema ORDER BY number DESC LIMIT 1"
 _STORE = """
-SELECT store_id::text, history, voiceflow.server(), voiceflow.history() FROM voiceflow.voiceflow_schema
+SELECT store_id::text, history, voiceflow.server(), voiceflow.history()
+FROM voiceflow.voiceflow_schema
 """
-_WORKS = (
-    "GRANT USAGE ON SCHEMA {schema} TO {role};",
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};",
-    "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};",
-    "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role};",
-)
-"""What a role needs that runs workers, receivers and commands."""
-_READS = (_WORKS[0], "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};", _WORKS[3])
-"""What a role needs that only reads."""
+_NUMBER = "SELECT number FROM voiceflow.voiceflow_schema ORDER BY number DESC LIMIT 1"
 
 _ASK = """
-WITH schema AS (SELECT to_regnamespace('{schema}')::oid AS oid),
-ours AS (
-    SELECT relname, relkind FROM pg_class, schema
-    WHERE relnamespace = schema.oid AND NOT relispartition AND relkind IN ('r', 'p', 'v')
-)
-SELECT version(), current_setting('server_version_num')::integer, pg_is_in_recovery(),
-    current_setting('server_encoding'), current_setting('transaction_isolation'),
-    (SELECT name = 'pg_catalog' FROM unnest(current_schemas(true)) AS name WHERE name NOT LIKE 'pg\\_temp%' LIMIT 1),
-    current_setting('synchronous_commit'), current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on',
-    current_user::text, current_database()::text,
-    schema.oid IS NOT NULL,
-    coalesce(has_schema_privilege(schema.oid, 'CREATE'), has_database_privilege(current_database(), 'CREATE')),
-    EXISTS (SELECT FROM ours WHERE relname = 'voiceflow_schema' AND relkind = 'r'),
-    (SELECT count(*) FROM ours)
-FROM schema
+SELECT current_setting('server_version_num')::integer, pg_is_in_recovery(), current_setting('server_encoding'),
+    current_setting('transaction_isolation'), current_setting('synchronous_commit'),
+    current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on',
+    current_user::text, current_database()::text, to_regnamespace('{schema}') IS NOT NULL,
+    to_regclass('{schema}.voiceflow_schema') IS NOT NULL,
+    (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('{schema}') AND relkind IN ('r', 'p', 'v'))
 """
 
 
 class Facts(NamedTuple):
-    """What a server says about itself, the store and the role of a connection, in the order of `_ASK`."""
+    """Facts about a server, the store and the role of a connection, in the order of `_ASK`."""
 
-    version: str
     number: int
     is_standby: bool
     encoding: str
     isolation: str
-    knows_its_functions: bool
     synchronous_commit: str
     fsync: bool
     full_page_writes: bool
     role: str
     database: str
     has_schema: bool
-    may_make: bool
     is_made: bool
     tables: int
 
 
 def durability_from(facts: Facts, url: PostgresURL) -> Durability:
-    """The durability of a store on this server. Raises an error for a server on which no store can work.
+    """Return the durability of a store on this server.
 
-    Raises StoreForgetsError for one that may lose commits.
+    Raises SettingsError or StoreUnavailableError for a server on which no store can work, and StoreForgetsError for one
+    that may lose commits.
     """
     where = f"the PostgreSQL at {url.shown}"
-    version = facts.version.partition(" on ")[0]
-    if not facts.version.startswith("PostgreSQL") or "-YB-" in facts.version:
-        raise SettingsError(
-            f"the store URL {url.shown} names {version}, which is no PostgreSQL: its advisory locks may lock nothing; "
-            "use PostgreSQL 13 or newer"
-        )
+    of_role = f"ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET"
     if facts.number < OLDEST * 10_000:
-        raise SettingsError(f"the store URL {url.shown} names {version}, which is too old; use PostgreSQL 13 or newer")
+        raise SettingsError(f"{where} has version {facts.number // 10_000}, which is too old; use 13 or newer")
     if facts.is_standby:
-        raise StoreUnavailableError(f"{where} {STANDBY}")
+        raise StoreUnavailableError(
+            f"{where} is a standby, which accepts no writes; give the primary's address, or name all hosts"
+        )
     if facts.encoding != "UTF8":
         raise SettingsError(
             f"the database {facts.database} has the encoding {facts.encoding}, which cannot keep every text; create "
@@ -96,36 +73,20 @@ def durability_from(facts: Facts, url: PostgresURL) -> Durability:
     if facts.isolation != _ISOLATION:
         raise SettingsError(
             f"{where} begins transactions as {facts.isolation}, in which the store would check what is out of date: "
-            f"ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET default_transaction_isolation "
-            "= 'read committed'"
+            f"{of_role} default_transaction_isolation = 'read committed'"
         )
-    if not facts.knows_its_functions:
-        raise SettingsError(
-            f"{where} looks for functions in other schemas before its own: ALTER ROLE {quoted(facts.role)} IN DATABASE "
-            f"{quoted(facts.database)} SET search_path = public"
-        )
-    return _durability(facts, url)
-
-
-def _durability(facts: Facts, url: PostgresURL) -> Durability:
     if facts.synchronous_commit == "off":
         lost = "a crash of this PostgreSQL loses the commits of its last second, and their calls could be made twice"
-        on = (
-            f"Turn it on (ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET "
-            "synchronous_commit = on)"
-        )
+        on = f"Turn it on ({of_role} synchronous_commit = on)"
         if url.promise is not Promise.BEST_EFFORT:
             raise StoreForgetsError(
                 f"synchronous_commit is off: {lost}. {on}. Or accept that: pass "
                 'durability="best-effort" (?durability=best-effort in the store URL).'
             )
-        promise = f"best effort, as requested: synchronous_commit is off, so {lost}"
-        return Durability(guarantee=Guarantee.NONE, promise=promise, warning=f"{promise}; {on}")
-    off = " and ".join(
-        name for name, is_on in (("fsync", facts.fsync), ("full_page_writes", facts.full_page_writes)) if not is_on
-    )
+        return Durability(guarantee=Guarantee.NONE, promise=f"best effort, as requested: {lost}", warning=on)
+    off = " and ".join(name for name in ("fsync", "full_page_writes") if not getattr(facts, name))
     if off:
-        promise = f"{off} off: a crash of the server's machine can lose commits, or damage the whole database"
+        promise = f"{off} off: a crash of the server's machine may lose commits, or damage the database"
         return Durability(
             guarantee=Guarantee.SYSTEM, promise=promise, warning=f"{promise}; turn on {off} (ALTER SYSTEM, then reload)"
         )
@@ -150,21 +111,21 @@ class Survey:
 
     @property
     def facts(self) -> Facts:
-        """What the server said that was connected last."""
+        """Facts about the server that was connected last."""
         if self._facts is None:
             raise RuntimeError("the store has not been opened")
         return self._facts
 
     @property
     def durability(self) -> Durability:
-        """The durability of the server that was connected last."""
+        """Durability of the server that was connected last."""
         if self._durability is None:
             raise RuntimeError("the store has not been opened")
         return self._durability
 
     @property
     def history(self) -> History:
-        """The history of the server that was connected last."""
+        """History of the server that was connected last."""
         return History(self._history, self._made_in, self._url.trusts_failover)
 
     async def check(self, connection: Connection) -> None:
@@ -183,7 +144,7 @@ class Survey:
                     "dropped, or this is another server; find out which before you make one",
                 )
             return
-        rows = await connection.rows(self._url.named(NUMBER))
+        rows = await connection.rows(self._url.named(_NUMBER))
         number = rows[0][0] if rows else 0
         check_schema(number, SCHEMA, f"at {self._url.shown}", own="give the store its own schema (?schema=)")
         ((store_id, made_in, server, current),) = await connection.rows(self._url.named(_STORE))
@@ -196,17 +157,11 @@ class Survey:
         self.store_id, self.server, self._made_in, self._history = store_id, server, made_in, current
 
     def _is_same(self, store_id: str, history: str) -> bool:
-        """Whether this is the store that was opened: not another one, and no copy in another database system."""
+        """Return True for the store that was opened: not another one, and no copy in another database system."""
         systems = {each.partition("/")[0] for each in (history, self._history)} - {""}
         return store_id == self.store_id and len(systems) <= 1
 
 
-def grants(schema: str, role: str, *, only_reads: bool = False) -> str:
-    """The statements with which the owner of a schema lets a role use, or only read, the store in it."""
-    lines = _READS if only_reads else _WORKS
-    return " ".join(lines).format(schema=quoted(schema), role=quoted(role))
-
-
 def quoted(name: str) -> str:
-    """The name of a schema, role or database as SQL has it."""
+    """Return the name of a schema, role or database as SQL has it."""
     return '"' + name.replace('"', '""') + '"'

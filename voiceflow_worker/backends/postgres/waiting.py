@@ -27,15 +27,13 @@ LISTEN_AGAIN_AFTER = 1.0
 """Seconds after a listening connection was lost."""
 _MACHINE = SystemClock()
 """The clock for polls. A test may set the store's clock by hand, but other processes write in real time."""
-_STAYS = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
-"""The connection that listens is idle by its nature. PostgreSQL 13 ends none for that."""
 
 
 class QueueChanges:
-    """The change counts of queues, as the database has them, and when to look at them.
+    """The change counts of queues.
 
-    Writers NOTIFY the name of a queue on the channel of the store. From the first wait on, one connection listens.
-    Behind a pooler none does: it gives each statement another connection, so that nobody would hear.
+    Writers NOTIFY the name of a queue on the channel of the store. From the first wait on, one connection listens, but
+    not behind a pooler: it gives each statement another connection.
     """
 
     def __init__(self, database: Database, clock: Clock, count: Callable[[str, int], Awaitable[int]]) -> None:
@@ -47,7 +45,7 @@ class QueueChanges:
         self._listening: asyncio.Task[None] | None = None
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
-        """Wait until the change count differs from `seen`, but not longer than `until`. Returns the change count."""
+        """Wait until the change count differs from `seen`, but not longer than `until`. Return the change count."""
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen())
         while True:
@@ -76,7 +74,6 @@ class QueueChanges:
                 ((sender_pid,),) = await connection.rows("SELECT pg_backend_pid()")
                 if sender_pid != connection.pgconn.backend_pid:
                     return  # a pooler: LISTEN would stay with a connection of others
-                await connection.rows(_STAYS)
                 await connection.rows(f'LISTEN "{channel}"')
                 is_logged, self._hears = False, True
                 self.wakeups.wake_all()  # there may have been changes before
