@@ -199,7 +199,7 @@ async def test_rejects_never_replace_a_file_that_holds_good_rows(queue: CallQueu
 
 async def test_rejects_of_json_lines_are_json_lines_with_a_reason(queue: CallQueue, tmp_path: Path) -> None:
     rejects, again = tmp_path / "rejects.jsonl", tmp_path / "again.jsonl"
-    bad = {"destination": "none", "name": "Ana", "extra": [1, {"a": None}]}
+    bad = {"destination": "none", "name": "Ana", "extra": None}
     lines = json.dumps(bad).encode() + b'\n{"destination": \n[]\n'
     assert (await enqueue(queue, file_of(tmp_path, lines, "v.jsonl"), skip_bad=True, rejects=rejects)).rejected == 3
     first, broken, nul = rejects.read_text().splitlines()
@@ -228,8 +228,8 @@ async def test_a_run_that_fails_stores_nothing_and_leaves_earlier_rejects_alone(
 
 DATA: Mapping[str, Mapping[str, object]] = {
     "Table No,priority\n+6587654321,Ana,4,3": {"table_no": "4"}, "Table No\n+6587654321,Ana,": {"table_no": ""},
-    '{"destination": "+6587654321", "name": "Ana", "age": 7, "vip": true, "dishes": ["soup"], "none": null}':
-        {"age": 7, "vip": True, "dishes": '["soup"]', "none": None},
+    '{"destination": "+6587654321", "name": "Ana", "age": 7, "vip": true, "none": null}':
+        {"age": 7, "vip": True, "none": None},
 }  # fmt: skip
 
 

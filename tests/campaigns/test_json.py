@@ -33,7 +33,8 @@ def test_a_workbook_and_a_table_without_an_ending_are_read(tmp_path: Path) -> No
     book = workbook(tmp_path, [("destination", "name"), ("+6587654321", "Ana")], "good.xlsx").read_bytes()
     for content in (book, TABLE):
         (row,) = read(file_of(tmp_path, content, "people"), OPTIONS)
-        assert row.number == "+6587654321"
+        assert row.call is not None
+        assert row.call.destination == "+6587654321"
 
 
 # -- JSON: bodies as the guides print them, rows on lines, comments, names that stand twice ----------------------------

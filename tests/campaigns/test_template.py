@@ -280,7 +280,7 @@ def test_a_menu_in_several_languages_asks_for_their_column(tmp_path: Path) -> No
     wrong = read(people(tmp_path, "fr", column="Sprache"), replace(named, columns={"language": "sprache"}))
     assert [(row, column) for row, column, _, _ in told(wrong)] == [(2, "Sprache")]
     both = file_of(tmp_path, "destination,name,language,Sprache\n+6587654321,Ana,en,id\n")
-    assert "a column language beside 'Sprache'; rename one" in refused(both, named)
+    assert "the column 'Sprache' is one name with the column 'language'" in refused(both, named)
 
 
 @pytest.mark.parametrize(

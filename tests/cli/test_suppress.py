@@ -70,7 +70,7 @@ def test_a_workbook_is_imported_without_the_rows_that_are_left_out(voiceflow: Pr
     assert on_the_list(voiceflow) == []
     given = ("--country", "SG", "--only", "Status=gone")
     told = voiceflow("suppress", "import", path, *given)
-    assert (told.code, "only Status=gone leaves no row: no cell of Status holds 'gone'" in told.err) == (0, True), told
+    assert (told.code, "only Status=gone leaves no row" in told.err) == (0, True), told
     assert "None" not in told.out + told.err
 
 

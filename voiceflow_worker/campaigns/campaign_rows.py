@@ -14,7 +14,7 @@ from voiceflow_worker.campaigns.calls.row_reader import ReadRow, RowReader
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import RowValues
 from voiceflow_worker.campaigns.columns import CampaignColumns
-from voiceflow_worker.campaigns.lists.columns import ColumnReader, row_name
+from voiceflow_worker.campaigns.lists.columns import row_name
 from voiceflow_worker.campaigns.lists.filters import RowFilter
 from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row
@@ -66,14 +66,14 @@ class CampaignRows:
         )
         """The file of the rows; None for rows that are given as mappings."""
         self.file: str | None = str(self.input) if self.input is not None else None
-        reader = ColumnReader(options.roles)
+        is_number = options.roles.is_number
         self.source: OpenList = (
-            GivenRows(cast("Iterable[Mapping[str, object]]", given), reader=reader)
+            GivenRows(cast("Iterable[Mapping[str, object]]", given), is_number=is_number)
             if self.input is None
             else open_list(
                 self.input,
                 sheet=options.sheet,
-                columns=reader,
+                is_number=is_number,
                 header_row=options.header_row,
                 encoding=options.encoding,
             )
@@ -89,7 +89,7 @@ class CampaignRows:
         allows_past = checks and self.source.kind is FileKind.JSON
         self._reader = RowReader(options, default_batch=self.batch_id, now=now, allows_past=allows_past)
         self._is_table = self.source.kind.is_table
-        self.left_out: RowFilter = RowFilter(options.leave_out, options.roles.names, only=options.only)
+        self.left_out: RowFilter = RowFilter(options.leave_out, only=options.only)
         self._columns = CampaignColumns(
             self.source, options, file=self.file, left_out=self.left_out, menu_texts=self._reader.menu_texts
         )
@@ -145,8 +145,6 @@ class CampaignRows:
 
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
-        no_row = "no row has this column; check its name"
-        unseen = (self._warning(no_row, column=each) for each in self._columns.unseen.values())
         alike = [*self._errors()]
         if (found := self.people.left_out_and_called()) is not None:
             alike.append(self._warning(found[1], row=found[0], column=self.number_column))
@@ -154,20 +152,9 @@ class CampaignRows:
         return (
             *([self._warning("the list has no rows: nobody is called")] if self.is_empty else ()),
             *map(self._warning, self.source.notes),
-            *unseen,
             *alike,
             *self._holidays(),
         )
-
-    def batch_in(self, raw: Row) -> str:
-        """The batch of a row without a call."""
-        named = zip(raw.names or self.source.columns, raw.cells, strict=False)
-        cells = (
-            str(cell).strip()
-            for name, cell in named
-            if cell and row_name(name) not in self._columns.ignored and self._columns.reserved(name) == "batch_id"
-        )
-        return self._options.batch_id or next(filter(None, cells), self.batch_id)
 
     @property
     def number_column(self) -> str:
@@ -191,7 +178,7 @@ class CampaignRows:
         """The row, read and compared with the rows before it, unless it is left out."""
         if any(column is None for column, _ in row.problems):  # its cells cannot be told apart
             findings = (Finding(column=column, code=row.code, message=message) for column, message in row.problems)
-            return self._placed(ReadRow(row, findings=tuple(findings)))
+            return self._placed(ReadRow(row, findings=tuple(findings), batch_id=self.batch_id))
         values = self._columns.values_of(row)
         if values.has_dates:
             self._mixed.add(row)
@@ -221,7 +208,7 @@ class CampaignRows:
         message = f"{why}: nobody is called for it"
         told = Finding(kind="left_out", column=column, severity=Severity.WARNING, message=message)
         left_out = self._reader.left_out(row, values, told)
-        self.people.leave_out(left_out, self.batch_in(row))
+        self.people.leave_out(left_out, left_out.batch_id)
         return left_out
 
     def _placed(self, read: ReadRow) -> ReadRow:
@@ -245,11 +232,17 @@ class CampaignRows:
     def clash(self, earlier: int, read: ReadRow) -> Finding:
         """Return the finding that a row and an earlier one are two different calls of one key."""
         if read.has_own_key:
-            message = f"{read.key!r} is also the key of row {earlier}, which is a different call; give each its own key"
-            return Finding(column="unique_key", message=message)
+            keys = self._options.roles.keys
+            named = (
+                f"has in {' and '.join(keys)} what row {earlier} has"
+                if keys
+                else f"{read.key!r} is the key of row {earlier} too"
+            )
+            message = f"{named}, which is a different call; give each its own key"
+            return Finding(column=keys[0] if keys else "unique_key", message=message)
         message = (
             f"rows {min(earlier, read.raw.number)} and {max(earlier, read.raw.number)} are two different calls to "
-            f"{read.number}. Name the column that tells them apart: `unique_key`."
+            f"{read.call and read.call.destination}. Name the column that tells them apart: `unique_key`."
         )
         return Finding(column=self.number_column, message=message)
 

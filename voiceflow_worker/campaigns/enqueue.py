@@ -31,6 +31,7 @@ from voiceflow_worker.campaigns.calls.row_reader import ReadRow, menu_puts
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.enqueue_report import End, EnqueueReport, Findings, RowsRefusedError
+from voiceflow_worker.campaigns.lists.columns import UNIQUE_KEY
 from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.lists.rows import FileKind, Row
 from voiceflow_worker.campaigns.lists.source import Spool, kind_of, open_list
@@ -337,7 +338,7 @@ class Enqueueing:
             elif row.call is None:
                 kind = End.SAME if row.duplicate_of is not None else End.LEFT_OUT if row.is_left_out else End.BAD
             self._found.add(row.findings)
-            batch_id = (row.call and row.call.batch_id) or as_stored(self.campaign.batch_in(row.raw))
+            batch_id = (row.call and row.call.batch_id) or row.batch_id
             asked = "" if row.call is None else row.call.asked
             self._digest.update(f"{row.key} {asked} {kind}\n".encode("utf-8", "surrogatepass"))
             if row.call is not None:
@@ -480,7 +481,9 @@ class Enqueueing:
             return "their number"
         if not self.campaign.source.kind.is_table and self.options.template is None:
             return "clientRequestId"
-        return f"the column {self.options.roles.names.get('unique_key', 'unique_key')}"
+        roles = self.options.roles
+        names = roles.keys or (roles.names.get(UNIQUE_KEY, UNIQUE_KEY),)
+        return f"the column{'s' if len(names) > 1 else ''} {' and '.join(names)}"
 
     def _problems_of_lists(self, queue: CallQueue, lists: Mapping[str, BatchList]) -> list[Finding]:
         """Return why the list cannot be one of its batches. Raises IntakeError beside another import."""

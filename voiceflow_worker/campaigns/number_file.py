@@ -1,21 +1,20 @@
-"""Files of telephone numbers: tables with columns of numbers, or one number on each line; and what they hold."""
+"""Read files of telephone numbers that are not to be called: tables, JSON lines, or one number on each line."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import re
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from voiceflow_worker.campaigns.lists.columns import (
+    COUNTRY,
     DESTINATION,
     NO_ROLES,
-    ColumnReader,
     ColumnRoles,
-    canonical_name,
     is_number_column,
     lacks_column,
     refuse_numbers_in,
@@ -23,7 +22,7 @@ from voiceflow_worker.campaigns.lists.columns import (
 )
 from voiceflow_worker.campaigns.lists.filters import Part, RowFilter
 from voiceflow_worker.campaigns.lists.input_file import InputFile, encoding_of
-from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList
+from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row
 from voiceflow_worker.campaigns.lists.source import kind_of, open_list
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity, columns_text
@@ -33,9 +32,6 @@ from voiceflow_worker.model.numbers.reading import possible_numbers, read_countr
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import count_of
 
-_SEVERAL_CELLS = ",;\t|"
-_AREA_AND_NUMBER = re.compile(r"(\d{2,5})[,;\t|](\d{5,8})")
-"""A line of a list that has area codes in a column of their own, and no header, as that of the United States."""
 _DIGEST = 32
 _CERTAIN = re.compile(r"\+[1-9][0-9]{0,2}[0-9 ().-]{6,20}")
 
@@ -44,15 +40,13 @@ _CERTAIN = re.compile(r"\+[1-9][0-9]{0,2}[0-9 ().-]{6,20}")
 class NumberFile:
     """The numbers of a `file` in E.164 form, each with the first line that has it, and findings about bad lines.
 
-    `warnings` are about texts that are not certain: all their readings are among the numbers. `is_list` says that it
-    has one number on each line.
+    `warnings` are about texts that are not certain: all their readings are among the numbers. The `digest` of the
+    content marks what the file puts on the list.
     """
 
     file: Path
     digest: str = ""
-    """The digest of the file's content, which marks what it puts on the list."""
     country: str | None = None
-    is_list: bool = False
     lines: set[int] = field(default_factory=set[int])
     """The lines or rows that were looked at."""
     numbers: dict[str, int] = field(default_factory=dict[str, int])
@@ -68,38 +62,33 @@ class NumberFile:
 
     @property
     def rows(self) -> int:
-        """How many lines or rows were looked at."""
+        """The number of lines or rows that were looked at."""
         return len(self.lines)
 
     @property
     def in_words(self) -> str:
-        """What the file holds, as a clause."""
+        """The content of the file, as a clause."""
         left_out = f", {count_of(self.left_out, 'row')} left out" if self.left_out else ""
         return f"{count_of(len(self.numbers), 'number')}{left_out}"
 
     def as_json(self) -> dict[str, object]:
-        """What the file holds, for scripts."""
+        """Return what the file holds, for scripts."""
         return {"rows": self.rows, "numbers": len(self.numbers), "left_out": self.left_out}
 
     @property
     def bad_in_words(self) -> str:
         """The number of bad lines as a clause, such as `1 of 2 lines is not a number`."""
         bad = len(self.findings)
-        are = "is not a number" if bad == 1 else "are not numbers"
-        return f"{bad} of {count_of(self.rows, 'line')} {are}"
+        return f"{bad} of {count_of(self.rows, 'line')} {'is not a number' if bad == 1 else 'are not numbers'}"
 
-    def read(self, row: int, text: str = "", *, home: str = "", line: str = "", problem: str | None = None) -> None:
-        """Read a cell: its numbers, or a finding. `home` is the country in its row.
-
-        With a `problem`, the row cannot be read. All numbers in the `line` of such a row are taken.
-        """
+    def read(self, row: int, text: str, *, home: str = "", line: str) -> None:
+        """Read a cell: its numbers, or a finding. `home` is the country in its row."""
         self.lines.add(row)
+        is_certain = True
         try:
-            if problem is not None:
-                raise PhoneNumberError(problem)
             # A number with + is protected whatever its row says of the country.
             country = read_country(home) if home and not text.startswith("+") else self.country
-            found, is_certain = possible_numbers(text, country), True
+            found = possible_numbers(text, country)
             try:
                 read_number(text, country)
             except PhoneNumberError:
@@ -107,70 +96,58 @@ class NumberFile:
                 if not found:
                     raise
         except InvalidInputError as error:
-            self._save(row, line)
-            code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
-            self.findings.append(Finding(file=str(self.file), row=row, message=str(error), code=code))
+            self.refuse(row, line, str(error), code=error.code if isinstance(error, PhoneNumberError) else None)
             return
         if len(found) > 1 or not is_certain:
-            self.warn(row, f"{text[:40]!r} is not certain; on the list: {', '.join(found)}")
-        for number in found:
-            self.numbers.setdefault(number, row)
+            self.warn(f"{text[:40]!r} is not certain; on the list: {', '.join(found)}", row=row)
+        self.save(row, found)
 
-    def warn(self, row: int | None, message: str) -> None:
-        """Warn of a row, or of all."""
-        if row is not None:
-            self.lines.add(row)
+    def refuse(self, row: int, line: str, message: str, *, code: int | None = None) -> None:
+        """Note that a line is not one number. All that its text may hold are taken."""
+        self.lines.add(row)
+        self.save(row, possible_numbers(line, self.country))
+        self.findings.append(Finding(file=str(self.file), row=row, message=message, code=code))
+
+    def warn(self, message: str, *, row: int | None = None) -> None:
+        """Warn of a row, or of the whole file."""
         self.warnings.append(Finding(file=str(self.file), row=row, severity=Severity.WARNING, message=message))
 
-    def save_lines(self, lines: Iterable[tuple[int, str]], problem: str) -> None:
-        """Take all numbers in the lines of a table that cannot be read to its end."""
-        for row, line in lines:
-            self._save(row, line)
-        self.findings.append(Finding(file=str(self.file), message=problem))
-
-    def _save(self, row: int, line: str) -> None:
-        for number in possible_numbers(line, self.country):
+    def save(self, row: int, numbers: Iterable[str]) -> None:
+        """Take numbers of a row."""
+        for number in numbers:
             self.numbers.setdefault(number, row)
 
 
-class ListColumns(ColumnReader):
-    """The columns of a list of numbers, which need not be called `destination`, nor is one of that name read then."""
+def _roles_in(header: Sequence[str], roles: ColumnRoles, *, place: object) -> ColumnRoles:
+    """Return the roles that count in a list: if no column of numbers is named, the one that is so by its name.
 
-    def names(self, header: Sequence[str], *, place: object) -> tuple[str, ...]:
-        """The canonical names. Raises CampaignFileError as `found` does, and for a header that cannot be used."""
-        found = self.found(header, place=place)
-        own = row_name(found.numbers[0])
-        others = [f"the other {name}" if row_name(name) == DESTINATION != own else name for name in header]
-        return ColumnReader(found).names(others, place=place)
-
-    def found(self, header: Sequence[str], *, place: object) -> ColumnRoles:
-        """The roles that count in a list: if no column of numbers is named, the one that is so by its name.
-
-        Raises CampaignFileError if none is, or several are.
-        """
-        roles, ignored = self.roles, set(map(row_name, self.roles.ignored))
-        read = [name for name in map(canonical_name, header) if name and row_name(name) not in ignored]
-        numbers = list(roles.numbers) or list(filter(is_number_column, read))
-        if not numbers:
-            refuse_numbers_in(read, place=place)
-            raise CampaignFileError(
-                f"{place} has no column whose name suggests phone numbers. Name it (`columns: destination=NAME`). "
-                f"Columns found: {', '.join(read) or 'nothing'}.",
-                columns=read,
-            )
-        if len(numbers) > 1 and not roles.numbers:
-            raise several_numbers(place, numbers)
-        numbers.sort(key=lambda each: row_name(each) != DESTINATION)
-        return replace(roles, numbers=(*numbers,), language=None, names={})
+    Raises CampaignFileError if none is, or several are, and for a header that lacks a column.
+    """
+    ignored, own = {*map(row_name, roles.ignored)}, {*map(row_name, header)}
+    read = [name.strip() for name in header if name.strip() and row_name(name) not in ignored]
+    numbers = list(roles.numbers) or [*filter(is_number_column, read)]
+    refuse_numbers_in(header, place=place)
+    if not numbers:
+        raise CampaignFileError(
+            f"{place} has no column whose name suggests phone numbers. Name it (`columns: destination=NAME`). "
+            f"Columns found: {', '.join(read) or 'nothing'}.",
+            columns=read,
+        )
+    if len(numbers) > 1 and not roles.numbers:
+        raise _several_numbers(place, numbers)
+    names = {name: column for name, column in roles.names.items() if name == COUNTRY}
+    for name in (*numbers, *names.values()):
+        if row_name(name) not in own:
+            raise lacks_column(name, header, place=place)
+    return replace(roles, numbers=(*numbers,), names=names)
 
 
-def several_numbers(place: object, names: Iterable[str]) -> CampaignFileError:
-    """The error for a list that may have its numbers in any of these columns."""
-    found = list(names)
+def _several_numbers(place: object, names: Sequence[str]) -> CampaignFileError:
+    """Return the error for a list that may have its numbers in any of these columns."""
     return CampaignFileError(
-        f"{place}: several columns look like telephone numbers ({', '.join(found)}). Name one, or each of them "
-        f"(`columns: {columns_text([f'{DESTINATION}={found[0]}'])}`).",
-        columns=found,
+        f"{place}: several columns look like telephone numbers ({', '.join(names)}). Name one, or each of them "
+        f"(`columns: {columns_text([f'{DESTINATION}={names[0]}'])}`).",
+        columns=names,
     )
 
 
@@ -182,50 +159,39 @@ def read_number_file(
     leave_out: str | Sequence[Part] | None = None,
     only: str | Sequence[Part] | None = None,
     sheet: str | None = None,
-    header_row: int | None = None,
     encoding: str | None = None,
 ) -> NumberFile:
-    """Read the numbers of a file. Without a + they need a `country`, as of `read_number`.
+    """Read the numbers of a file. National ones are in the `country`, or in that of their row.
 
-    It has any format of campaigns, or one number on each line: then its first line is a number, or an area code and a
-    number. Of the `roles` of its columns, those of numbers and of the country count; by default, the numbers are in the
-    column named destination, phone, number, msisdn or the like, if there is only one. Of several columns, a row needs
-    one number at least, and each is taken. Rows are left out as by the options `leave_out` and `only` of a campaign.
-
-    Raises CampaignFileError for a file that cannot be read, or whose numbers may be in several columns, and
+    A text without a header has one number on each line. Hidden rows count. All numbers that a bad line may hold are
+    taken. Raises CampaignFileError for a file that cannot be read, or whose numbers may be in several columns, and
     InvalidInputError for an unknown country.
     """
     if country is not None and roles.country is not None:
         raise InvalidInputError("the country and the column of countries exclude each other: give one of them")
-    if country is not None:
-        country = read_country(country)
     file = InputFile(path)
     kind = kind_of(file)
     if kind is FileKind.JSON:
         raise _json_text(file)
-    is_list = kind is FileKind.CSV and roles == NO_ROLES and not (leave_out or only) and _is_list(file, encoding)
     with file.opened() as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
-    taken = NumberFile(file=path, digest=digest, country=country, is_list=is_list)
-    if is_list:
+    taken = NumberFile(file=path, digest=digest, country=country and read_country(country))
+    if kind is FileKind.CSV and roles == NO_ROLES and not (leave_out or only) and _is_list(file, encoding):
         for number, text in _lines(file, encoding):
-            taken.read(number, _AREA_AND_NUMBER.sub(r"\1 \2", text), line=text)
-    else:
-        columns = ListColumns(roles)
-        source = open_list(file, kind=kind, sheet=sheet, columns=columns, header_row=header_row, encoding=encoding)
-        header = source.header or next((raw.names for raw in source if raw.names), ())
-        found = columns.found(header, place=path)
-        if found.country is not None and row_name(found.country) not in map(row_name, header):
-            raise lacks_column(found.country, header, place=path)
-        columns = ListColumns(found)
-        source = open_list(file, kind=kind, sheet=sheet, columns=columns, header_row=header_row, encoding=encoding)
-        filters = RowFilter(leave_out, {}, only=only)
-        try:
-            _take_rows(source, filters, found, taken, is_named=bool(roles.numbers))
-        except CampaignFileError as error:
-            if kind is not FileKind.CSV or error.columns:
-                raise
-            taken.save_lines(_lines(file, encoding), str(error))
+            taken.read(number, text, line=text)
+        return taken
+    is_number = roles.is_number if roles.numbers else is_number_column
+    source = open_list(file, kind=kind, sheet=sheet, is_number=is_number, encoding=encoding)
+    header = source.header or next((row.names for row in source if row.names), ())
+    found = _roles_in(header, roles, place=path)
+    try:
+        _take_rows(source, RowFilter(leave_out, only=only), found, taken, is_named=bool(roles.numbers))
+    except CampaignFileError as error:
+        if kind is not FileKind.CSV or error.columns:
+            raise
+        for row, line in _lines(file, encoding):
+            taken.save(row, possible_numbers(line, taken.country))
+        taken.findings.append(Finding(file=str(path), message=str(error)))
     return taken
 
 
@@ -240,16 +206,16 @@ def _lines(file: InputFile, encoding: str | None) -> Generator[tuple[int, str]]:
 
 
 def _is_list(file: InputFile, encoding: str | None) -> bool:
-    """True if the first line of the file is a number instead of a header."""
+    """Return whether the first line of the file is a number instead of a header."""
     with closing(_lines(file, encoding)) as lines:
         text = next((text for _, text in lines), None)
-    if text is not None:
-        if text.startswith(("{", "[{", '["')) or text == "[":
-            raise _json_text(file)
-        digits = sum(map(str.isdigit, text))
-        is_one = not any(mark in text for mark in _SEVERAL_CELLS) or _AREA_AND_NUMBER.fullmatch(text) is not None
-        return digits >= FEWEST_DIGITS and is_one
-    raise CampaignFileError(f"{file} is empty; write one number on each line, or a CSV file with a column of numbers")
+    if text is None:
+        raise CampaignFileError(
+            f"{file} is empty; write one number on each line, or a CSV file with a column of numbers"
+        )
+    if text.startswith(("{", "[{", '["')) or text == "[":
+        raise _json_text(file)
+    return sum(map(str.isdigit, text)) >= FEWEST_DIGITS and not any(mark in text for mark in ",;\t|")
 
 
 def _json_text(path: object) -> CampaignFileError:
@@ -261,33 +227,37 @@ def _json_text(path: object) -> CampaignFileError:
 
 def _take_rows(source: OpenList, filters: RowFilter, roles: ColumnRoles, taken: NumberFile, *, is_named: bool) -> None:
     """Take the numbers of all rows; `is_named` says that somebody named their columns. Raises CampaignFileError."""
-    home, numbers = row_name(roles.country or ""), [*map(row_name, roles.numbers)]
-    known, seen = {*numbers, home, *map(row_name, roles.ignored)}, set[tuple[str, ...]]()
+    seen = set[tuple[str, ...]]()
     for row in source:
-        names = [name.strip() for name in row.names or source.header]
-        cells = {
-            row_name(name): written(cell) for name, cell in zip(names, row.cells, strict=False) if cell is not None
-        }
-        line = row.text or ", ".join(map(str, row.cells))
-        wrong = {DESTINATION if name is None else row_name(name): why for name, why in row.problems}
-        wrong |= {numbers[0]: wrong.pop(DESTINATION)} if DESTINATION in wrong else {}
         if row.names not in seen:
             filters.read(row.names or source.header, key=row.names, place=str(taken.file))
             seen.add(row.names)
         if filters.reason(row) is not None:
             taken.left_out += 1
-            continue
-        # A number that somebody wrote with + is one, whatever the name of its column.
-        certain = {
-            name for name in names if row_name(name) not in known and _CERTAIN.fullmatch(cells.get(row_name(name), ""))
-        }
-        if certain and not is_named:
-            both = [name for name in names if name in certain or row_name(name) in numbers]
-            raise several_numbers(f"{taken.file}, line {row.number}", both)
-        for problem in (why for name, why in wrong.items() if name in numbers):
-            taken.read(row.number, line=line, problem=problem)
-        found = [cells[name] for name in numbers if cells.get(name) and name not in wrong]
-        for each in found or ([] if wrong.keys() & {*numbers} else [""]):
-            taken.read(row.number, each, home=cells.get(home, ""), line=line)
+        else:
+            _take_row(row, source.cells_of(row), roles, taken, is_named=is_named)
     for message in filters.unused():
-        taken.warn(None, message)
+        taken.warn(message)
+
+
+def _take_row(
+    row: Row, written_as: Mapping[str, object], roles: ColumnRoles, taken: NumberFile, *, is_named: bool
+) -> None:
+    """Take the numbers of a row. Raises CampaignFileError."""
+    cells = {row_name(name): written(cell) for name, cell in written_as.items() if cell is not None}
+    numbers, home = [*map(row_name, roles.numbers)], row_name(roles.country or "")
+    known = {*numbers, home, *map(row_name, roles.ignored)}
+    # A number that somebody wrote with + is one, whatever the name of its column.
+    certain = [
+        name for name in written_as if row_name(name) not in known and _CERTAIN.fullmatch(cells.get(row_name(name), ""))
+    ]
+    if certain and not is_named:
+        raise _several_numbers(f"{taken.file}, line {row.number}", [*roles.numbers, *certain])
+    line = row.text or ", ".join(map(str, row.cells))
+    wrong = {None if name is None else row_name(name): why for name, why in row.problems}
+    problems = [why for name, why in wrong.items() if name is None or name in numbers]
+    for problem in problems:
+        taken.refuse(row.number, line, problem)
+    found = [cells[name] for name in numbers if cells.get(name) and name not in wrong]
+    for each in found or ([] if problems else [""]):
+        taken.read(row.number, each, home=cells.get(home, ""), line=line)

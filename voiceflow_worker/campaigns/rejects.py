@@ -12,12 +12,10 @@ import orjson
 
 from voiceflow_worker.campaigns.lists.columns import NOT_READ, REASON
 from voiceflow_worker.campaigns.lists.input_file import InputFile
-from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row
-from voiceflow_worker.campaigns.workbook_writer import written_workbook
+from voiceflow_worker.campaigns.lists.rows import OpenList, Row
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 
-_TEXTS = frozenset({".csv", ".tsv", ".txt"})
 _OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
 
 Reject = Callable[[Row, Sequence[Finding]], None]
@@ -53,27 +51,23 @@ def whole_file(path: Path) -> Generator[Path]:
 
 @contextmanager
 def rejects_file(path: Path, source: OpenList, *, read: InputFile) -> Generator[Reject]:
-    """Yield a function that adds a row of a list to a file of its kind: a table, or JSON lines.
+    """Yield a function that adds a row of a list to a file: a CSV file of a table, else JSON lines.
 
-    If the file has the ending of a text, such as `.csv`, the rows of a workbook become a CSV file. The reason is the
-    first cell of a row. The complete file appears at the end of the block, if there was no error and at least one row;
-    otherwise an earlier file with this name stays unchanged. Raises CampaignFileError if the name is that of another
-    file that is read, or of another format, and if the file cannot be written.
+    The reason is the first cell of a row. The complete file appears at the end of the block, if there was no error and
+    at least one row; otherwise an earlier file with this name stays unchanged. Raises CampaignFileError if the name is
+    that of another file that is read, or of another format, and if the file cannot be written.
     """
-    suffix, own = path.suffix.lower(), ".xlsx" if source.kind is FileKind.EXCEL else None
-    if suffix in _OTHER_FORMATS and suffix != own:
-        extension = f"{own} or .csv" if own else ".csv" if source.kind.is_table else ".jsonl"
-        raise CampaignFileError(
-            f"{path}: rejects are written in the format of the file; give them the extension {extension}"
-        )
-    if read.path is not None and path.resolve() == read.path.resolve() and NOT_READ not in source.columns:
+    if path.suffix.lower() in _OTHER_FORMATS:
+        extension = ".csv" if source.kind.is_table else ".jsonl"
+        raise CampaignFileError(f"{path}: rejects are written as {extension}; give them that extension")
+    if read.path is not None and path.resolve() == read.path.resolve() and not _had_reasons(source):
         raise CampaignFileError(f"{path} is the input file: the rejects would replace its good rows; name another file")
     put: Callable[[Row, str], object] | None = None
 
     def add(row: Row, findings: Sequence[Finding]) -> None:
         nonlocal put
         if put is None:
-            put = _writer(opened.enter_context(whole_file(path)), source, opened, is_text=suffix in _TEXTS)
+            put = _writer(opened.enter_context(whole_file(path)), source, opened)
         put(row, reason_of(findings))
 
     try:
@@ -85,26 +79,22 @@ def rejects_file(path: Path, source: OpenList, *, read: InputFile) -> Generator[
         raise CampaignFileError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _writer(path: Path, source: OpenList, opened: ExitStack, *, is_text: bool) -> Callable[[Row, str], object]:
+def _writer(path: Path, source: OpenList, opened: ExitStack) -> Callable[[Row, str], object]:
     """Return a function that writes a row and its reason to this path."""
     if not source.kind.is_table:
         lines = opened.enter_context(path.open("w", encoding="utf-8", newline=""))
         return lambda row, reason: lines.write(_line(row, reason))
-    had_reasons = source.columns[0] == NOT_READ
+    skipped = _had_reasons(source)
+    # Excel knows the encoding of a CSV file by its byte order mark.
+    file = opened.enter_context(path.open("w", encoding="utf-8-sig", newline=""))
+    write = csv.writer(file, delimiter=source.delimiter or ",", lineterminator="\n").writerow
+    write([REASON, *source.header[skipped:]])
+    return lambda row, reason: write([reason, *row.cells[skipped:]])
 
-    def with_reason(reason: str, cells: Sequence[str]) -> list[str]:
-        return [reason, *(cells[1:] if had_reasons else cells)]
 
-    header = with_reason(REASON, source.header)
-    write: Callable[[Sequence[str]], object]
-    if source.kind is FileKind.EXCEL and not is_text:
-        write = opened.enter_context(written_workbook(path)).sheet("Rows", header, widths=[18]).append
-    else:
-        # Excel knows the encoding of a CSV file by its byte order mark.
-        file = opened.enter_context(path.open("w", encoding="utf-8-sig", newline=""))
-        write = csv.writer(file, delimiter=source.delimiter or ",", lineterminator="\n").writerow
-        write(header)
-    return lambda row, reason: write(with_reason(reason, row.cells))
+def _had_reasons(source: OpenList) -> bool:
+    """Return whether a table has come from a rejects file."""
+    return bool(source.header) and source.header[0].strip() == REASON
 
 
 def _line(row: Row, reason: str) -> str:

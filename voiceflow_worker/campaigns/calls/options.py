@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
-from voiceflow_worker.campaigns.lists.columns import ColumnRoles
-from voiceflow_worker.campaigns.lists.filters import Part, renamed
+from voiceflow_worker.campaigns.lists.columns import ColumnRoles, row_name
+from voiceflow_worker.campaigns.lists.filters import Part
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.column_time import ColumnTime
@@ -91,8 +91,9 @@ class CampaignOptions:
         columns: list[str] = []
         for name in ("not_before", "valid_until"):
             if isinstance(each := getattr(self, name), ColumnTime):
-                columns.append(renamed(each.column, self.roles.names))
-                object.__setattr__(self, name, replace(each, column=columns[-1]))
+                key = row_name(each.column)
+                object.__setattr__(self, name, replace(each, column=self.roles.renamed.get(key, each.column)))
+                columns.append(self.roles.names.get(key, each.column))
         object.__setattr__(self, "counted", tuple(dict.fromkeys(columns)))
         if self.menu is not None and not isinstance(self.menu, str) and self.template is None:
             object.__setattr__(self, "template", opening_template(cast("Menu", self.menu)))

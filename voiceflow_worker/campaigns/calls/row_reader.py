@@ -11,8 +11,8 @@ from voiceflow_worker.campaigns.calls.body import FIRST_CALL, complete
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import Times
-from voiceflow_worker.campaigns.calls.values import RowValues, number_key
-from voiceflow_worker.campaigns.lists.columns import DESTINATION, RESERVED, row_name
+from voiceflow_worker.campaigns.calls.values import RowValues, joined_key, number_key
+from voiceflow_worker.campaigns.lists.columns import COUNTRY, DESTINATION, RESERVED, UNIQUE_KEY, row_name
 from voiceflow_worker.campaigns.lists.rows import Row
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
 from voiceflow_worker.core.ports.store import Put
@@ -28,8 +28,10 @@ from voiceflow_worker.model.flows.values import is_missing, language_in, unspeak
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import split_key, usual_key
+from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.numbers.reading import read_country, read_number, read_sources
 from voiceflow_worker.model.text.arguments import LONGEST_KEY
+from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.model.text.wording import name_among
 from voiceflow_worker.model.times import PersonZone, begins_with_ordered_date
 from voiceflow_worker.model.zones import read_zone
@@ -64,9 +66,8 @@ class ReadRow(NamedTuple):
     """One row after reading: its findings and its call. A row that is bad, a duplicate or left out has no call.
 
     `key` is the unique key in the row, else that of its batch and number, also of a row without a call, as far as it
-    can be read. `has_own_key` is True if it is in the row. `duplicate_of` is the line of an equal row earlier in the
-    file. `is_left_out` is True if a column says not to call. `numbers` are those of a row without a call, as far as
-    they can be read.
+    can be read; so are its `batch_id` and `numbers`. `has_own_key` is True if the key is in the row. `duplicate_of` is
+    the line of an equal row earlier in the file. `is_left_out` is True if the list or a column says not to call.
     """
 
     raw: Row
@@ -77,6 +78,7 @@ class ReadRow(NamedTuple):
     duplicate_of: int | None = None
     is_left_out: bool = False
     numbers: tuple[str, ...] = ()
+    batch_id: str = ""
 
     @property
     def is_bad(self) -> bool:
@@ -87,11 +89,6 @@ class ReadRow(NamedTuple):
         """The row without its call, and why."""
         numbers = self.numbers if self.call is None else self.call.numbers
         return self._replace(call=None, findings=(*self.findings, *why), numbers=numbers)
-
-    @property
-    def number(self) -> str | None:
-        """The number to call, as the call stores it; None if the row has no call."""
-        return self.call.destination if self.call is not None else None
 
 
 class RowReader:
@@ -134,7 +131,7 @@ class RowReader:
             )
             return self._silent(row, values, numbers, over)._replace(is_left_out=True)
         batch_id = self._batch(values, body) or self._default_batch
-        own_key = self._unique_key(values, body)
+        own_key = self._unique_key(values, body, destination)
         priority = self._priority(values)
         spoken = _NO_NAMES if texts is None else texts.names
         data = self._data(values, {**filled, "destination": destination}, spoken & _OWN if spoken else spoken)
@@ -146,12 +143,12 @@ class RowReader:
         if values.wrong and options.date_order is None and values.has_dates:
             _offer_date_order(values)
         if values.is_bad:
-            return self._silent(row, values, numbers, *values.findings, own_key=own_key)
+            return self._silent(row, values, numbers, *values.findings)
         encoded = EncodedBody.of(CallFlow(body))
         try:
             others = further_numbers(encoded, further) if further else ()
         except CallFlowError as error:
-            return self._silent(row, values, numbers, *values.findings, *error.findings, own_key=own_key)
+            return self._silent(row, values, numbers, *values.findings, *error.findings)
         digest = call_digest(encoded.canonical, others)
         key = own_key or number_key(batch_id, encoded.destination)
         call = CheckedCall(
@@ -175,20 +172,19 @@ class RowReader:
         )
         if call.window is not None:
             self.times.count(call)
-        return ReadRow(row, call, key, own_key is not None, tuple(values.findings))
+        return ReadRow(row, call, key, own_key is not None, tuple(values.findings), batch_id=batch_id)
 
     def left_out(self, row: Row, values: RowValues, why: Finding) -> ReadRow:
         """Return the row as one that is left out, with its key and numbers as far as they can be read."""
         first, further = self._numbers(values)
         return self._silent(row, values, (*filter(None, (first, *further)),), why)._replace(is_left_out=True)
 
-    def _silent(
-        self, row: Row, values: RowValues, numbers: tuple[str, ...], *findings: Finding, own_key: str | None = None
-    ) -> ReadRow:
+    def _silent(self, row: Row, values: RowValues, numbers: tuple[str, ...], *findings: Finding) -> ReadRow:
         """Return a row that calls nobody."""
-        own, batch_id = own_key or values.unique_key, self._options.batch_id or values.reserved.get("batch_id")
-        made = number_key(batch_id or self._default_batch, numbers[0]) if numbers else None
-        return ReadRow(row, key=own or made, has_own_key=own is not None, findings=findings, numbers=numbers)
+        first, batch_id = numbers[0] if numbers else None, self._options.batch_id or values.reserved.get("batch_id")
+        batch_id, own = batch_id or self._default_batch, self._own_key(values, first)
+        key = own or (None if first is None else number_key(batch_id, first))
+        return ReadRow(row, None, key, own is not None, findings, numbers=numbers, batch_id=as_stored(batch_id))
 
     def texts(self, data: Mapping[str, object]) -> MenuTexts | None:
         """The texts of the menu for a call with this data; None without a menu."""
@@ -231,7 +227,7 @@ class RowReader:
         except PhoneNumberError as error:
             column, message = self._options.roles.country, str(error)
             if error.kind == "no_country" and column is not None:
-                if values.is_reported(column):
+                if values.is_reported(COUNTRY):
                     return None  # the cell of the country is the one that is wrong
                 message = (
                     f"{written[:40]!r} has no country code, nor does {column}. Correct that cell, or write it with +."
@@ -241,14 +237,13 @@ class RowReader:
 
     def _country(self, values: RowValues) -> str | None:
         """The country of this row's national numbers: that in its column, or that of the options."""
-        column = self._options.roles.country
-        text = None if column is None else values.variables.get(row_name(column))
-        if column is None or is_missing(text):
+        text = None if self._options.roles.country is None else values.variables.get(COUNTRY)
+        if is_missing(text):
             return self._options.country
         try:
             return read_country(str(text))
         except InvalidInputError as error:
-            values.error(str(error), column=column)
+            values.error(str(error), column=COUNTRY)
             return None
 
     def _zone_of(self, values: RowValues, numbers: Sequence[str | None]) -> PersonZone:
@@ -378,9 +373,6 @@ class RowReader:
             is_known = is_missing_value and column == "source" and values.is_reported(DESTINATION)
             if not is_known and not values.is_reported(column):
                 values.error(message, column=column, code=-1009)
-        for name in values.nested:
-            if name_among(texts.names, name) in texts.names and not values.is_reported(name):
-                values.error("holds an array or an object, which cannot be spoken; give its parts keys", column=name)
 
     # -- what else a call has -----------------------------------------------------------------------------------------
 
@@ -402,17 +394,33 @@ class RowReader:
             values.error(f"has {problem}; remove it", column="batch_id", code=-1016)
         return named
 
-    def _unique_key(self, values: RowValues, body: Mapping[str, object]) -> str | None:
-        """The unique key that the row names, else that of the body, in one spelling, whichever program wrote it."""
-        own = body.get("clientRequestId")
-        if (key := values.unique_key) is None:
+    def _unique_key(self, values: RowValues, body: Mapping[str, object], number: str | None) -> str | None:
+        """Return the unique key that the row names, else that of the body, in one spelling."""
+        for name in self._options.roles.keys:
+            if not self._part_of_key(values, name, number) and not values.is_reported(name):
+                values.error("is empty, and is a part of the unique_key. Fill it in.", column=name)
+        if (key := self._own_key(values, number)) is None:
+            own = body.get("clientRequestId")
             return usual_key(own) if isinstance(own, str) and own.strip() else None
         if len(key) > LONGEST_KEY:
             message = f"has {len(key)} characters, but at most {LONGEST_KEY} are allowed; shorten it"
-            values.error(message, column="unique_key")
+            values.error(message, column=UNIQUE_KEY)
         elif split_key(key)[1] > 1:
-            values.error(f"{key[-40:]!r} ends as only keys of calls do that are made again", column="unique_key")
+            values.error(f"{key[-40:]!r} ends as only keys of calls do that are made again", column=UNIQUE_KEY)
         return key
+
+    def _own_key(self, values: RowValues, number: str | None) -> str | None:
+        """Return the key of a row with this number to call, of one column or of several; None if it has none."""
+        if not self._options.roles.keys:
+            return values.unique_key
+        parts = [self._part_of_key(values, name, number) for name in self._options.roles.keys]
+        return joined_key(parts) if all(parts) else None
+
+    def _part_of_key(self, values: RowValues, name: str, number: str | None) -> str:
+        roles, key = self._options.roles, row_name(name)
+        if key == row_name(roles.called[0]):
+            return phone_identity(number or "")
+        return str(values.variables.get(roles.renamed.get(key, key)) or "").strip()
 
     def _data(
         self, values: RowValues, given: Mapping[str, object], reserved: Collection[str]

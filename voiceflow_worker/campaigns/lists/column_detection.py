@@ -10,9 +10,6 @@ from itertools import islice
 from voiceflow_worker.campaigns.lists.columns import (
     COUNTRY,
     DESTINATION,
-    ColumnReader,
-    ColumnRoles,
-    canonical_name,
     is_number_column,
     near_destination,
     row_name,
@@ -20,7 +17,7 @@ from voiceflow_worker.campaigns.lists.columns import (
 from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.lists.rows import OpenList, Row
 from voiceflow_worker.campaigns.lists.source import open_list
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
 from voiceflow_worker.model.numbers.reading import read_country
 from voiceflow_worker.model.times import DateOrder
@@ -55,13 +52,7 @@ def detect_columns(
     file: InputFile, *, sheet: str | None = None, header_row: int | None = None, encoding: str | None = None
 ) -> DetectedColumns:
     """Return what the columns of a list probably are. Raises CampaignFileError."""
-    try:
-        source = open_list(file, sheet=sheet, header_row=header_row, encoding=encoding)
-    except CampaignFileError as error:
-        if not error.columns:
-            raise
-        reader = ColumnReader(ColumnRoles(numbers=(next(iter(error.columns)),)))
-        source = open_list(file, sheet=sheet, header_row=header_row, encoding=encoding, columns=reader)
+    source = open_list(file, sheet=sheet, header_row=header_row, encoding=encoding)
     rows = list(islice(source, LOOKED_AT))
     names = source.header or tuple(dict.fromkeys(name for row in rows for name in row.names))
     values = {
@@ -88,12 +79,12 @@ def detect_columns(
 
 def _to_call(values: Mapping[str, Sequence[str]]) -> str | None:
     """Return the one column of numbers to call: by its name, of those that hold numbers; None if several may be it."""
-    if (own := next((name for name in values if canonical_name(name) == DESTINATION), None)) is not None:
+    if (own := next((name for name in values if row_name(name) == DESTINATION), None)) is not None:
         return own
     phones = [name for name, given in values.items() if are_phones(given) and not all(map(_DATE.match, given))]
     named = [name for name in phones if is_number_column(name)]
     if named or not phones:
-        return near_destination(named or values)
+        return near_destination(named or [*values])
     return phones[0] if len(phones) == 1 else None
 
 

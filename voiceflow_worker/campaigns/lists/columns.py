@@ -1,11 +1,10 @@
-"""Say which column of a list is what: by its name, by what options say of it, and against the header of a table."""
+"""Say which column of a list is what: by its name, and by what options say of it."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Self, cast
@@ -15,29 +14,20 @@ from voiceflow_worker.finding import columns_text
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.text.wording import folded, quoted
 
-DESTINATION = "destination"
-REASON = "reason"
-"""The first column of a rejects file. It is not read, so that a corrected file can be read again."""
-NOT_READ = "rejects_reason"
-"""The canonical name of that column."""
+DESTINATION, COUNTRY, IGNORE, UNIQUE_KEY = "destination", "country", "ignore", "unique_key"
+REASON, NOT_READ = "reason", "rejects_reason"
+"""The first column of a rejects file, and its name if the rows have a column `reason` themselves. It is not read."""
 RESERVED = (
-    "source", "unique_key", "batch_id", "voice_profile", "language", "time_zone", "not_before", "valid_until", "window",
+    "source", UNIQUE_KEY, "batch_id", "voice_profile", "language", "time_zone", "not_before", "valid_until", "window",
     "priority",
 )  # fmt: skip
-_KNOWN = frozenset({DESTINATION, *RESERVED})
+_OWN = frozenset({DESTINATION, *RESERVED})
 LIMITS = ("not_before", "valid_until")
-"""The reserved columns that are refused in another spelling: whoever gives a limit wants nobody to ring beyond it."""
-NO_DATA = _KNOWN - {"language"}
-"""The columns that the job has itself, so they are not stored as its data."""
-
-
-def canonical_name(name: str) -> str:
-    """Return `destination` for a header cell that says so in any spelling, else the trimmed text of the cell."""
-    return DESTINATION if folded(name) == DESTINATION else name.strip()
+"""The reserved columns that are refused in another spelling: they say when nobody is to ring."""
 
 
 def row_name(name: str) -> str:
-    """Return the name of a column in the dictionary of a row: folded, `first_name` for `First Name`."""
+    """Return the name of a column in texts and findings: folded, `first_name` for `First Name`."""
     return folded(name) or name.strip()
 
 
@@ -55,26 +45,19 @@ class Role(StrEnum):
 class Column(NamedTuple):
     """A column of a table, or a name in an object: as it is `written`, and what it is.
 
-    `name` is its reserved name, or the one it is given by options, else as it is written. `key` is its name in the
-    dictionary of a row, and in texts; empty in a request body. A column of numbers is there under its `alias` too. What
-    `is_kept` is stored with the call.
+    `key` is its name in texts: the reserved name, the name that options give it, or its own one, folded. A column of
+    numbers is known by its own name too, its `alias`.
     """
 
     written: str
-    name: str
     key: str
     role: Role
     alias: str = ""
-    is_kept: bool = False
 
-
-def column_of(written: str, name: str, *, numbers: str | None = None) -> Column:
-    """Return the column with this reserved or own `name`; `numbers` is the key of the column of numbers."""
-    key, role = row_name(name), Role.RESERVED if name in _KNOWN else Role.DATA
-    if name == DESTINATION:
-        alias = numbers if numbers is not None and numbers not in _KNOWN else ""
-        return Column(written, name, key, Role.NUMBER, alias, is_kept=bool(alias))
-    return Column(written, name, key, role, is_kept=role is Role.DATA or key not in NO_DATA)
+    @property
+    def is_kept(self) -> bool:
+        """Whether the column is stored with the call: the job has the others itself."""
+        return self.role is Role.DATA or bool(self.alias) or self.key == "language"
 
 
 def columns_in(text: str) -> list[str]:
@@ -82,26 +65,22 @@ def columns_in(text: str) -> list[str]:
     return next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True))
 
 
-COUNTRY, IGNORE = "country", "ignore"
-ROLES = (COUNTRY, "language")
-"""The roles that one column may have: attributes of `ColumnRoles`."""
-_COLUMN_PAIRS = "destination=Telefon,name=Nachname"
+_EXAMPLE = "destination=Telefon,name=Nachname"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnRoles:
-    """Which column is what, by the names of columns as the user writes them.
+    """What options say of columns, by the names of columns as the user writes them.
 
     `numbers` are the columns of a person's numbers to call, in their order; none if it is `destination`. The rows count
-    as if they had no columns that are `ignored`. `country` is the column of the country of a row's national numbers.
-    The columns of `names` are read, and spoken of in texts, by the names before them.
+    as if they had no columns that are `ignored`. The columns of `names` are read under the names before them, such as
+    `country`, a reserved name or a name in a text. The values of the columns `keys` are the key of a row together.
     """
 
     numbers: tuple[str, ...] = ()
-    country: str | None = None
-    language: str | None = None
     ignored: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict[str, str])
+    keys: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, columns: object) -> Self:
@@ -113,39 +92,48 @@ class ColumnRoles:
         for name, column in _pairs_of(columns):
             found.setdefault(row_name(name), []).append(column)
         numbers, ignored = (found.pop(each, []) for each in (DESTINATION, IGNORE))
+        own = [*map(row_name, numbers or [DESTINATION])]
+        keys = found.get(UNIQUE_KEY, [])
+        keys = found.pop(UNIQUE_KEY) if len(keys) > 1 or {*map(row_name, keys)} & {*own} else []
         read = [column for each in found.values() for column in each]
-        is_twice = any(len({*map(row_name, each)}) < len(each) for each in (numbers, read))
+        is_twice = any(len({*map(row_name, each)}) < len(each) for each in (numbers, read, keys))
         if is_twice or any(len(each) > 1 for each in found.values()):
             raise InvalidInputError(f"{quoted(columns, most=60)} names a column twice; give one for each")
-        if wrong := next((name for name in numbers[1:] if canonical_name(name) in RESERVED), None):
+        if both := next((name for name, (column,) in found.items() if row_name(column) in own), None):
+            raise InvalidInputError(f"{found[both][0]!r} has numbers to call, and cannot be {both} too")
+        if wrong := next((name for name in numbers[1:] if row_name(name) in _OWN), None):
             raise InvalidInputError(
                 f"{wrong!r} is a reserved column, which cannot have further numbers of a person; rename it"
             )
         names = {name: column for name, (column,) in found.items()}
-        one = {name: names.pop(name, None) for name in ROLES}
-        return cls(numbers=(*numbers,), **one, ignored=(*ignored,), names=names)
+        return cls(numbers=(*numbers,), ignored=(*ignored,), names=names, keys=(*keys,))
 
     @property
-    def named(self) -> tuple[str, ...]:
-        """The columns of a role, but those of numbers and of names."""
-        return (*filter(None, (getattr(self, name) for name in ROLES)),)
+    def country(self) -> str | None:
+        """The column of the country of a row's national numbers."""
+        return self.names.get(COUNTRY)
 
     @property
-    def named_numbers(self) -> tuple[str, ...]:
+    def called(self) -> tuple[str, ...]:
         """The columns of a person's numbers, in their order."""
         return self.numbers or (DESTINATION,)
 
+    @property
+    def renamed(self) -> Mapping[str, str]:
+        """The names that options give to columns, by the keys of these."""
+        return {row_name(column): name for name, column in self.names.items()}
+
     def as_table(self) -> dict[str, str | list[str]]:
         """Return the roles as `of` reads them."""
-        one = {**{name: getattr(self, name) for name in ROLES}, **self.names}
-        numbers = self.numbers
-        table: dict[str, str | list[str]] = {DESTINATION: numbers[0] if len(numbers) == 1 else [*numbers]}
-        table |= {name: column for name, column in one.items() if column is not None} | {IGNORE: [*self.ignored]}
-        return {name: column for name, column in table.items() if column}
+        several = {DESTINATION: self.numbers, UNIQUE_KEY: self.keys, IGNORE: self.ignored}
+        return {
+            **self.names,
+            **{name: columns[0] if len(columns) == 1 else [*columns] for name, columns in several.items() if columns},
+        }
 
-    def as_text(self) -> str:
-        """Return the roles as people type them: `destination=Mobile,name=Nachname`."""
-        return columns_text(f"{name}={column}" for name, column in _pairs_of(self.as_table()))
+    def is_number(self, name: str) -> bool:
+        """Return whether a column has telephone numbers."""
+        return row_name(name) in {DESTINATION, "source", *map(row_name, self.called)}
 
 
 NO_ROLES = ColumnRoles()
@@ -162,66 +150,74 @@ def _pairs_of(columns: object) -> Iterator[tuple[str, str]]:
         return
     for text in columns if is_list(columns) else (columns,):
         if not isinstance(text, str):
-            raise InvalidInputError(f"{quoted(text)} is no column with its value; write it as {_COLUMN_PAIRS}")
-        yield from pairs_in(columns_text([text]) if is_list(columns) else text, example=_COLUMN_PAIRS)
+            raise InvalidInputError(f"{quoted(text)} is no column with its value; write it as {_EXAMPLE}")
+        for pair in columns_in(columns_text([text]) if is_list(columns) else text):
+            name, _, column = pair.partition("=")
+            if not name.strip() or not column.strip():
+                raise InvalidInputError(f"{pair[:40]!r} is no column with its value; write it as {_EXAMPLE}")
+            yield name.strip(), column.strip()
 
 
-_PAIR = re.compile(r"((?:\([^()]*\)|\((?![^()]*\))|[^=(])*)=(.*)", re.DOTALL)
+class Shape(NamedTuple):
+    """The columns of a row, in the order of its cells; their names in findings, by their keys; what is wrong with them.
 
-
-def pairs_in(text: str, *, example: str) -> tuple[tuple[str, str], ...]:
-    """Return the pairs in a text such as the `example`. Raises InvalidInputError for any other text.
-
-    A pair that has a comma stands in quotes: `"Status=gone, sadly"`. A name may have `=` in brackets: `Call (1=yes)=0`.
+    `wrong` are pairs of a column and a message.
     """
-    pairs: list[tuple[str, str]] = []
-    for pair in columns_in(text):
-        match = _PAIR.fullmatch(pair)
-        name, value = map(str.strip, match.groups() if match else ("", ""))
-        if not name or not value:
-            raise InvalidInputError(f"{pair[:40]!r} is no column with its value; write it as {example}")
-        pairs.append((name, value))
-    return tuple(pairs)
+
+    columns: Sequence[Column]
+    names: Mapping[str, str]
+    wrong: Sequence[tuple[str, str]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnReader:
-    """What gives the columns of a table of calls their canonical names; they have these `roles`."""
-
-    roles: ColumnRoles = NO_ROLES
-
-    @property
-    def numbers(self) -> frozenset[str]:
-        """The keys of the columns of telephone numbers."""
-        return frozenset({DESTINATION, "source", *map(row_name, self.roles.named_numbers)})
-
-    def names(self, header: Sequence[str], *, place: object) -> tuple[str, ...]:
-        """Return the canonical names of the columns of a header.
-
-        Raises CampaignFileError for a header that cannot be used. It names its `place`.
-        """
-        own, *further = self.roles.named_numbers
-        wanted = row_name(own) if self.roles.numbers else None
-        ignored = {*map(row_name, self.roles.ignored)}
-        names = tuple(DESTINATION if row_name(name) == wanted else canonical_name(name) for name in header)
-        if header and header[0].strip() == REASON != wanted:
-            names = (NOT_READ, *names[1:])
-        present = [name for name in names if name]
-        refuse_numbers_in(header, place=place)
-        seen = Counter(folded(name) for name in present if row_name(name) not in ignored)
-        if twice := next((name for name in present if seen[folded(name)] > 1), None):
-            both = [own.strip() for own, name in zip(header, names, strict=True) if folded(name) == folded(twice)]
-            told = " and ".join(map(repr, both))
-            raise CampaignFileError(f"{place} has the columns {told}, which are one name. Rename or remove one.")
-        for name in (*(() if wanted is None else (own,)), *further):
-            if row_name(name) not in map(row_name, header):
-                raise lacks_column(name, header, place=place)
-        if DESTINATION not in present:
-            raise no_destination(place, near_destination(present), present)
-        return names
+def shape_of(names: Sequence[str], roles: ColumnRoles, *, are_bodies: bool = False, is_file: bool = True) -> Shape:
+    """Return what these columns are, by their names and by what options say of them."""
+    numbers, renamed = [*map(row_name, roles.called)], roles.renamed
+    ignored, decided = {*map(row_name, roles.ignored)}, {*renamed, *numbers, *map(row_name, roles.keys)}
+    columns, wrong, known = list[Column](), list[tuple[str, str]](), dict[str, str]()
+    shown = {row_name(name): name.strip() for name in names if name.strip()}
+    is_first = is_file
+    for name in map(str.strip, names):
+        own = row_name(name)
+        is_reason = name == NOT_READ or (name == REASON and (is_first or are_bodies) and own not in decided)
+        if not name or own in ignored or is_reason:
+            columns.append(Column(name, own, Role.IGNORED))
+            is_first = is_first and own in ignored
+            continue
+        is_first = False
+        if own == numbers[0]:
+            column = Column(name, DESTINATION, Role.NUMBER, "" if own in _OWN else own)
+        else:
+            key = renamed.get(own, DESTINATION if own == DESTINATION and are_bodies else name if name in _OWN else own)
+            is_reserved = key in RESERVED and (own in renamed or name == key)
+            column = Column(name, key, Role.RESERVED if is_reserved else Role.BODY if are_bodies else Role.DATA)
+        if own in LIMITS and name != own and own not in decided:
+            take, ignore = (columns_text([f"{role}={name}"]) for role in (own, IGNORE))
+            told = f"is not read. Take it for {own} (`columns: {take}`), or ignore it (`columns: {ignore}`)."
+            wrong.append((name, told))
+        if (other := known.get(column.key)) is not None and column.role is not Role.BODY:
+            ignore = columns_text([f"{IGNORE}={name if own == column.key else other}"])
+            told = f"is one name with the column {other!r}. Rename one, or ignore it (`columns: {ignore}`)."
+            wrong.append((name, told))
+        columns.append(column)
+        known.setdefault(column.key, name)
+        shown |= {column.key: name} | ({column.alias: name} if column.alias else {})
+    return Shape(columns, {**roles.names, **shown}, wrong)
 
 
-CALLS = ColumnReader()
+def refuse_header(
+    header: Sequence[str], shape: Shape, roles: ColumnRoles, *, place: object, asked: Iterable[str]
+) -> None:
+    """Raise CampaignFileError for the header of a table that cannot be used, or that lacks a column that is `asked`."""
+    refuse_numbers_in(header, place=place)
+    for column, message in shape.wrong:
+        raise CampaignFileError(f"{place}: the column {column!r} {message}")
+    own = {*map(row_name, header)}
+    for name in (*roles.numbers, *roles.names.values(), *roles.ignored, *roles.keys, *asked):
+        if row_name(name) not in own:
+            raise lacks_column(name, header, place=place)
+    if not any(each.role is Role.NUMBER for each in shape.columns):
+        present = [each.written for each in shape.columns if each.role is not Role.IGNORED]
+        raise no_destination(place, near_destination(present), present)
 
 
 def no_destination(place: object, near: str | None, present: Sequence[str]) -> CampaignFileError:
@@ -275,7 +271,7 @@ def is_number_column(name: str) -> bool:
     return short == DESTINATION or _NUMBER_NAME.search(short) is not None
 
 
-def near_destination(names: Iterable[str]) -> str | None:
+def near_destination(names: Collection[str]) -> str | None:
     """Return the one column that by its name holds the numbers to call, or the one of mobile phones; else None."""
     likely = [name for name in names if is_number_column(name)]
     mobile = [name for name in likely if _MOBILE_NAME.search(folded(name))]

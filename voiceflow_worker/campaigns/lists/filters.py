@@ -34,11 +34,12 @@ class Filter(NamedTuple):
     def of(cls, given: Mapping[Any, object]) -> Self:
         """Return the filter in an object `{"column", "value", "is"}`. Raises InvalidInputError."""
         column, value, is_ = (given.get(name, default) for name, default in _PARTS.items())
-        if given.keys() - _PARTS.keys() or not isinstance(column, str) or not column.strip() or type(is_) is not bool:
+        is_right = isinstance(value, str | int | float | None) and type(is_) is bool
+        if given.keys() - _PARTS.keys() or not is_right or not isinstance(column, str) or not column.strip():
             raise InvalidInputError(
                 f'{quoted(given, most=60)} is no filter: write {{"column": "Status", "value": "Booked", "is": true}}'
             )
-        return cls(column.strip(), _value_text(value), not is_)
+        return cls(column.strip(), "" if value is None else str(value).strip(), not is_)
 
     def as_json(self) -> dict[str, object]:
         """Return the filter as an object, as `of` reads it."""
@@ -55,10 +56,6 @@ class Filter(NamedTuple):
         """Whether its text is a filter: a column or a value that begins with a sign is given as data."""
         return self.value[:1] not in {"=", "!"} and self.column.lstrip(" !")[:1] not in {"", "="}
 
-    def as_text(self) -> str:
-        """Return the object as JSON."""
-        return json.dumps(self.as_json(), ensure_ascii=False)
-
     def __str__(self) -> str:
         """Return the filter as people type it, as one of several in a text."""
         column, value = _spaced(self.column), _spaced(self.value)
@@ -68,24 +65,15 @@ class Filter(NamedTuple):
 _PARTS: Mapping[str, object] = {"column": "", "value": None, "is": True}
 Part = Filter | str
 """A filter, or the text of one that a person typed, which is read with the names of the columns."""
-
-
-def _value_text(value: object) -> str:
-    """Return the value of a filter in JSON or TOML. Raises InvalidInputError."""
-    if value is not None and not isinstance(value, str | int | float):
-        raise InvalidInputError(f"{quoted(value)} is {describe(value)}, and no value of a cell; write it as a text")
-    return "" if value is None else str(value).strip()
+_EXAMPLE = "write Status=Booked for the rows with this value, or Status!=Booked for those with another or none"
 
 
 def _spaced(text: str) -> str:
     return " ".join(text.split())
 
 
-_EXAMPLE = "write Status=Booked for the rows with this value, or Status!=Booked for those with another or none"
-
-
 def parts_of(given: object) -> tuple[Part, ...]:
-    """Return the filters in a text as people type them, in an object, in a list, or in a table of columns and values.
+    """Return the filters in a text as people type them, in an object, or in a list of these.
 
     Raises InvalidInputError for what is no filter, whatever the columns are called.
     """
@@ -101,24 +89,11 @@ def parts_of(given: object) -> tuple[Part, ...]:
                 raise InvalidInputError(f"{quoted(each, most=60)} is no filter: {_EXAMPLE}")
         return tuple(typed)
     if isinstance(given, Mapping):
-        table = cast("Mapping[object, object]", given)
-        return (Filter.of(table),) if "column" in table else tuple(_in_table(table))
+        return (Filter.of(cast("Mapping[Any, object]", given)),)
     if is_list(given):
         items = (parts_of(columns_text([each]) if isinstance(each, str) else each) for each in given)
         return tuple(part for each in items for part in each)
     raise InvalidInputError(f"{quoted(given)} is {describe(given)}, and no filter; {_EXAMPLE}")
-
-
-def _in_table(table: Mapping[object, object]) -> Iterator[Filter]:
-    for name, values in table.items():
-        for each in values if is_list(values) else (values,):
-            found = Filter(str(name).strip(), _value_text(each))
-            if not found.value or not found.column or found.column[-1] in "!<>~=" or not found.can_be_typed:
-                told = f"{quoted(f'{name}={each}', most=60)} may be a column with a sign"
-                raise InvalidInputError(
-                    f"{told}; if that is meant, write it as {json.dumps(found.as_json(), ensure_ascii=False)}"
-                )
-            yield found
 
 
 def read_filter(typed: str, names: Iterable[str]) -> Filter | None:
@@ -133,7 +108,7 @@ def read_filter(typed: str, names: Iterable[str]) -> Filter | None:
             if (column := by_key.get(_plain_name(key))) is not None:
                 found.append(Filter(column.strip(), value, is_not))
     if len(found) > 1:
-        both = " or ".join(each.as_text() for each in found)
+        both = " or ".join(json.dumps(each.as_json(), ensure_ascii=False) for each in found)
         raise InvalidInputError(f"{typed[:60]!r} has two readings. Give the one that is meant as data: {both}")
     if found and not found[0].can_be_typed:
         raise InvalidInputError(f"{typed[:60]!r} is no filter: {_EXAMPLE}")
@@ -151,14 +126,6 @@ def cell_of(cell: object) -> object:
     return "" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else cell
 
 
-def renamed(column: str, columns: Mapping[str, str]) -> str:
-    """Return the name in rows of a column that is named by either of its names, of which `columns` are changed."""
-    found = (
-        name for name, old in columns.items() if row_name(old) == row_name(column) and row_name(old) not in columns
-    )
-    return next(found, column)
-
-
 @dataclass(slots=True)
 class _Used:
     """A filter that is used for a list: as it was `given`, whether a cell had its value, and a cell of a called row."""
@@ -166,7 +133,6 @@ class _Used:
     given: Part
     is_only: bool
     filter: Filter
-    is_read: bool = False
     is_held: bool = False
     other: object = ""
 
@@ -180,14 +146,12 @@ class _Used:
 class RowFilter:
     """The rows that nobody is called for, by the fields `leave_out` and `only`.
 
-    `renames` are the columns that have another name in rows: they may be named by either. It is false if it leaves out
-    no row at all. Raises InvalidInputError for what is no filter.
+    It is false if it leaves out no row at all. Raises InvalidInputError for what is no filter.
     """
 
-    def __init__(self, leave_out: object, renames: Mapping[str, str], *, only: object = None) -> None:
+    def __init__(self, leave_out: object, *, only: object = None) -> None:
         given = ((each, is_only) for of, is_only in ((leave_out, False), (only, True)) for each in parts_of(of or ()))
         self._used = [_Used(each, is_only, _likely(each)) for each, is_only in given]
-        self._renames = renames
         self._places: dict[tuple[str, ...], Sequence[tuple[_Used, int]]] = {}
         """For rows with these names, the filters of columns that they have, with their places."""
 
@@ -196,30 +160,25 @@ class RowFilter:
 
     @property
     def columns(self) -> Sequence[str]:
-        """The columns by which rows are left out, by their names in rows."""
-        names = (renamed(each.filter.column, self._renames) for each in self._used)
-        return tuple({row_name(name): name for name in names}.values())
+        """The columns by which rows are left out, as the list has them."""
+        return tuple({row_name(each.filter.column): each.filter.column for each in self._used}.values())
 
     def read(self, names: Sequence[str], *, key: tuple[str, ...], place: str) -> None:
         """Read what was typed, for rows with these columns. Rows of a table have the `key` `()`, others their names.
 
         Raises CampaignFileError for what is no filter, has two readings, or names a column that a table lacks.
         """
-        own = {row_name(name): at for at, name in enumerate(names) if name.strip()}
-        new = {name: own[row_name(old)] for name, old in self._renames.items() if row_name(old) in own}
-        places = {**own, **new}
+        places = {row_name(name): at for at, name in enumerate(names) if name.strip()}
         found: list[tuple[_Used, int]] = []
         for each in self._used:
             try:
-                read = read_filter(each.given, [*names, *new]) if isinstance(each.given, str) else each.given
-                if read is not None and each.is_read and read[1:] != each.filter[1:]:
-                    raise InvalidInputError(f"{each.given!r} has two readings, because rows have other columns")
+                read = read_filter(each.given, names) if isinstance(each.given, str) else each.given
             except InvalidInputError as error:
                 name = "only" if each.is_only else "leave_out"
                 problem = Finding(column=name, message=str(error))
                 raise CampaignFileError(f"{place}: {name}: {error}", [problem]) from None
             if read is not None and (at := places.get(row_name(read.column))) is not None:
-                each.filter, each.is_read = read, True
+                each.filter = read
                 found.append((each, at))
             elif not key:
                 raise lacks_column(each.filter.column, names, place=place)
@@ -229,26 +188,26 @@ class RowFilter:
         """Return the column that leaves this row out, and why; None for other rows."""
         found: tuple[str, str] | None = None
         wanted: dict[str, list[tuple[Filter, bool, str]]] = {}
-        cells: list[tuple[_Used, object]] = []
         bad = {row_name(column or "") for column, _ in row.problems}
-        for used, at in self._places.get(row.names, ()):
-            each, cell = used.filter, cell_of(row.cells[at]) if at < len(row.cells) else ""
-            column = renamed(each.column, self._renames)
-            if bad & {row_name(column), row_name(each.column)}:
-                continue  # what is wrong with the cell is told
+        cells = [
+            (used, cell_of(row.cells[at]) if at < len(row.cells) else "")
+            for used, at in self._places.get(row.names, ())
+            if row_name(used.filter.column) not in bad  # the cell has an error
+        ]
+        for used, cell in cells:
+            each = used.filter
             is_held, said = each.has(cell), f"holds {str(cell)[:40]!r}" if cell != "" else "is empty"
             used.is_held = used.is_held or is_held
-            cells.append((used, cell))
             if used.is_only:
-                wanted.setdefault(row_name(column), []).append((each, is_held, said))
+                wanted.setdefault(row_name(each.column), []).append((each, is_held, said))
             elif is_held is not each.is_not:
-                found = found or (column, f"{said}, so this row is left out")
+                found = found or (each.column, f"{said}, so this row is left out")
         for filters in wanted.values() if found is None else ():
             if not _is_wanted(filters):
                 asked = (" and " if all(each.is_not for each, _, _ in filters) else " or ").join(
                     str(each) for each, _, _ in filters
                 )
-                return renamed(filters[0][0].column, self._renames), f"{filters[0][2]}, and only {asked} is called"
+                return filters[0][0].column, f"{filters[0][2]}, and only {asked} is called"
         for used, cell in cells if found is None else ():
             used.other = used.other or cell
         return found
@@ -264,20 +223,18 @@ class RowFilter:
                     f"{each.filter} leaves out nobody, and cells hold other values, such as {str(each.other)[:40]!r}. "
                     "Leave out a value that the column has (`leave_out`), or say whom to call (`only`)."
                 )
-                yield renamed(each.filter.column, self._renames), message
+                yield each.filter.column, message
 
     def unused(self) -> Iterator[str]:
         """Yield a warning for each filter whose value no cell has. All rows have been read."""
         for used in self._used:
-            each = used.filter
-            if used.is_held or used.misses:
+            if used.is_held or used.misses or (used.is_only and used.filter.is_not):
                 continue
-            if not used.is_only:
-                whom = "each row, since no cell is so" if each.is_not else "no row of this list"
-                yield f"{each} leaves out {whom}. Compare it with the list."
-            elif not each.is_not:
-                why = f"no cell of {each.column} {f'holds {each.value!r}' if each.value else 'is empty'}"
-                yield f"only {each} leaves no row: {why}. Compare it with the list."
+            if used.is_only:
+                yield f"only {used.filter} leaves no row. Compare it with the list."
+            else:
+                whom = "each row, since no cell is so" if used.filter.is_not else "no row of this list"
+                yield f"{used.filter} leaves out {whom}. Compare it with the list."
 
 
 def _likely(given: Part) -> Filter:
@@ -285,8 +242,7 @@ def _likely(given: Part) -> Filter:
     if isinstance(given, Filter):
         return given
     name, _, value = given.partition("=")
-    is_not = name.endswith("!")
-    return Filter(name.removesuffix("!").strip(), value.strip(), is_not)
+    return Filter(name.removesuffix("!").strip(), value.strip(), name.endswith("!"))
 
 
 def _is_wanted(filters: Sequence[tuple[Filter, bool, str]]) -> bool:

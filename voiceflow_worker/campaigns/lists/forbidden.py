@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib import resources
 
-from voiceflow_worker.model.flows.values import is_object
-
 
 @cache
 def _words() -> Mapping[str, re.Pattern[str]]:
@@ -58,19 +56,6 @@ def sense_of(name: str) -> str | None:
     ):
         return "may"
     return None
-
-
-def with_parts(row: Mapping[str, object]) -> Mapping[str, object]:
-    """A row of JSON, in which what an object says of whom not to call is a column too: `contact.do_not_call`."""
-    found, left = dict[str, object](), [(name, value) for name, value in row.items() if is_object(value)]
-    while left:
-        path, of = left.pop()
-        for name, value in of.items():
-            if is_object(value):
-                left.append((f"{path}.{name}", value))
-            elif forbids_calls(f"{path}.{name}"):
-                found[f"{path}.{name}"] = value
-    return {**found, **row} if found else row
 
 
 def _in_words(name: str) -> str:

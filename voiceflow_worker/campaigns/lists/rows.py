@@ -58,11 +58,9 @@ class Row(NamedTuple):
 
 
 class OpenList(ABC):
-    """An open list of a known format. Its rows can be read once. Only tables have columns and a header."""
+    """An open list of a known format. Its rows can be read once. Only tables have a header."""
 
     kind: FileKind
-    columns: tuple[str, ...] = ()
-    """The canonical names of a table's columns; empty for a column without a name."""
     header: tuple[str, ...] = ()
     """The header of a table as it is written."""
     header_row: int | None = 1
@@ -95,9 +93,9 @@ class OpenList(ABC):
         unnamed = [
             (None, f"cell {place + 1} holds {cell.strip()[:40]!r}, and its column has no name. Name it.")
             for place, cell in enumerate(cells)
-            if not (place < len(self.columns) and self.columns[place]) and cell.strip()
+            if not (place < len(self.header) and self.header[place].strip()) and cell.strip()
         ]
-        kept = cells if unnamed else cells[: len(self.columns)]
+        kept = cells if unnamed else cells[: len(self.header)]
         return Row(number, tuple(kept), problems=(*problems, *unnamed))
 
 

@@ -6,9 +6,8 @@ import csv
 import io
 import pickle
 import re
-import struct
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import chain, islice
@@ -16,8 +15,7 @@ from typing import IO, Any, cast
 
 import orjson
 
-from voiceflow_worker.campaigns.lists.columns import CALLS, ColumnReader, number_in_name, row_name
-from voiceflow_worker.campaigns.lists.forbidden import with_parts
+from voiceflow_worker.campaigns.lists.columns import is_number_column, number_in_name
 from voiceflow_worker.campaigns.lists.input_file import (
     LARGEST_DOCUMENT,
     LARGEST_FILE,
@@ -50,14 +48,7 @@ class CsvList(OpenList):
 
     kind = FileKind.CSV
 
-    def __init__(
-        self,
-        file: InputFile,
-        *,
-        columns: ColumnReader = CALLS,
-        header_row: int | None = None,
-        encoding: str | None = None,
-    ) -> None:
+    def __init__(self, file: InputFile, *, header_row: int | None = None, encoding: str | None = None) -> None:
         super().__init__()
         self._file, self._encoding = file, encoding_of(file, encoding)
         with closing(self._records(header_row or 1)) as records:
@@ -68,7 +59,6 @@ class CsvList(OpenList):
             raise CampaignFileError(f"{file}: line {header_row} is empty, and is to be the header. Name another line.")
         self.header_row: int | None = begins
         self.header: tuple[str, ...] = tuple(header)
-        self.columns: tuple[str, ...] = columns.names(self.header, place=file)
 
     def _lines(self) -> Iterator[str]:
         with self._file.opened() as reader:
@@ -100,7 +90,7 @@ class CsvList(OpenList):
             yield begins, above + records.line_num, cells
 
     def __iter__(self) -> Iterator[Row]:
-        width, has_names = len(self.columns), all(self.columns)
+        width, has_names = len(self.header), all(map(str.strip, self.header))
         for begins, ends, cells in islice(self._records(self.header_row or 1), 1, None):
             if not any(map(str.strip, cells)):
                 continue  # spreadsheets leave empty rows behind
@@ -112,14 +102,14 @@ class CsvList(OpenList):
                 yield Row(begins, tuple(cells)) if has_names else self._row(begins, cells)
 
     def _ragged(self, count: int) -> str:
-        told = f"the row has {count_of(count, 'cell')}, and the header has {len(self.columns)}"
-        if count > len(self.columns):
+        told = f"the row has {count_of(count, 'cell')}, and the header has {len(self.header)}"
+        if count > len(self.header):
             return f"{told}. Put quotes around a cell that contains {self.delimiter!r}."
         return f"{told}. Write {self.delimiter!r} between all cells, also between empty ones."
 
     def _refuse_row_within(self, begins: int, cells: Sequence[str]) -> None:
         """Raise CampaignFileError for a cell with a line that looks like a row: an open quote has taken it in."""
-        fewest = max(1, len(self.columns) - 1)
+        fewest = max(1, len(self.header) - 1)
         for cell in cells:
             if line := next((each for each in cell.splitlines()[1:] if each.count(self.delimiter) >= fewest), None):
                 raise CampaignFileError(
@@ -168,7 +158,6 @@ def _object(number: int, text: str, what: str, *, is_strict: bool) -> Row:
     if not is_object(value):
         problem = f"{what}holds {describe(value)}, not an object: write one call on each line of a file .jsonl"
         return Row(number, problems=((None, problem),), code=NO_CALL, text=text)
-    value = with_parts(value)
     return Row(number, tuple(value.values()), tuple(value))
 
 
@@ -199,9 +188,11 @@ class GivenRows(OpenList):
 
     kind = FileKind.JSON_LINES
 
-    def __init__(self, rows: Iterable[Mapping[str, object]], *, reader: ColumnReader) -> None:
+    def __init__(
+        self, rows: Iterable[Mapping[str, object]], *, is_number: Callable[[str], bool] = is_number_column
+    ) -> None:
         super().__init__()
-        self._rows, self._numbers = rows, reader.numbers
+        self._rows, self._is_number = rows, is_number
 
     def __iter__(self) -> Iterator[Row]:
         for number, row in enumerate(cast("Iterable[object]", self._rows), 1):
@@ -218,33 +209,23 @@ class GivenRows(OpenList):
                     problems.append((None, f"the row has more cells than the header: {quoted(value, most=60)}"))
                     continue
                 try:
-                    if row_name(str(name)) in self._numbers:
+                    if self._is_number(str(name)):
                         refuse_quantity(value)
                     data[str(name)] = _plain(value)
                 except ValueError as error:
                     problems.append((str(name), str(error)))
-            cells = with_parts(data)
-            yield Row(number, tuple(cells.values()), tuple(cells), tuple(problems))
+            yield Row(number, tuple(data.values()), tuple(data), tuple(problems))
 
 
 def _plain(value: Any) -> object:
     """Return the value as JSON has it. Raises ValueError for a value that cannot be written as text."""
-    if value is None or isinstance(value, str | int):
+    if value is None or isinstance(value, str | int) or is_object(value) or is_list(value):
         return value
     if type(value).__module__ == "numpy":
-        found = value.tolist()
-        return _plain(
-            float(str(value)) if isinstance(found, float) and value.itemsize < struct.calcsize("d") else found
-        )
-    if is_object(value):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if is_list(value):
-        return [_plain(item) for item in value]
+        return _plain(value.tolist())
     if _is_nan(value):
         return None
-    if isinstance(value, float):
-        return exact_number(value)
-    return cell_text(value)
+    return exact_number(value) if isinstance(value, float) else cell_text(value)
 
 
 def _is_nan(value: object) -> bool:
@@ -270,13 +251,13 @@ def open_list(
     *,
     kind: FileKind | None = None,
     sheet: str | None = None,
-    columns: ColumnReader = CALLS,
+    is_number: Callable[[str], bool] = is_number_column,
     header_row: int | None = None,
     encoding: str | None = None,
 ) -> OpenList:
     """Open the list in a file. `kind` is the format, detected by default, and `sheet` the sheet of a workbook.
 
-    The columns of a table are named by `columns`, and `header_row` is the line or row of its header. Raises
+    `is_number` says which columns have telephone numbers, and `header_row` is the line or row of the header. Raises
     CampaignFileError if the file cannot be read.
     """
     kind = kind or kind_of(file)
@@ -290,13 +271,13 @@ def open_list(
         raise CampaignFileError(f"{file} is no CSV file, and only these have an encoding. Leave out the encoding.")
     match kind:
         case FileKind.CSV:
-            return CsvList(file, columns=columns, header_row=header_row, encoding=encoding)
+            return CsvList(file, header_row=header_row, encoding=encoding)
         case FileKind.JSON_LINES:
             return JsonLines(file)
         case FileKind.JSON:
             return JsonDocument(file)
         case FileKind.EXCEL:
-            return WorkbookList(file, sheet=sheet, columns=columns, header_row=header_row)
+            return WorkbookList(file, sheet=sheet, is_number=is_number, header_row=header_row)
 
 
 def kind_of(file: InputFile) -> FileKind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import zipfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -13,7 +13,6 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import IO, Any, NamedTuple
 
-from voiceflow_worker.campaigns.lists.columns import CALLS, ColumnReader, row_name
 from voiceflow_worker.campaigns.lists.input_file import LONGEST_ROW, InputFile
 from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row, cell_text, error_in, refuse_quantity
 from voiceflow_worker.errors import CampaignFileError
@@ -50,7 +49,7 @@ class WorkbookList(OpenList):
         file: InputFile,
         *,
         sheet: str | None = None,
-        columns: ColumnReader = CALLS,
+        is_number: Callable[[str], bool],
         header_row: int | None = None,
     ) -> None:
         super().__init__()
@@ -73,8 +72,7 @@ class WorkbookList(OpenList):
             raise CampaignFileError(f"{self._place}: row {header_row} is empty, and is to be the header. Name another.")
         self.header_row: int | None = found[0]
         self.header: tuple[str, ...] = tuple(found[1])
-        self.columns: tuple[str, ...] = columns.names(self.header, place=self._place)
-        self._numbers = [row_name(name) in columns.numbers for name in self.columns]
+        self._numbers = [*map(is_number, self.header)]
 
     def __iter__(self) -> Iterator[Row]:
         with self._opened() as book:
@@ -96,7 +94,7 @@ class WorkbookList(OpenList):
         texts: list[str] = []
         problems: list[tuple[str | None, str]] = []
         for place, cell in enumerate(cells):
-            name = self.columns[place] if place < len(self.columns) else ""
+            name = self.header[place].strip() if place < len(self.header) else ""
             try:
                 if unfinished and cell.value is None and getattr(cell, "column_letter", "") in unfinished:
                     raise ValueError("holds a formula without a result. Open the file in Excel, and save it again.")
@@ -104,7 +102,7 @@ class WorkbookList(OpenList):
             except ValueError as error:
                 texts.append("" if cell.value is None else str(cell.value))
                 problems.append((name or None, str(error)))
-        return self._row(number, [*texts, *[""] * (len(self.columns) - len(texts))], problems)
+        return self._row(number, [*texts, *[""] * (len(self.header) - len(texts))], problems)
 
     def _text(self, cell: Any, *, is_number: bool) -> str:
         """Return the text of a cell as it is shown. Raises ValueError for a cell that cannot be read."""
