@@ -72,7 +72,7 @@ class TaskKey:
 
     @classmethod
     def of(cls, context: Mapping[str, Any], *, key: str | None) -> TaskKey:
-        """Return that of the task instance of this Airflow context; `key` is that of a person, if there is one."""
+        """Return the key of the task instance of this Airflow context, or the `key` of a person, if there is one."""
         ti = context["ti"]
         index = "" if ti.map_index < 0 else f"[{ti.map_index}]"
         parts = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index) if key is None else (key,)

@@ -59,7 +59,7 @@ class WaitedCalls:
     batch_id: str | None = None
 
     async def status(self, queue: CallQueue) -> WaitStatus:
-        """Return how the calls stand. Raises JobNotFoundError and StoreError."""
+        """Return the present status of the calls. Raises JobNotFoundError and StoreError."""
         store, now = queue.store, queue.store.clock.now()
         if self.batch_id is None:
             found = await get_jobs(store, self.job_ids)
@@ -137,7 +137,7 @@ async def _send(
     worker = await voiceflow.temporary_worker(batch=calls.batch_id or status.jobs[0].batch_id, but=own)
 
     async def stop() -> None:
-        # No event tells it.
+        # No event reports it.
         while not is_stopped() and (await calls.status(queue)).has_work:  # noqa: ASYNC110
             await asyncio.sleep(STOP_LOOK)
         worker.stop()

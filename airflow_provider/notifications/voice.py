@@ -57,7 +57,7 @@ class VoiceCallNotifier(BaseNotifier):
 
 
 def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
-    """Return what tells the occasion of this context from others: its DAG and run, or its try of a task."""
+    """Return the identity of the occasion of this context: its DAG and run, or its try of a task."""
     dag_run, reason = context.get("dag_run"), context.get("reason")
     if "deadline" in context:  # the deadline and the DAG run are plain mappings
         return "deadline", context["deadline"].get("id")

@@ -18,16 +18,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 from airflow_provider.hooks.voice import VoiceFlowHook
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 from tests.support.stage import Stage, stage
-from voiceflow_worker import CallPolicy, CallQueue, Job, Worker, open_store
-from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.model.copying import replace
+from voiceflow_worker import CallQueue, Job, Worker, open_store
 
 T = TypeVar("T")
 
 API_KEY = "the-api-key-of-the-tests"
 USUAL: dict[str, Any] = {"task_id": "t", "deferrable": False, "poll_interval": 0.2}
 STORED: dict[str, Any] = {"send": "worker", "wait_for": None}
-"""The options of a task that makes its calls and ends."""
 _numbers = iter(f"+65876{place}" for place in range(10_000, 60_000))
 
 
@@ -71,12 +68,6 @@ def in_queue(on: Stage, act: Callable[[CallQueue], Awaitable[T]]) -> T:
 def jobs_to(on: Stage, number: str) -> Sequence[Job]:
     """The calls to a number, oldest first."""
     return in_queue(on, lambda queue: queue.find(destination=number, limit=None))
-
-
-def change(on: Stage, number: str, **fields: Any) -> None:
-    """Change the call to a number, as if time had passed."""
-    (job,) = jobs_to(on, number)
-    in_queue(on, lambda queue: Changes(queue.store, CallPolicy()).change(job.id, lambda job: replace(job, **fields)))
 
 
 def drain(on: Stage, *, within: float = 60.0) -> None:

@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 
 BIN = Path(sys.executable).parent
 COMPONENTS = ("api-server", "scheduler", "triggerer", "dag-processor")
-DAG_IDS = {"whole_way", "killed", "stopped", "timed", "alarm", "daily", "daily_in_time", "many"}
+DAG_IDS = {"whole_way", "killed", "stopped", "timed", "daily", "daily_in_time", "many"}
 LIMIT = 400.0
 """Seconds that anything may take in an Airflow: a failing test ends, and a busy machine fails none."""
 CONFIGURATION = {

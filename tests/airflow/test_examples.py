@@ -1,4 +1,4 @@
-"""The example DAGs, run by `dag.test()`, and how quickly they are parsed."""
+"""The example DAGs, run by `dag.test()`."""
 
 from __future__ import annotations
 
@@ -46,18 +46,11 @@ def env(on: Stage) -> dict[str, str]:
 
 def dag_test(env: dict[str, str], name: str, **conf: object) -> dict[str, Any]:
     """Run an example to its end."""
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", RUN, name, json.dumps(conf)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    results = [line for line in run.stdout.splitlines() if line.startswith("RESULT ")]
-    assert results, run.stdout + run.stderr
-    result: dict[str, Any] = json.loads(results[0].removeprefix("RESULT "))
-    return result | {"said": run.stdout + run.stderr}
+    command = [sys.executable, "-W", "ignore", "-c", RUN, name, json.dumps(conf)]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    _, mark, result = run.stdout.rpartition("RESULT ")
+    assert mark, run.stdout + run.stderr
+    return {**json.loads(result.splitlines()[0]), "said": run.stdout + run.stderr}
 
 
 def test_daily_reminders(on: Stage, env: dict[str, str], tmp_path: Path) -> None:

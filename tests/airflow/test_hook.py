@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -13,11 +12,10 @@ import pytest
 from airflow.models.connection import Connection
 from airflow.sdk import BaseHook
 
-from airflow_provider.hooks import voice
-from airflow_provider.hooks.voice import VoiceFlowHook, shared_store
+from airflow_provider.hooks.voice import VoiceFlowHook
 from tests.support.processes import running
-from voiceflow_worker import InvalidInputError, load_settings
-from voiceflow_worker.errors import SettingsError, StoreError
+from voiceflow_worker import InvalidInputError
+from voiceflow_worker.errors import SettingsError
 
 KEY = "a-key-that-nobody-may-see"
 Connect = Callable[..., None]
@@ -41,9 +39,7 @@ def test_the_connection_becomes_settings_and_the_environment_completes_it(
         ({"extra": json.loads(digits.extra)}, {"sub_account": "1234", "queue": "77", "rate": 2.5, "max_active": 10}),
         ({"extra": {"proxy": "http://127.0.0.1:1"}}, {"proxy": "http://127.0.0.1:1"}),
         ({"host": "http://127.0.0.1:8088"}, {"base_url": "http://127.0.0.1:8088"}),
-        ({"host": "voice.us.8x8.com"}, {"base_url": "https://voice.us.8x8.com"}),
         ({"host": "127.0.0.1", "schema": "http", "port": 8088}, {"base_url": "http://127.0.0.1:8088"}),
-        ({}, {"base_url": None}),
     ):
         connect(password=KEY, **parts)
         settings = VoiceFlowHook().settings()
@@ -51,14 +47,6 @@ def test_the_connection_becomes_settings_and_the_environment_completes_it(
         assert settings.api_key.get_secret_value() == KEY
         assert KEY not in repr(settings)
         assert {name: getattr(settings, name) for name in found} == found
-
-
-def test_log_mask_masks_the_logs_of_a_task(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    masked: list[bool] = []
-    monkeypatch.setattr(voice, "mask_logs", lambda: masked.append(True))
-    connect(password=KEY, extra={"log_mask": "yes"})
-    VoiceFlowHook().settings()
-    assert masked
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "airflow.md"
@@ -83,19 +71,15 @@ def test_an_error_in_a_connection_names_it_and_shows_no_password(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twice = '{"store": "sqlite:////tmp/x.db", "store": "sqlite:////tmp/y.db"}'
-    for text in ('{"store": "sqlite:////tmp/x.db"', "store=sqlite:////tmp/x.db", "[1]", '"x"', "null", twice):
+    for text in ("store=sqlite:////tmp/x.db", "[1]", twice):
         connection = {"conn_type": "voiceflow", "password": KEY, "extra": text}
         monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(connection))
         with pytest.raises(SettingsError, match="connection other: its extra is not a JSON object"):
             VoiceFlowHook("other").settings()
     for extra, expected in (
         ({"queue": "No Queue"}, "queue"),
-        ({"sub_acount": "x"}, "sub"),
         ({"api_key": "x"}, "password"),
-        ({"region": "sg"}, "region is not a setting"),
-        ({"store": "redis://:a-secret@127.0.0.1:1/0"}, "VOICEFLOW_STORE"),
         ({"store": "nosuch://me:x/a-secret@127.0.0.1:1/0"}, "VOICEFLOW_STORE"),
-        ({"proxy": "http://me:a-secret@127.0.0.1:1"}, "VOICEFLOW_PROXY_FILE"),
     ):
         connect("other", password=KEY, extra=extra)
         with pytest.raises(SettingsError, match=r"connection other: (?s:.*)" + expected) as refused:
@@ -104,12 +88,10 @@ def test_an_error_in_a_connection_names_it_and_shows_no_password(
     connect(extra={"sub_account": "tests"})
     with pytest.raises(SettingsError, match="API key"):
         VoiceFlowHook().get_conn()
-    connect(password=KEY, extra={"sub_account": "tests"})
-    assert KEY not in repr(VoiceFlowHook().get_conn())
 
 
 @pytest.mark.parametrize(
-    ("parts", "is_good", "told"),
+    ("parts", "is_good", "found"),
     [
         ({}, True, "8x8 accepts the API key"),
         ({"password": "some-other-key"}, False, "401"),
@@ -118,12 +100,12 @@ def test_an_error_in_a_connection_names_it_and_shows_no_password(
     ],
 )
 def test_the_test_of_a_connection_says_what_is_wrong(  # noqa: PLR0917
-    connect: Connect, sandbox: str, tmp_path: Path, parts: dict[str, object], is_good: bool, told: str
+    connect: Connect, sandbox: str, tmp_path: Path, parts: dict[str, object], is_good: bool, found: str
 ) -> None:
     extra = {"sub_account": "tests", "store": f"sqlite:///{tmp_path / 'calls.db'}"}
     connect(**{"host": sandbox, "password": KEY, "extra": extra, **parts})
     good, message = VoiceFlowHook().test_connection()
-    assert (good, told in message, "some-other-key" in message) == (is_good, True, False), message
+    assert (good, found in message, "some-other-key" in message) == (is_good, True, False), message
 
 
 CELERY = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
@@ -134,11 +116,9 @@ FILE = "sqlite:////data/calls.db"
     ("store", "executor", "allowed", "is_refused"),
     [
         (FILE, CELERY, "", True),
-        (FILE, f"LocalExecutor;team1={CELERY}", "", True),
         (FILE, "LocalExecutor,mine:my.module.EdgeExecutor", "no", True),
         (FILE, CELERY, "true", False),
         (FILE, "here:airflow.executors.local_executor.LocalExecutor", "", False),
-        ("redis://127.0.0.1/0", CELERY, "", False),
         ("memory://", "LocalExecutor", "true", True),
     ],
 )
@@ -149,14 +129,3 @@ def test_a_store_that_the_next_try_may_not_find_is_refused(  # noqa: PLR0917
     connect(password=KEY, extra={"sub_account": "tests", "store": store, "allow_local_store": allowed})
     with pytest.raises(InvalidInputError, match="may not find the store") if is_refused else nullcontext():
         VoiceFlowHook().require_lasting_store()
-
-
-@pytest.mark.anyio
-async def test_many_triggers_share_one_store_and_a_store_that_is_away_is_an_error_for_all(tmp_path: Path) -> None:
-    settings = load_settings(store=f"sqlite:///{tmp_path / 'shared.db'}")
-    stores = await asyncio.gather(*(shared_store(settings) for _ in range(50)))
-    assert {id(store) for store in stores} == {id(stores[0])}
-    settings = load_settings(store="sqlite:////nowhere/at/all.db")
-    for _ in range(2):
-        found = await asyncio.gather(*(shared_store(settings) for _ in range(2)), return_exceptions=True)
-        assert all(isinstance(each, StoreError) for each in found)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,23 +23,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 KILLS = int(os.environ.get("VOICEFLOW_TEST_KILLS", "20"))
 
 
-@contextmanager
-def store_on(server: str, folder: Path) -> Iterator[str]:
-    """The URL of an empty store."""
+def store_on(server: str, folder: Path, ends: ExitStack) -> str:
+    """Return the URL of an empty store."""
     if server == "sqlite":
-        yield f"sqlite:///{folder / 'calls.db'}"
-    elif server == "redis":
+        return f"sqlite:///{folder / 'calls.db'}"
+    if server == "redis":
         redis = standalone(folder / "redis").start()
-        try:
-            yield redis.url
-        finally:
-            redis.kill()
-    else:
-        postgres = PostgresServer()
-        try:
-            yield postgres.start().url()
-        finally:
-            postgres.close()
+        ends.callback(redis.kill)
+        return redis.url
+    postgres = PostgresServer()
+    ends.callback(postgres.close)
+    return postgres.start().url()
 
 
 @pytest.mark.parametrize(("kind", "at_once"), [("campaign", 2), ("call", 1)])
@@ -48,7 +41,7 @@ def store_on(server: str, folder: Path) -> Iterator[str]:
 def test_each_number_is_called_once_whichever_tries_are_killed(
     server: str, kind: str, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with store_on(server, tmp_path) as store, stage(tmp_path, store=store, speed=50) as on:
+    with ExitStack() as ends, stage(tmp_path, store=store_on(server, tmp_path, ends), speed=50) as on:
         connect(monkeypatch, on, store=None, rate="20", lease="5s")
         on.order("script", {"outcome": "COMPLETED"})
         env = {**on.env, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)}

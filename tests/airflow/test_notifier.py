@@ -38,8 +38,8 @@ def test_it_can_be_awaited_with_the_context_of_a_deadline_and_names_a_policy(
     monkeypatch.setenv("VOICEFLOW_ESCALATIONS", str(file))
     deadline = {"dag_run": {"dag_id": "nightly", "dag_run_id": "r"}, "deadline": {"id": "01"}}
     notifier = VoiceCallNotifier(policy="db", say="It is late.", context=deadline)
-    told = [asyncio.run(notifier.async_notify(deadline)) for _ in range(2)]
-    assert [text.rpartition(" was ")[2] for text in told] == ["started", "started before"]
+    sentences = [asyncio.run(notifier.async_notify(deadline)) for _ in range(2)]
+    assert [text.rpartition(" was ")[2] for text in sentences] == ["started", "started before"]
     with refused("nosuch"):
         VoiceCallNotifier(policy="nosuch", say="Oh.").notify(context("unknown"))
 

@@ -196,39 +196,6 @@ def test_instances_of_a_mapped_task_share_a_call_unless_they_have_keys(on: Stage
     assert rings(on, number) == [4]
 
 
-def test_a_later_try_adds_new_rows_and_a_cut_import_is_taken_over_by_a_newer_list(
-    on: Stage, hasty: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("voiceflow_worker.campaigns.enqueue.TAKEN_OVER_AFTER", timedelta(0))
-    one, two, three = (scene.number(on) for _ in range(3))
-    here = context("list")
-    scene.campaign([scene.row(one)], **STORED).execute(here)
-
-    async def cut(queue: CallQueue) -> None:
-        """Leave an import of one row behind, as a process that was killed does."""
-        from voiceflow_worker.core.imports import Import
-
-        ended, Import.end = Import.end, _die  # type: ignore[method-assign]
-        try:
-            task = scene.campaign([scene.row(one), scene.row(two)], **STORED)
-            task._begin(here)
-            await task._enqueue(queue)
-        except KeyboardInterrupt:
-            pass
-        finally:
-            Import.end = ended  # type: ignore[method-assign]
-
-    in_queue(on, cut)
-    scene.drain(on, within=3)  # it waits for the end of the import
-    assert rings(on, one, two, three) == [0, 0, 0], "an import that was cut holds its batch"
-    scene.campaign([scene.row(one), scene.row(three)]).execute(here)
-    assert rings(on, one, two, three) == [1, 0, 1]
-
-
-async def _die(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize(("key", "answer"), [("1", "approved"), ("2", "rejected")])
 def test_the_answer_to_a_question_is_in_the_result_and_may_fail_the_task(on: Stage, key: str, answer: str) -> None:
     question = {"ask": "42 invoices. Send them?", "keys": {"1": "approved", "2": "rejected"}}
@@ -240,20 +207,6 @@ def test_the_answer_to_a_question_is_in_the_result_and_may_fail_the_task(on: Sta
     assert "42 invoices. Send them? Press 1 for approved, 2 for rejected." in " ".join(entry["heard"])
     play.options["fail_on"] = ("rejected",)
     play.play("try" if key == "1" else "fails answer rejected; try")
-    for wrong in ({"fail_on": ("maybe",)}, {"keys": None}):
-        with pytest.raises(ValueError, match=r"maybe|go together"):
-            scene.call(play.number, **{**question, **wrong})
-
-
-def test_a_redial_is_made_when_it_is_due_also_after_a_stop(on: Stage, hasty: None) -> None:
-    play = Play(on, "call", outcome="BUSY")
-    play.options = {"redial_on": "busy", "redial_max": 1, "redial_after": "30m"}
-    play.play("here")
-    scene.change(on, play.number, due_at=datetime.now(UTC))
-    play.play("stop; send")
-    assert play.rings == 1
-    play.play("try")
-    assert (play.rings, play.results[-1]["state"]) == (2, "unreached")
 
 
 def test_what_airflow_stores_has_no_number_and_no_secret(on: Stage, hasty: None) -> None:
@@ -281,8 +234,8 @@ def test_a_batch_is_named_by_the_key_shortened_with_a_digest(on: Stage) -> None:
 
 def test_wrong_arguments_are_refused(on: Stage) -> None:
     number = scene.number(on)
-    for given in ({"send": "there"}, {"wait_for": "ever"}, {"fail_on": ("NO_ANSWER",)}):
-        with pytest.raises(ValueError, match=r"there|ever|NO_ANSWER"):
+    for given in ({"send": "there"}, {"wait_for": "ever"}, {"fail_on": ("NO_ANSWER",)}, {"ask": "Send?", "keys": None}):
+        with pytest.raises(ValueError, match=r"there|ever|NO_ANSWER|go together"):
             scene.call(number, **given)
     wrong: tuple[dict[str, Any], ...] = ({"rows": None}, {"sql": "SELECT 1"}, {"sql": "SELECT 1", "conn_id": "x"})
     for people in wrong:

@@ -114,7 +114,6 @@ def test_people_of_a_query_are_read_in_chunks_and_a_later_try_adds_the_new_ones(
     [
         ("SELECT DESTINATION, NAME AS x, NAME AS x FROM people", "two columns of one name"),
         ("DELETE FROM people", "gives no rows"),
-        ("SELECT NAME, VISITS FROM people", "destination"),
         ("SELECT '12' AS DESTINATION, NAME, VISITS FROM people", "25 rows of 25 cannot be called"),
     ],
 )

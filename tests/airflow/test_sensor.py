@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider.sensors.voice import VoiceOutcomeSensor
 from airflow_provider.triggers import voice
@@ -44,12 +43,6 @@ def test_a_call_that_ended_badly_fails_the_task_or_skips_it_and_an_unknown_one_m
         sensor(job_id="default.01JNOTTHERE").execute(context())
 
 
-def test_airflow_limits_the_time_of_a_deferred_sensor() -> None:
-    with pytest.raises(TaskDeferred) as raised:
-        sensor(job_id="default.01J", deferrable=True, timeout=30).execute(context())
-    assert raised.value.timeout == timedelta(seconds=30)
-
-
 def test_a_task_is_not_queued_again_before_airflow_has_noticed_the_end_of_its_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -61,6 +54,3 @@ def test_a_task_is_not_queued_again_before_airflow_has_noticed_the_end_of_its_pr
             looking = sensor(job_id="default.01J", mode=mode, poke_interval=1)
             looking.execute(context())
             assert looking.poke_interval == waits
-    for given in ({}, {"job_id": "a", "batch_id": "b"}):
-        with pytest.raises(ValueError, match="exactly one of"):
-            sensor(**given)

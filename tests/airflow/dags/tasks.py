@@ -10,7 +10,6 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
-from airflow_provider.notifications.voice import VoiceCallNotifier
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 from airflow_provider.sensors.voice import VoiceOutcomeSensor
 
@@ -91,22 +90,6 @@ with dag("stopped", send="worker", say="Hello."):
 
 with dag("timed", send="worker", say="Hello.", execution_timeout=timedelta(seconds=15)):
     VoiceCallOperator(task_id="call", destination="+6587650051", deferrable=True)
-
-with DAG(
-    "alarm",
-    schedule=None,
-    start_date=START,
-    on_failure_callback=VoiceCallNotifier(
-        numbers=["+6587650061", "+6587650062"], say="The DAG alarm failed.", every="30s"
-    ),
-):
-
-    @task
-    def break_down() -> None:
-        """Fail."""
-        raise ValueError("on purpose")
-
-    break_down()
 
 for name, lateness in (("daily", None), ("daily_in_time", timedelta(hours=24))):
     with DAG(name, schedule="@daily", start_date=START, end_date=START + timedelta(days=9), catchup=False):
