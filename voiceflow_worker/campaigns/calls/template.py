@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from voiceflow_worker.campaigns.calls.body import FIRST_CALL, complete
-from voiceflow_worker.campaigns.lists.input_file import LARGEST_DOCUMENT, InputFile, read_json, read_text
+from voiceflow_worker.campaigns.lists.input_file import LARGEST_DOCUMENT, InputFile, read_text
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.template_text import (
@@ -28,6 +28,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.models import PARAMS
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
+from voiceflow_worker.model.text.json_text import read_json
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu

@@ -12,10 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
-import orjson
-
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.model.text.json_text import read_strict_json, refuse_repeated_names
 from voiceflow_worker.model.text.wording import file_remedy
 
 LARGEST_FILE = 20_000_000
@@ -165,25 +162,3 @@ def read_text(file: InputFile, *, most_bytes: int, what: str, remedy: str) -> st
         raise CampaignFileError(f"{file} is too large: {what} may have at most {most_bytes} bytes; {remedy}")
     encoding = encoding_of(file)
     return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-
-
-def read_json(text: str) -> object:
-    """Return the JSON value in a text. The syntax of JSON5 is accepted, such as comments and trailing commas.
-
-    The samples in the guides of 8x8 have both. Raises ValueError, which names the place, also for a name that stands
-    twice in one object.
-    """
-    # Strict JSON is tried first: its parser is faster, and most files are strict.
-    try:
-        return read_strict_json(text)
-    except orjson.JSONDecodeError as strict_error:
-        import pyjson5
-
-        try:
-            value: object = pyjson5.decode(text, maxdepth=100)
-        except (pyjson5.Json5Exception, UnicodeError):
-            line, column = strict_error.lineno, strict_error.colno
-            where = f"line {line}, character {column}" if "\n" in text.strip() else f"character {column}"
-            raise ValueError(f"is not JSON: {strict_error.msg} ({where})") from None
-        refuse_repeated_names(text)
-        return value

@@ -22,7 +22,6 @@ from voiceflow_worker.campaigns.lists.input_file import (
     LONGEST_ROW,
     InputFile,
     encoding_of,
-    read_json,
     read_text,
 )
 from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row, cell_text, refuse_quantity
@@ -30,7 +29,7 @@ from voiceflow_worker.campaigns.lists.workbook import WorkbookList
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object
-from voiceflow_worker.model.text.json_text import read_strict_json
+from voiceflow_worker.model.text.json_text import read_json, read_strict_json
 from voiceflow_worker.model.text.wording import count_of, quoted
 
 NOT_JSON, NO_CALL = -1001, -1013
