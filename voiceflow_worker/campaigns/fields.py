@@ -22,14 +22,14 @@ from voiceflow_worker.campaigns.reading import Field, Group, Of, Reading, text_o
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.column_time import ColumnTime
-from voiceflow_worker.model.country_windows import read_holidays, read_weekdays
+from voiceflow_worker.model.country_windows import read_holidays
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS
 from voiceflow_worker.model.jobs.policy import read_redial_on
 from voiceflow_worker.model.numbers.reading import read_sources
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import DateOrder, read_time
-from voiceflow_worker.model.window import read_window_zone
+from voiceflow_worker.model.window import read_days, read_window_zone
 from voiceflow_worker.model.zones import read_zone
 
 if TYPE_CHECKING:
@@ -394,12 +394,12 @@ FIELDS: tuple[Field, ...] = (
         "DE=09:00-18:00,*=any. A campaign needs it, here or by VOICEFLOW_WINDOW.",
     ),
     Field(
-        name="days", read=_words(read_weekdays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="DAYS",
+        name="days", read=_words(read_days), of=_ALL, group=Group.WHEN, schema=WORDS, metavar="DAYS",
         label="Days",
-        help="Phones ring only on these days, such as mon-sat or mon,wed; or by country.",
+        help="Phones ring only on these days, such as mon-sat or mon,wed.",
     ),
     Field(
-        name="holidays", read=_words(read_holidays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="CC",
+        name="holidays", read=_words(read_holidays), of=_ALL, group=Group.WHEN, schema=WORDS, metavar="CC",
         help="Let no phone ring on public holidays: SG,DE-BY; number: of each number's country; own days: "
         "2026-12-24..2027-01-01.",
     ),

@@ -40,7 +40,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.country_windows import CountryWindows, first_opening, read_holidays, read_weekdays
+from voiceflow_worker.model.country_windows import CountryWindows, first_opening, read_holidays
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.bodies import second_parties
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
@@ -55,7 +55,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked_duration, plain_time, time_problem
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.model.times import read_time
-from voiceflow_worker.model.window import CallWindow, read_window_zone
+from voiceflow_worker.model.window import CallWindow, read_days, read_window_zone
 from voiceflow_worker.model.zones import read_zone
 
 
@@ -112,7 +112,7 @@ def _read(options: CallOptions, *, at: datetime) -> dict[str, Any]:
 
     readers: dict[str, Callable[[str], Any]] = {
         "priority": int, "not_before": time, "valid_until": time, "valid_for": read_duration,
-        "window": CountryWindows.parse, "days": read_weekdays, "holidays": read_holidays, "redial_max": int,
+        "window": CountryWindows.parse, "days": read_days, "holidays": read_holidays, "redial_max": int,
     }  # fmt: skip
     for name, read in readers.items():
         if isinstance(text := found.get(name), str):

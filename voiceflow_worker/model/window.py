@@ -349,34 +349,24 @@ def read_calendar(text: str) -> str:
     return code
 
 
+@lru_cache(maxsize=1024)
 def holidays_of(code: str, *, year: int) -> frozenset[date] | None:
-    """The holidays of one year on which offices are closed; None if the library does not have this year.
+    """Return the holidays of one year on which offices are closed; None if the library does not have this year.
 
     They are the public ones, those of further categories of the library for the countries in holidays.tsv, and those in
     closed_days.tsv; of a country without a part, those that each of its parts has. Of own days, they are these. Raises
     InvalidInputError for a calendar that the library does not have.
     """
-    found = _named_holidays(code, year)
-    return None if found is None else frozenset(found)
-
-
-def are_own_days(code: str) -> bool:
-    """Whether a calendar is days that somebody has named, and not that of a country."""
-    return _OWN_DAYS.fullmatch(code) is not None
-
-
-@lru_cache(maxsize=1024)
-def _named_holidays(code: str, year: int) -> Mapping[date, str] | None:
     if (own := _OWN_DAYS.fullmatch(code)) is not None:
         first, last = (date.fromisoformat(each) for each in (own[1], own[2] or own[1]))
         days = (first + each * _DAY for each in range((last - first).days + 1))
-        return {day: code for day in days if day.year == year}
+        return frozenset(day for day in days if day.year == year)
     # Imported only when holidays are needed: the import takes 40 ms, and the first country as long again.
-    import holidays
+    from holidays import country_holidays
 
     country, _, part = code.partition("-")
     try:
-        kinds = holidays.country_holidays(country, subdiv=part or None)
+        kinds = country_holidays(country, subdiv=part or None)
     except NotImplementedError:
         raise InvalidInputError(
             f"the `holidays` library has no calendar for {code!r}: give a country such as SG, or a part of a country "
@@ -386,36 +376,30 @@ def _named_holidays(code: str, year: int) -> Mapping[date, str] | None:
     if not kinds.start_year <= year <= kinds.end_year:
         return None
     closing = {"public", *_closing().get(country, ())}.intersection(kinds.supported_categories)
-    language = "en_US" if "en_US" in kinds.supported_languages else None
-    found = holidays.country_holidays(
-        country, subdiv=part or None, years=year, categories=tuple(sorted(closing)), language=language
-    )
-    named = {day: name for day, name in found.items() if day.year == year}
-    if not part and (parts := [*map(f"{code}-{{}}".format, _parts_of(country))]):
-        one, *others = (_named_holidays(each, year) or {} for each in parts)
-        named |= {day: name for day, name in one.items() if all(day in each for each in others)}
-    return named | {day: name for day, name in _closed_days().get(country, {}).items() if day.year == year}
+    found = country_holidays(country, subdiv=part or None, years=year, categories=tuple(sorted(closing)))
+    closed = {day for day in {*found, *_closed_days().get(country, ())} if day.year == year}
+    own_numbers = {*dialled_alike(country)}  # such as Puerto Rico, which is no part that a number of the US may be in
+    parts = [] if part else [each for each in kinds.subdivisions if each not in own_numbers]
+    everywhere = [holidays_of(f"{code}-{each}", year=year) or frozenset() for each in parts]
+    return frozenset(closed).union(frozenset.intersection(*everywhere) if everywhere else ())
+
+
+def are_own_days(code: str) -> bool:
+    """Return whether a calendar is days that somebody has named, and not that of a country."""
+    return _OWN_DAYS.fullmatch(code) is not None
 
 
 @cache
-def _closing() -> Mapping[str, tuple[str, ...]]:
-    """The categories of holidays that close offices beside the public ones, by country."""
-    return {country: tuple(categories.split()) for country, categories, _why in rows_of("holidays.tsv")}
+def _closing() -> Mapping[str, Sequence[str]]:
+    """Return the categories of holidays that close offices beside the public ones, by country."""
+    return {country: categories.split() for country, categories, _why in rows_of("holidays.tsv")}
 
 
 @cache
-def _closed_days() -> Mapping[str, Mapping[date, str]]:
-    """The days on which offices are closed and that the library does not have, by country."""
+def _closed_days() -> Mapping[str, Sequence[date]]:
+    """Return the days on which offices are closed and that the library does not have, by country."""
     rows = rows_of("closed_days.tsv")
-    return {country: {date.fromisoformat(day): name for day in days.split()} for country, days, name, _source in rows}
-
-
-def _parts_of(country: str) -> Sequence[str]:
-    """Return the parts of a country that its numbers may be in: not Puerto Rico, whose numbers are its own."""
-    import holidays
-
-    own = {*dialled_alike(country)}
-    return [each for each in holidays.country_holidays(country).subdivisions if each not in own]
+    return {country: [*map(date.fromisoformat, days.split())] for country, days, _name, _source in rows}
 
 
 def unknown_holidays(calendars: Iterable[str], *, years: Iterable[int]) -> str:
