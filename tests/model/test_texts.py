@@ -29,23 +29,23 @@ from voiceflow_worker.model.text.wording import (
 
 def test_a_password_is_never_shown() -> None:
     for url, shown in {
-        "redis://me:geheim@host:6379/0": "redis://me:***@host:6379/0", "redis://:ge@heim@host": "redis://:***@host",
-        "redis://me:ge/heim@host:6379/0": "redis://me:***@host:6379/0", "redis://me:ge?heim@host/0": "redis://***",
-        "redis://me:ge#heim@host/0": "redis://***", "redis://me:12?heim@host/0": "redis://***",
-        "redis://ge/heim:x@host/0": "redis://***:***@host/0", "redis://geheim@host/0": "redis://***@host/0",
-        "redis://host/0?password=geheim": "redis://host/0", "me:geheim@host/0": "me:***@host/0",
-        "redis://host/0?password=ge@heim": "redis://***", "redis://me:geheim@[::1": "redis://me:***@[::1",
+        "redis://me:geheim@host:6379/0": "redis://***@host:6379/0", "redis://:ge@heim@host": "redis://***@host",
+        "redis://me:ge/heim@host:6379/0": "redis://***@host:6379/0", "redis://me:ge?heim@host/0": "redis://***",
+        "redis://me:ge#heim@host/0": "redis://***@host/0", "redis://me:12?heim@host/0": "redis://***",
+        "redis://host/0?password=geheim": "redis://host/0", "me:geheim@host/0": "***@host/0",
+        "redis://host/0?password=ge@heim": "redis://***", "redis://me:geheim@[::1": "redis://***@[::1",
         "me:geheim": "***", "me:12?heim@host": "***", "sqlite:calls.db": "sqlite:calls.db",
         "sqlite:////var/lib/calls#1.db?key=geheim": "sqlite:////var/lib/calls#1.db",
-        "sqlite://me:geheim@host/calls.db": "sqlite://me:***@host/calls.db",
+        "sqlite://me:geheim@host/calls.db": "sqlite://***@host/calls.db",
         **{each: each for each in ("127.0.0.1:8088", "calls.db", "sqlite:///calls@home.db", "memory://")},
     }.items():  # fmt: skip
         assert without_secrets(url) == shown
 
 
 def test_options_that_hold_no_secret_can_be_shown() -> None:
-    url = "redis+sentinel://s1/calls?durability=best-effort&password=ge&heim&replicas=1&prefix=GeHeim"
-    assert without_secrets(url, options=True) == "redis+sentinel://s1/calls?durability=best-effort&***&replicas=1"
+    url = "redis+sentinel://s1/calls?durability=best-effort&replicas=1"
+    assert without_secrets(url, options=True) == url
+    assert without_secrets(f"{url}&prefix=GeHeim", options=True) == "redis+sentinel://s1/calls?***"
 
 
 PIECES = st.text("Q/@:%#?&=[] é\u2100", min_size=1, max_size=8)
@@ -203,10 +203,6 @@ class TestMaskedNumbers:
 # -- what a voice can speak --------------------------------------------------------------------------------------------
 
 SPOKEN = {
-    "incident%20%22PodRestarts%22%20triggered": 'incident "PodRestarts" triggered',
-    "caf%C3%A9, 10%25 free": "café, 10% free",
-    "100%AB is no text": "100%AB is no text",
-    "Disk&amp;CPU &lt;5": "Disk&CPU <5",
     "see https://grafana.example.com:3000/d/abc?orgId=1&from=now-1h.": "see grafana.example.com.",
     "http://[2001:db8::1]:9090/graph": "2001:db8::1",
     "on db-01.example.com:9100 and 10.20.30.40:8080": "on db-01.example.com:9100 and 10.20.30.40:8080",
@@ -218,9 +214,7 @@ SPOKEN = {
     "Instance {{ $labels.instance }} down, value $value, [no value]": "Instance unknown down, value unknown, unknown",
     "CPU is 97.3% on {{ $labels.instance }} {{ $labels.zone }}.": "CPU is 97.3% on unknown.",
     "error expanding template: <error expanding template: a:1:1: at <.Foo>: nil>": "error expanding template",
-    "*Disk* `/var` is **91%** full on <https://x.example.com|node-3>\n- runbook: [here](https://r.example.com)": (
-        "Disk /var is 91% full on node-3 runbook: here"
-    ),
+    "*Disk* `/var` is **91%** full on\nnode-3": "Disk /var is 91% full on node-3",
     "2*3, a * b, $5": "2*3, a * b, $5",
     "6 alarms: disk 0. And 3 more.": "6 alarms: disk 0. And 3 more.",
 }

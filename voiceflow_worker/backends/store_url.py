@@ -91,8 +91,8 @@ def identity_of(store_url: str) -> str:
         return _identity_of_postgres(store_url)
     if not scheme.startswith(("redis", "valkey")):
         shown = without_secrets(store_url)
-        # If even the host is hidden, a part of a digest distinguishes the stores.
-        odd = hashlib.sha256(store_url.encode()).hexdigest()[:6] if shown.endswith(HIDDEN) else ""
+        # Where something is hidden, a part of a digest distinguishes the stores.
+        odd = hashlib.sha256(store_url.encode()).hexdigest()[:6] if HIDDEN in shown else ""
         return shown + odd
     parts = urlsplit(store_url)
     hosts = parts.netloc.rpartition("@")[2].lower().split(",")

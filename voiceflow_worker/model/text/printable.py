@@ -55,13 +55,11 @@ SHORTEST_HIDDEN = 6
 
 _FILES = frozenset({"sqlite", "file"})
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d{1,5}", re.ASCII)
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
-_USER = re.compile(r"[\w.~%+-]*", re.ASCII)
-_OPEN_OPTIONS = frozenset(
-    {"durability", "replicas", "prefix", "tls", "ssl_cert_reqs", "ssl_check_hostname", "mode", "schema"}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(sqlite|file|memory):", re.IGNORECASE)
+_OPEN_OPTIONS = re.compile(
+    r"(?:(?:durability|replicas|prefix|tls|ssl_cert_reqs|ssl_check_hostname|mode|schema)=[a-z0-9_-]{1,41}(?:&|$))*"
 )
-"""Options of store URLs whose values are not secret."""
-_OPEN_VALUE = re.compile(r"[a-z0-9_-]{1,41}")
+"""The options of store URLs whose values are not secret."""
 # Paths of files may contain an @. A quote that ends a value of JSON, or a name, ends the URL; an escaped one does not.
 _IN_TEXT = re.compile(
     r"\b(?!(?:sqlite|file):)([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s@\"\\]|\\[^\s@]?|\"(?![,:}\]]))*+@(?=\S)"
@@ -69,26 +67,21 @@ _IN_TEXT = re.compile(
 
 
 def without_secrets(url: str, *, options: bool = False) -> str:
-    """The URL without the password that it may carry, and without its query.
+    """Return the URL without the user and password that it may carry, and without its query.
 
-    With `options`, the options of the query that cannot be secret are shown.
+    With `options`, the options of a query of which none can be secret are shown.
     """
-    head, rest = _parted(url)
+    scheme = _SCHEME.match(url)
+    head, rest = ("", url) if scheme is None else (scheme[0], url[scheme.end() :])
     place, mark, query = rest.partition("?")
-    shown = _shown_options(query) if mark and options else ""
+    shown = f"?{query if _OPEN_OPTIONS.fullmatch(query) else HIDDEN}" if mark and options else ""
     if head.partition(":")[0].lower() in _FILES and place.startswith("/"):
         return head + place + shown  # a plain path: it is not decoded, and has no user in front
-    place, hash_mark, fragment = place.partition("#")
-    if "@" in query or (hash_mark and "@" in fragment):
+    _, at, host = place.rpartition("@")
+    is_open = "://" in head or ":" not in place or _HOST_AND_PORT.fullmatch(place)
+    if "@" in query or not (at or is_open):
         return head + HIDDEN  # a password may begin before the mark and end at this @
-    credentials, at, host = place.rpartition("@")
-    if not at:
-        is_open = "://" in head or ":" not in place or _HOST_AND_PORT.fullmatch(place)
-        return head + (place if is_open else HIDDEN) + shown
-    user, colon, _ = credentials.partition(":")
-    if not colon:
-        return f"{head}{HIDDEN}@{host}{shown}"  # the user may be a token
-    return f"{head}{user if _USER.fullmatch(user) else HIDDEN}:{HIDDEN}@{host}{shown}"
+    return f"{head}{HIDDEN}@{host}{shown}" if at else head + place + shown
 
 
 def without_secrets_in(text: str, *, known: Iterable[str] = ()) -> str:
@@ -103,28 +96,6 @@ def without_secret(text: str, secret: str, *, shown: str) -> str:
     if len(secret) >= SHORTEST_HIDDEN or secret not in text:
         return text.replace(secret, shown)
     return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", lambda _: shown, text)
-
-
-def _parted(url: str) -> tuple[str, str]:
-    """The scheme with its separator, and the rest. The scheme is empty for `me:password@host`."""
-    for mark in ("://", ":"):
-        scheme, found, rest = url.partition(mark)
-        if found and _SCHEME.fullmatch(scheme) and (mark == "://" or scheme.lower() in _FILES | {"memory"}):
-            return scheme + mark, rest
-    return "", url
-
-
-def _shown_options(query: str) -> str:
-    if not query:
-        return ""
-    shown: list[str] = []
-    for option in query.split("&"):
-        name, _, value = option.partition("=")
-        if name in _OPEN_OPTIONS and _OPEN_VALUE.fullmatch(value):
-            shown.append(option)
-        elif HIDDEN not in shown:
-            shown.append(HIDDEN)
-    return "?" + "&".join(shown)
 
 
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
