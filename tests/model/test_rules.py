@@ -448,24 +448,3 @@ class TestParsing:
             CallFlow.call("\ud800", source=SOURCE).to_json()
         with pytest.raises(CallFlowError, match="invalid JSON"):
             CallFlow({"callflow": [simple().actions[0]], "x": object()}).to_json()
-
-
-class TestMeaning:
-    def test_flows_that_mean_the_same_are_equal(self) -> None:
-        calls = ({"source": "6531234567", "destination": "6587654321"}, {"destination": DESTINATION, "source": SOURCE})
-        says: tuple[dict[str, object], ...] = (
-            {"text": "Hello.", "voiceProfile": "a", "speed": 1},
-            {"voiceProfile": "a", "text": "Hello.", "speed": 1.0, "repetition": None},
-        )
-        first, second = (
-            [{"action": "makeCall", "params": call}, {"action": "say", "params": say}]
-            for call, say in zip(calls, says, strict=True)
-        )
-        one = CallFlow.parse(
-            {"validUntil": "2026-09-20T12:00:00.000Z", "callflow": [*first, {"action": "hangup", "params": {}}]}
-        )
-        flow = (*second, {"action": "hangup"})
-        other = CallFlow.parse({"clientRequestId": None, "callflow": flow, "validUntil": "2026-09-20T12:00:00Z"})
-        assert one == other
-        assert hash(one) == hash(other)
-        assert {one, other} == {one}

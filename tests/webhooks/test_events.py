@@ -195,28 +195,3 @@ async def test_only_the_leg_of_the_person_and_only_a_call_that_failed_make_a_num
         await sender.send(ended_with(job, 404, callId=None))
         await sender.send(failed(job, details=None))
         assert await listed(store, job) == ("dead number", DEAD), "of a summary without legs"
-
-
-@pytest.mark.parametrize(
-    ("quality", "said"),
-    [
-        ({"mos": 2.4, "packetLossRate": 0.02, "jitter": 30}, "MOS 2.4"),
-        ({"mos": 3.9, "packetLossRate": 0.05, "jitter": 20}, "5 % of packets lost"),
-        ({"mos": 3.9, "packetLossRate": 6, "jitter": 20}, "6 % of packets lost"),
-        ({"mos": 4.1, "packetLossRate": 0, "jitter": 45}, "jitter 45 ms"),
-        ({"mos": 3.0, "packetLossRate": 0.2, "jitter": 45}, "MOS 3, 20 % of packets lost, jitter 45 ms"),
-        ({"mos": 3.1, "packetLossRate": 0.02, "jitter": 30}, ""),
-        ({"mos": 4.4, "packetLossRate": 0.5, "jitter": 9}, ""), ({"mos": 4.4, "packetLossRate": 1.5, "jitter": 9}, ""),
-        ({"mos": 0}, ""), (None, ""),
-    ],
-)  # fmt: skip
-async def test_the_bad_sound_of_an_answered_call_is_told_beside_answered(
-    store: Store, quality: object, said: str
-) -> None:
-    job = await submitted(store)
-    async with posting(receiver_of(store).app) as sender:
-        await sender.send(whole(named(job), details={"callA": leg(callQuality=quality)}))
-    assert await listed(store, job) == ("answered", f"bad sound: {said}" if said else "")
-    shown = "\n".join(story(await now(store, job), at=store.clock.now()).lines())
-    assert (f"the sound was bad: {said}" in shown) is bool(said)
-    assert ("the sound was bad" in shown) is bool(said)

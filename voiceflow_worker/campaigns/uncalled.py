@@ -64,8 +64,6 @@ class ListedRow(NamedTuple):
         is_named = job.answer is not None and result == job.answer and not isinstance(result, CallResult)
         is_told = result in {CallResult.BUSY, CallResult.NO_ANSWER}  # the reason would be the same words
         why = waits.get(job.id) or why_nobody_was_reached(job) or job.reason or ""
-        if not why and words == "answered" and job.outcome is not None and job.outcome.bad_sound:
-            why = f"bad sound: {job.outcome.bad_sound}"
         why = "" if is_told else why.removeprefix("cancelled: ")
         return cls(
             result="answered" if is_named else words,

@@ -163,8 +163,6 @@ def _outcome(post: Post, outcome: Outcome, *, destination: str) -> Iterator[Time
     if sip_code is not None:
         sip = SIP_CODES.get(sip_code)
         more = [f"SIP {sip_code}" if sip is None else _sentences(f"SIP {sip_code}: {sip.meaning}.", sip.remedy)]
-    if outcome.bad_sound:
-        more.append(f"the sound was bad: {outcome.bad_sound}")
     if len(outcome.legs) > 1:
         legs = ", ".join(_leg(leg) for leg in outcome.legs)
         more.append(f"the whole session ended as {outcome.status_text}; its legs: {legs}")

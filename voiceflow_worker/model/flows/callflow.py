@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MethodType
@@ -49,8 +49,6 @@ class CallFlow:
     Begin with `CallFlow.call` (a call), `CallFlow.reply` or `CallFlow.bridge` (an answer to a call action event), or
     `CallFlow.parse` (a body). Only values that were set are sent, because the documents of 8x8 disagree about defaults.
     A flow under construction may break rules: `problems` lists every finding, and `validated` raises errors.
-
-    Two flows are equal if they mean the same: +65… and 65…, 1 and 1.0, null and absent are equal.
     """
 
     _body: Mapping[str, object]
@@ -302,10 +300,10 @@ class CallFlow:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CallFlow):
             return NotImplemented
-        return self._reply == other._reply and meaning_of(self._body) == meaning_of(other._body)
+        return self._reply == other._reply and self._body == other._body
 
     def __hash__(self) -> int:
-        return hash((self._reply, meaning_of(self._body)))
+        return hash(repr(self))
 
     def __repr__(self) -> str:
         begun = "reply" if self._reply else "call"
@@ -373,9 +371,6 @@ def _json_sentence(error: orjson.JSONDecodeError | RepeatedNameError) -> str:
     )
 
 
-_NUMBERS = frozenset({"source", "destination"})
-
-
 @overload
 def copy_of(value: Mapping[str, object]) -> dict[str, Any]: ...
 @overload
@@ -387,30 +382,6 @@ def copy_of(value: object) -> Any:
     if is_list(value):
         return [copy_of(item) for item in value]
     return value
-
-
-def meaning_of(value: object, *, key: str | None = None) -> Hashable:
-    """A value by which bodies are compared: two bodies have equal values if, and only if, they mean the same.
-
-    These pairs mean the same: a null and an absent value, empty and absent `params`, 1 and 1.0, +65… and 65…, and two
-    spellings of one `validUntil`.
-    """
-    if is_object(value):
-        return frozenset(
-            (name, meaning_of(item, key=name))
-            for name, item in value.items()
-            if item is not None and not (name == "params" and item == {})
-        )
-    if is_list(value):
-        return tuple(meaning_of(item) for item in value)
-    if isinstance(value, bool):
-        return ("boolean", value)  # Python's True equals 1; JSON's does not
-    if isinstance(value, str):
-        if key in _NUMBERS and phone.is_e164(value):
-            return phone.normalise(value)
-        if key == "validUntil":
-            return read_valid_until(value) or value
-    return value if value is None or isinstance(value, int | float) else repr(value)
 
 
 _PER_POST = frozenset({"validUntil", "clientRequestId", "clientBatchId"})
@@ -506,7 +477,7 @@ def _with_plain_numbers(entry: object, calls: list[Mapping[str, object]]) -> obj
     """The action as it is compared. The parameters of a call are also added to `calls`."""
     if not is_object(entry) or entry.get("action") != "makeCall" or not is_object(params := entry.get("params")):
         return entry
-    plain = {key: _plain(value) if key in _NUMBERS else value for key, value in params.items()}
+    plain = {key: _plain(value) if key in {"source", "destination"} else value for key, value in params.items()}
     calls.append(plain)
     return {**entry, "params": plain}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from difflib import get_close_matches
 
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import (
@@ -30,7 +29,6 @@ from voiceflow_worker.model.numbers import phone
 
 # 8x8 documents three decimals and UTC. Here, 0 to 9 decimals are accepted, but no other zone than Z.
 _ACTION_NAMES = ",".join(Action)
-_BY_FOLDED_NAME = {action.value.casefold(): action for action in Action}
 _BODY_KEYS = frozenset({"callflow", "validUntil", "clientRequestId", "clientBatchId"})
 _REPLY_KEYS = frozenset({"callflow", "clientActionId"})
 _ENTRY_KEYS = frozenset({"action", "params"})
@@ -127,10 +125,7 @@ def _unknown_action(entry: Mapping[str, object], path: str, *, alone: bool) -> I
         yield from _scenario(entry, path, alone=alone)
     else:
         said = describe(name) if not isinstance(name, str) else repr(name)
-        folded = name[:40].casefold() if isinstance(name, str) else ""
-        close = next((_BY_FOLDED_NAME[match].value for match in get_close_matches(folded, _BY_FOLDED_NAME, n=1)), None)
-        hint = f"; {said} is none of these; did you mean {close}?" if close else f"; {said} is none of these"
-        yield _error(f"{path}.action", -1007, f"should be one of: {_ACTION_NAMES}{hint}")
+        yield _error(f"{path}.action", -1007, f"should be one of: {_ACTION_NAMES}; {said} is none of these")
 
 
 def _scenario(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterator[Finding]:
@@ -230,12 +225,10 @@ def _unknown(given: Mapping[str, object], known: Collection[str], path: str, own
         if key in known:
             continue
         where = f"{path}.{key}" if key.isidentifier() else f"{path}[{key!r}]"
-        close = next((name for name in known if name.casefold() == key.casefold()), None)
-        hint = f"did you mean {close}?" if close else "8x8 may ignore or refuse it"
         if problem := json_problem({key: value}):
             yield _error(where, -1001, f"invalid JSON request body: {problem}; remove it")
         else:
-            yield _warning(where, f"is not a known key of {owner}; {hint}")
+            yield _warning(where, f"is not a known key of {owner}; 8x8 may ignore or refuse it")
 
 
 def _error(path: str, code: int, message: str) -> Finding:

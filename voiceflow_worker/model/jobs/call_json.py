@@ -200,7 +200,6 @@ def _outcome(outcome: Outcome | None, *, of: Job | Post) -> dict[str, object] | 
         "digits": of.digits,
         "answer": of.answer,
         "last_action": outcome.last_action,
-        "bad_sound": outcome.bad_sound or None,
         "legs": [_leg(leg) for leg in outcome.legs],
     }
 

@@ -59,29 +59,6 @@ class CallLeg(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         """The degree to which this leg goes to a number. A masked or national number may be the same number."""
         return likeness(self.destination, number)
 
-    @property
-    def lost(self) -> float | None:
-        """The share of packets lost. 8x8 does not say whether it writes shares: what cannot be one is in percent."""
-        rate = self.packet_loss_rate
-        is_percent = rate is not None and (rate > 1 or (rate >= _DEAF and (self.mos or 0) > _POOR_MOS))
-        return rate / 100 if is_percent and rate is not None else rate
-
-    @property
-    def faults(self) -> tuple[str, ...]:
-        """What of its sound is bad, by the grades of 8x8: `MOS 2.4`, `6 % of packets lost`, `jitter 45 ms`."""
-        mos, lost, jitter = self.mos or None, self.lost or 0, self.jitter_ms or 0
-        return (
-            *([f"MOS {mos:g}"] if mos is not None and mos < BAD_MOS else []),
-            *([f"{lost * 100:.3g} % of packets lost"] if lost > MOST_LOST else []),
-            *([f"jitter {jitter:g} ms"] if jitter > MOST_JITTER_MS else []),
-        )
-
-
-BAD_MOS, MOST_LOST, MOST_JITTER_MS = 3.1, 0.02, 30
-"""The grades of 8x8: a lower score, and more lost packets or jitter, are bad."""
-_POOR_MOS, _DEAF = 3.6, 0.1
-"""With such a share of packets lost, no call has a better score."""
-
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The end of a session, from its summary (VSS) or the log.
@@ -145,11 +122,6 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
             return self
         legs = tuple(leg if leg.sip_code is not None else replace(leg, sip_code=_code_of(leg, of)) for leg in self.legs)
         return replace(self, legs=legs or tuple(of))
-
-    @property
-    def bad_sound(self) -> str:
-        """What was bad in the sound of a call that was answered, in words; empty for a good one."""
-        return ", ".join(dict.fromkeys(fault for leg in self.legs for fault in leg.faults))
 
     def _shows_an_answer(self, leg: CallLeg, destination: str) -> bool:
         """Whether `leg`, the only leg, shows that the person answered, although the status of the session does not."""
