@@ -380,8 +380,9 @@ def holidays_of(code: str, *, year: int) -> frozenset[date] | None:
     closed = {day for day in {*found, *_closed_days().get(country, ())} if day.year == year}
     own_numbers = {*dialled_alike(country)}  # such as Puerto Rico, which is no part that a number of the US may be in
     parts = [] if part else [each for each in kinds.subdivisions if each not in own_numbers]
-    everywhere = [holidays_of(f"{code}-{each}", year=year) or frozenset() for each in parts]
-    return frozenset(closed).union(frozenset.intersection(*everywhere) if everywhere else ())
+    everywhere = [holidays_of(f"{code}-{each}", year=year) or frozenset[date]() for each in parts]
+    one = everywhere[0] if everywhere else ()
+    return frozenset(closed).union(day for day in one if all(day in each for each in everywhere))
 
 
 def are_own_days(code: str) -> bool:
