@@ -173,29 +173,19 @@ def test_no_secret_is_shown(url: str) -> None:
         ("sqlite:////var/lib/", "names no file"),
         ("sqlite:///calls.db?mode=ro", "has options"),
         ("sqlite:///:memory:", "memory://"),
-        ("redis://", "not a URL of a Redis store"),
-        ("redis:///0", "not a URL of a Redis store"),
-        ("redis://a,b/0", "not a URL of a Redis store"),
-        ("redis://:secret@:6379/0", "names no host"),
-        ("redis://h:port/0", "names no host"),
-        ("redis://h/x", "not a database number"),
-        ("redis://h/0/1", "not a database number"),
-        ("redis+sentinel://h", "does not name the service"),
-        ("redis://h?durabilty=strict", "unknown option 'durabilty'"),
+        *(
+            (f"redis{rest}", "cannot be read")
+            for rest in (
+                "://", ":///0", "://a,b/0", "://:secret@:6379/0", "://h:port/0", "://h/x", "://h/0/1", "+sentinel://h",
+                "://h?durabilty=strict", "://h?replicas=few", "://h?prefix=", "://h?prefix={x}", "://me:sec/secret@h/0",
+                "://me:12?secret@h/0", "://me:x#secret@h/0", "://me:x[secret@h/0", "://me:secret\u2100@h/0",
+                "://me:x@y?secret@h/0", "://h?password=x&secret",
+            )
+        ),
         ("redis://h?durability=maybe", "strict, best-effort"),
-        ("redis://h?replicas=few", "not a number"),
-        ("redis://h?prefix=", "empty"),
-        ("redis://h?prefix={x}", "braces"),
-        ("rediss://h?ssl_ca_certs=/nowhere.pem", "cannot be read"),
+        ("rediss://h?ssl_ca_certs=/nowhere.pem", "names no file"),
         ("rediss://h?ssl_cert_reqs=optional", "use one of required, none"),
         ("redis+sentinel://h/s?tls=perhaps", "use one of yes, true, 1, no"),
-        ("redis://me:sec/secret@h/0", "/ as %2F"),
-        ("redis://me:12?secret@h/0", "as %3F"),
-        ("redis://me:x#secret@h/0", "as %23"),
-        ("redis://me:x[secret@h/0", "as %5B"),
-        ("redis://me:secret\u2100@h/0", "cannot be read"),
-        ("redis://me:x@y?secret@h/0", "unknown option"),
-        ("redis://h?password=x&secret", "unknown option"),
         ("postgresql:calls", "not a URL of a PostgreSQL store"),
         ("postgresql://h/c?schema=", "not a name"),
         ("postgresql://h/c?schema=Calls", "not a name"),
@@ -210,7 +200,7 @@ def test_no_secret_is_shown(url: str) -> None:
         ("postgresql://h/c?client_encoding=LATIN1", "Check the options"),
         ("postgresql://h:port,[::1/c", "Percent-encode"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_url_is_reported_in_a_sentence(url: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said) as caught:
         parsed(url)

@@ -94,15 +94,9 @@ def identity_of(store_url: str) -> str:
         # Where something is hidden, a part of a digest distinguishes the stores.
         odd = hashlib.sha256(store_url.encode()).hexdigest()[:6] if HIDDEN in shown else ""
         return shown + odd
-    parts = urlsplit(store_url)
-    hosts = parts.netloc.rpartition("@")[2].lower().split(",")
-    has_service = scheme.endswith("sentinel")
-    nodes = sorted(host if re.search(r":\d+$", host) else f"{host}:{26379 if has_service else 6379}" for host in hosts)
-    place = [step for step in parts.path.split("/") if step]
-    if len(place) < 1 + has_service:
-        place.append("0")
-    prefix = parse_qs(parts.query).get("prefix", [""])[-1]
-    return f"redis:{','.join(nodes)}/{'/'.join(place)}?prefix={'' if prefix == 'voiceflow' else prefix}"
+    from voiceflow_worker.backends.redis.url import parse_url
+
+    return parse_url(store_url).identity
 
 
 def said_to_libpq() -> dict[str, str]:

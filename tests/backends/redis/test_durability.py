@@ -207,7 +207,7 @@ async def test_a_password_that_was_changed_does_not_become_right_by_waiting(own_
 async def test_a_node_of_a_cluster_is_refused(tmp_path: Path) -> None:
     node = standalone(tmp_path, "--cluster-enabled", "yes").start()
     try:
-        with pytest.raises(SettingsError, match="a node of a Redis Cluster, in which no store can be"):
+        with pytest.raises(SettingsError, match="runs as a cluster, in which no store can be"):
             await open_and_close(node.url)
     finally:
         node.kill()
@@ -226,7 +226,7 @@ async def test_keys_of_another_program_are_left_alone(redis_server: RedisServer)
         await open_and_close(redis_server.url)
     redis_server.ask("DEL", "{voiceflow}:schema")
     redis_server.ask("LPUSH", "{voiceflow}:schema", "a list")
-    with pytest.raises(StoreCorruptError, match="keys of another program with the names"):
+    with pytest.raises(StoreCorruptError, match="another program has keys of these names"):
         await open_and_close(redis_server.url)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from redis.exceptions import ResponseError
 
 from voiceflow_worker.backends.health import Durability, Guarantee
-from voiceflow_worker.backends.redis.faults import is_not_now, text_of
+from voiceflow_worker.backends.redis.faults import is_not_now
 from voiceflow_worker.backends.redis.scripts import Exchange, script
 from voiceflow_worker.backends.redis.url import RedisURL
 from voiceflow_worker.backends.running import check_schema
@@ -39,16 +39,15 @@ _ACCEPT = (
 )
 _HIDDEN = (
     "this Redis does not show this user its state and its settings (INFO, CONFIG GET), so its durability cannot be "
-    "checked. Add the rights in docs/stores.md (ACL SETUSER)."
+    "checked. Give this user the rights in docs/stores.md (ACL SETUSER)."
 )
 _NO_AOF = (
-    "appendonly is off: after a restart of this Redis, people could be called twice. Turn appendonly on while it runs "
-    "(CONFIG SET appendonly yes), wait until INFO has aof_rewrite_in_progress:0 and aof_rewrite_scheduled:0, then "
-    "CONFIG REWRITE. A restart with appendonly yes in its file would leave out what is in dump.rdb."
+    "appendonly is off: after a restart of this Redis, people could be called twice. Turn it on while the server runs "
+    "(CONFIG SET appendonly yes, then CONFIG REWRITE): a restart would leave out what is in dump.rdb."
 )
 _EVICTS = (
-    "maxmemory-policy is {}: this Redis drops keys when its memory is full, and a call whose keys were dropped could "
-    "be made twice. Turn eviction off (CONFIG SET maxmemory-policy noeviction, then CONFIG REWRITE)."
+    "maxmemory-policy is {}: this Redis drops keys when its memory is full, and calls could be made twice. Turn "
+    "eviction off (CONFIG SET maxmemory-policy noeviction, then CONFIG REWRITE)."
 )
 _BEGINS = (
     "this Redis writes its first AOF, and keeps nothing of what is stored until that is done (INFO: "
@@ -89,7 +88,7 @@ class Survey:
         """
         info, *answers = await ask(("INFO",), *(("CONFIG", "GET", name) for name in _SETTINGS))
         for answer in (info, *answers):
-            if isinstance(answer, ResponseError) and (is_not_now(answer) or text_of(answer).startswith("NOAUTH")):
+            if isinstance(answer, ResponseError) and is_not_now(answer):
                 raise answer
         facts = {} if isinstance(info, ResponseError) else _facts(str(info))
         settings = {
@@ -110,8 +109,14 @@ class Survey:
         (stored,) = await ask(("EVAL", script("schema").text, 4, key, *others, *values))
         if isinstance(stored, ResponseError):
             raise stored
+        if stored and not str(stored[0]).isdecimal():
+            raise StoreCorruptError(
+                f"the key {key} of the Redis at {self._url.shown} has the value {stored[0]!r}, which is not "
+                "a schema version of this store; give the store its own database or its own prefix (?prefix=)"
+            )
         if stored:
-            self._require_schema(key, str(stored[0]))
+            own = "give the store its own prefix (?prefix=)"
+            check_schema(int(stored[0]), SCHEMA, f"at {self._url.shown}", own=own)
         if self._store_id and (not stored or str(stored[1]) != self._store_id):
             leads = "leads to another store now than" if stored else "has no store any more, and not"
             raise StoreUnavailableError(
@@ -128,24 +133,11 @@ class Survey:
         _, self._store_id, made_in, history = map(str, stored)
         return self._store_id, History(history, made_in, self._url.trusts_failover)
 
-    def _require_schema(self, key: str, version: str) -> None:
-        if not version.isdecimal():
-            raise StoreCorruptError(
-                f"the key {key} of the Redis at {self._url.shown} has the value {version!r}, which is not "
-                "a schema version of this store; give the store its own database or its own prefix (?prefix=)"
-            )
-        check_schema(int(version), SCHEMA, f"at {self._url.shown}", own="give the store its own prefix (?prefix=)")
-
     def _require_kind(self, facts: Mapping[str, str]) -> None:
-        mode = facts.get("redis_mode")
-        if mode == "sentinel":
+        if (mode := facts.get("redis_mode")) in {"sentinel", "cluster"}:
             raise SettingsError(
-                f"the Redis at {self._url.shown} is a sentinel; write redis+sentinel://host:26379/name-of-the-service"
-            )
-        if mode == "cluster":
-            raise SettingsError(
-                f"the Redis at {self._url.shown} is a node of a Redis Cluster, in which no store can be; give the URL "
-                "of a server of its own, or of its sentinels"
+                f"the Redis at {self._url.shown} runs as a {mode}, in which no store can be; give the URL of a server "
+                "of its own, or of its sentinels (redis+sentinel://host:26379/service)"
             )
         if version_of(facts) < OLDEST:
             raise SettingsError(
@@ -164,9 +156,8 @@ def _facts(info: str) -> dict[str, str]:
 
 def _setting(answer: Any, name: str) -> str | None:
     """Return the value in an answer to CONFIG GET."""
-    pairs = answer if hasattr(answer, "get") else dict(zip(answer[::2], answer[1::2], strict=True))
-    value: str | None = pairs.get(name)
-    return value
+    pairs = answer if isinstance(answer, Mapping) else dict(zip(answer[::2], answer[1::2], strict=True))
+    return cast("Mapping[str, str]", pairs).get(name)
 
 
 def version_of(facts: Mapping[str, str]) -> tuple[int, ...]:

@@ -35,35 +35,31 @@ class NotConfirmedError(Exception):
 # An error inside a script has its code in the middle of the text. Redis 6.2 says the second, newer servers the third.
 _FORBIDDEN = re.compile(r"\bNOPERM\b|user executing the script can't|\bACL failure in script\b")
 _NOT_NOW = re.compile(r"\b(LOADING|BUSY|MASTERDOWN|NOREPLICAS|UNBLOCKED|UNKILLABLE|NOQUORUM)\b")
-_REFUSED_USER = re.compile(r"^(ERR )?AUTH\b|invalid (password|username)|^(NOAUTH|WRONGPASS)\b")
-_UNREACHABLE = (
-    "check that it runs, and the host and the port of the store URL. A port with TLS needs rediss:// (with sentinels "
-    "tls=yes), and one without TLS redis://"
+_ANSWERS: tuple[tuple[re.Pattern[str], type[StoreError], bool, str], ...] = (
+    (
+        re.compile(r"^(ERR )?AUTH\b|invalid (password|username)|^(NOAUTH|WRONGPASS)\b"),
+        StoreUnavailableError,
+        False,
+        "check the user name and password in the store URL",
+    ),
+    (_FORBIDDEN, StoreUnavailableError, False, "give this user the rights in docs/stores.md (ACL SETUSER)"),
+    (re.compile(r"\bOOM\b"), StoreReadOnlyError, True, "raise its maxmemory (CONFIG SET maxmemory)"),
+    (re.compile(r"\bMISCONF\b"), StoreReadOnlyError, True, "free space on its disk, or repair it"),
+    (
+        re.compile("READONLY"),
+        StoreUnavailableError,
+        True,
+        "it is a replica: give the primary's address, or use redis+sentinel://",
+    ),
+    (
+        re.compile(r"\bWRONGTYPE\b"),
+        StoreCorruptError,
+        False,
+        "another program has keys of these names: give the store its own database or prefix (?prefix=)",
+    ),
+    (_NOT_NOW, StoreUnavailableError, True, "it cannot answer now; try again in a moment"),
 )
-_FULL = (
-    "is out of memory and accepts no writes ({said}); raise its maxmemory (CONFIG SET maxmemory), or delete what other "
-    "programs keep there. What it has can be read"
-)
-_NO_DISK = "cannot write to its disk and accepts no writes ({said}); free space on that disk, or repair it"
-_REPLICA = (
-    "is a read-only replica now ({said}); the connection is reopened. If the error continues, the store URL names a "
-    "replica: give the primary's address, or use redis+sentinel://"
-)
-_OTHER_KEYS = (
-    "has keys of another program with the names that this store uses ({said}); give the store its own database or its "
-    "own prefix (?prefix=)"
-)
-_ANSWERS: tuple[tuple[str, type[StoreError], str], ...] = (
-    (r"\bOOM\b", StoreReadOnlyError, _FULL),
-    (r"\bMISCONF\b", StoreReadOnlyError, _NO_DISK),
-    (r"READONLY", StoreUnavailableError, _REPLICA),
-    (r"\bWRONGTYPE\b", StoreCorruptError, _OTHER_KEYS),
-    (_NOT_NOW.pattern, StoreUnavailableError, "cannot answer now ({said}); try again in a moment"),
-    ("", StoreError, "refused a command ({said}); check that it is Redis 6.2 or newer, or Valkey"),
-)
-"""What a server answers, the error that it means, and its sentence. The first row that matches counts."""
-
-
+"""What a server answers, the error that it means, whether waiting may help, and the remedy."""
 _CODES: Mapping[type[BaseException], str] = {
     OutOfMemoryError: "OOM",
     ReadOnlyError: "READONLY",
@@ -81,23 +77,18 @@ def text_of(error: BaseException) -> str:
     return said if said.startswith(code) else f"{code} {said}"
 
 
-def is_forbidden(error: BaseException) -> bool:
-    """Return True if the server refuses a command or a key to this user."""
-    return isinstance(error, NoPermissionError) or _FORBIDDEN.search(str(error)) is not None
-
-
 def is_not_now(error: BaseException) -> bool:
     """Return True if the server cannot answer at the moment, for example while it loads its data."""
-    return isinstance(error, BusyLoadingError) or _NOT_NOW.search(text_of(error)) is not None
+    return _NOT_NOW.search(text_of(error)) is not None
 
 
 def is_lost(error: BaseException) -> bool:
-    """Return True if all connections must be opened anew.
+    """Return True if all connections must be opened again.
 
     One is lost, the server is a replica now, or the user has lost a right: the opening then names all of them.
     """
     if isinstance(error, ResponseError):
-        return isinstance(error, ReadOnlyError) or "READONLY" in str(error) or is_forbidden(error)
+        return "READONLY" in text_of(error) or _FORBIDDEN.search(text_of(error)) is not None
     return not isinstance(error, NotConfirmedError)
 
 
@@ -112,25 +103,19 @@ def translated(error: BaseException, *, shown: str) -> StoreError:
     if isinstance(error, NotConfirmedError):
         return StoreUnavailableError(
             f"{where} did not confirm in time that a write is durable ({said}); the write may be lost, so try again. "
-            "If that goes on, look for a slow disk, and for replicas that are away (INFO replication): start them, or "
-            "lower `replicas` in the store URL"
+            "Look for a slow disk, and for replicas that are away (INFO replication)"
         )
-    if isinstance(error, AuthenticationError) or _REFUSED_USER.search(said):
-        return StoreUnavailableError(
-            f"{where} refuses this user ({said}); check the user name and password in the store URL", passes=False
-        )
-    if is_forbidden(error):
-        return StoreUnavailableError(
-            f"{where} does not let this user do what the store needs ({said}); let whoever runs it add the rights in "
-            "docs/stores.md (ACL SETUSER)",
-            passes=False,
-        )
-    if isinstance(error, ResponseError) or is_not_now(error):
-        for pattern, kind, sentence in _ANSWERS:
-            if re.search(pattern, said):
-                return kind(f"{where} {sentence.format(said=said)}")
+    for pattern, kind, passes, remedy in _ANSWERS:
+        if pattern.search(said):
+            failed = kind(f"{where} reports: {said}; {remedy}")
+            failed.passes = passes
+            return failed
+    if isinstance(error, ResponseError):
+        return StoreError(f"{where} refused a command ({said}); check that it is Redis 6.2 or newer, or Valkey")
     return StoreUnavailableError(
-        f"{where} cannot be reached ({said}); {_UNREACHABLE}", passes=not _is_distrusted(error)
+        f"{where} cannot be reached ({said}); check that it runs, and the host and the port of the store URL. A port "
+        "with TLS needs rediss:// (with sentinels tls=yes), and one without TLS redis://",
+        passes=not _is_distrusted(error),
     )
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import ssl
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from voiceflow_worker.backends.store_url import FAILOVERS, PROMISES, Promise, one_of
+from voiceflow_worker.backends.store_url import FAILOVERS, PROMISES, REDIS_SCHEMES, Promise, one_of
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import without_secrets
 
 Node = tuple[str, int]
 """The address of a server: host and port."""
 
-_SCHEMES = {"redis", "rediss", "valkey", "valkeys", "redis+sentinel"}
-_SENTINEL = "redis+sentinel://[user:password@]host[:26379],host/service[/0]"
-_FORMS = f"redis://[user:password@]host[:6379][/0], rediss://… (TLS), valkey://… and valkeys://…, {_SENTINEL}"
+SENTINEL = "redis+sentinel"
+_FORMS = (
+    "redis://[user:password@]host[:6379][/0], rediss://… (TLS), valkey://… and valkeys://…, "
+    "redis+sentinel://[user:password@]host[:26379],host/service[/0]"
+)
 _YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 _PATHS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _OPTIONS = {"durability", "failover", "replicas", "prefix", "tls", *_PATHS, "ssl_cert_reqs", "ssl_check_hostname"}
@@ -49,8 +52,15 @@ class RedisURL:
 
     @property
     def root(self) -> str:
-        """The beginning of all keys: the prefix in braces."""
+        """Beginning of all keys: the prefix in braces."""
         return f"{{{self.prefix}}}"
+
+    @property
+    def identity(self) -> str:
+        """Name of the store, the same for all spellings of its URL."""
+        nodes = ",".join(sorted(f"{host}:{port}" for host, port in self.nodes))
+        place = "/".join(filter(None, (self.service, str(self.database))))
+        return f"redis:{nodes}/{place}?prefix={'' if self.prefix == _PREFIX else self.prefix}"
 
 
 def parse_url(url: str) -> RedisURL:
@@ -60,32 +70,46 @@ def parse_url(url: str) -> RedisURL:
     Sentinel), `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs=none` and `ssl_check_hostname=no`.
     """
     shown = without_secrets(url)
-    parts = _parts(url, shown)
+    try:
+        found = _read(url, shown)
+    except ValueError:
+        found = None
+    if found is None:
+        raise SettingsError(
+            f"the store URL {shown} cannot be read. Write one of {_FORMS}. Its options are "
+            f"{', '.join(sorted(_OPTIONS))}. Percent-encode special characters in the password: % as %25, / as %2F, "
+            "? as %3F, # as %23, @ as %40, [ as %5B"
+        )
+    return found
+
+
+def _read(url: str, shown: str) -> RedisURL | None:
+    """Return what a URL says, None if it is in no known form. Raises ValueError for one that cannot be split."""
+    parts = urlsplit(url)
     scheme = parts.scheme.lower()
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
-    has_service = scheme == "redis+sentinel"
-    if scheme not in _SCHEMES or not hosts or ("," in hosts and not has_service):
-        raise SettingsError(f"{shown!r} is not a URL of a Redis store; use one of {_FORMS}")
-    options = _options(parts.query, shown)
+    has_service = scheme == SENTINEL
+    options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    nodes = tuple(_node(host, 26379 if has_service else 6379) for host in hosts.split(","))
     steps = [unquote(step) for step in parts.path.split("/") if step]
-    if has_service and not steps:
-        raise SettingsError(
-            f"the store URL {shown} does not name the service that the sentinels watch; write {_SENTINEL}"
-        )
-    service = steps.pop(0) if has_service else None
-    if len(steps) > 1 or not "".join(steps or "0").isdecimal():
-        raise SettingsError(f"the store URL {shown} ends in {parts.path!r}, which is not a database number such as /0")
+    service = steps.pop(0) if has_service and steps else None
     prefix, replicas = options.get("prefix", _PREFIX), options.get("replicas", "0")
-    if not prefix or set(prefix) & set("{}"):
-        raise SettingsError(
-            f"the option prefix={prefix!r} of the store URL {shown} is empty or contains braces; use a word"
-        )
-    if not replicas.isdecimal():
-        raise SettingsError(f"the option replicas={replicas} of the store URL {shown} is not a number, such as 1")
+    is_known = (
+        scheme in REDIS_SCHEMES
+        and not parts.fragment
+        and not options.keys() - _OPTIONS
+        and (len(nodes) == 1 or has_service)
+        and has_service == (service is not None)
+        and re.fullmatch(r"\d*", "/".join(steps))
+        and re.fullmatch(r"[^{}]+", prefix)
+        and replicas.isdecimal()
+    )
+    if not is_known:
+        return None
     is_tls = scheme in {"rediss", "valkeys"} or one_of(_YES, options, "tls", shown, default="no")
     return RedisURL(
-        nodes=tuple(_node(host, 26379 if has_service else 6379, shown) for host in hosts.split(",") if host),
+        nodes=nodes,
         shown=shown if prefix == _PREFIX else f"{shown}?prefix={prefix}",
         service=service,
         database=int(steps[0]) if steps else 0,
@@ -100,55 +124,22 @@ def parse_url(url: str) -> RedisURL:
     )
 
 
-def _parts(url: str, shown: str) -> SplitResult:
-    """Split the URL. Raises SettingsError for an invalid URL, or if the password contains `/`, `?` or `#`."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = None
-    if parts is None or "@" in parts.path or parts.fragment or ("@" in parts.query and "@" not in parts.netloc):
-        raise SettingsError(
-            f"the store URL {shown} cannot be read. Percent-encode special characters in the password: % as %25, / as "
-            "%2F, ? as %3F, # as %23, @ as %40, [ as %5B"
-        )
-    return parts
-
-
-def _options(query: str, shown: str) -> dict[str, str]:
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    unknown = sorted(options.keys() - _OPTIONS)
-    if unknown:
-        # The unknown option may be the end of a password that contains an &, so it is not quoted then.
-        hides = "password" in query or "@" in query
-        named = "an unknown option" if hides else f"the unknown option {unknown[0]!r}"
-        raise SettingsError(f"the store URL {shown} has {named}; the options are {', '.join(sorted(_OPTIONS))}")
-    return options
-
-
-def _node(text: str, port: int, shown: str) -> Node:
-    try:
-        parts = urlsplit(f"//{text}")
-        host, own_port = parts.hostname, parts.port
-    except ValueError:
-        host, own_port = None, None
-    if not host:
-        raise SettingsError(f"the store URL {shown} names no host in {text!r}; write host:port")
-    return host, own_port or port
+def _node(text: str, port: int) -> Node:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError("a host is missing")
+    return parts.hostname, parts.port or port
 
 
 def _tls(options: Mapping[str, str], shown: str) -> dict[str, Any]:
     """Return the options of redis-py for TLS. Raises SettingsError if a certificate cannot be read."""
-    try:
-        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
-        if "ssl_certfile" in options:
-            context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
-    except OSError as error:
-        raise SettingsError(
-            f"the certificates of the store URL {shown} cannot be read ({error}); check the ssl_ options"
-        ) from error
+    files = {name: options[name] for name in _PATHS if name in options}
+    for name, path in files.items():
+        if not os.access(path, os.R_OK):
+            raise SettingsError(f"the option {name}={path} of the store URL {shown} names no file that can be read")
     is_checked = one_of({"required": True, "none": False}, options, "ssl_cert_reqs", shown, default="required")
     return {
-        **{name: options[name] for name in _PATHS if name in options},
+        **files,
         "ssl_cert_reqs": "required" if is_checked else "none",
         "ssl_check_hostname": is_checked and one_of(_YES, options, "ssl_check_hostname", shown, default="yes"),
     }
