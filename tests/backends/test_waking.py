@@ -19,7 +19,7 @@ from tests.support.stores import DURABLE, bare
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.postgres import PostgresStore, waiting
-from voiceflow_worker.backends.sqlite import wakeup
+from voiceflow_worker.backends.sqlite import store as sqlite
 from voiceflow_worker.core.ports import Store
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ LISTENERS = "FROM pg_stat_activity WHERE starts_with(query, 'LISTEN') AND applic
 @pytest.fixture
 def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who only looks now and then finds nothing within the time of a test."""
-    for module, name in ((waiting, "POLL_EVERY"), (wakeup, "LOOK_EVERY"), (wakeup, "LOOK_WITHOUT")):
+    for module, name in ((waiting, "POLL_EVERY"), (sqlite, "LOOK_EVERY")):
         monkeypatch.setattr(module, name, 10.0**6)
 
 

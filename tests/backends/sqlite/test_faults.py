@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,6 @@ from tests.contract.samples import add_jobs, commit
 from tests.contract.suite import NOW, QUEUE, moved, sample_job, sample_jobs
 from tests.support.loops import either_loop
 from tests.support.stores import bare
-from tests.support.waiting import until
 from voiceflow_worker import CallQueue
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
@@ -26,7 +25,7 @@ from voiceflow_worker.backends.sqlite.connection import translated
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
 from voiceflow_worker.core.base.reading import count_states, find_jobs, get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reads import Due, Listing
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.errors import (
     OrderUnsettledError,
@@ -183,27 +182,14 @@ async def test_whatever_sqlite_raises_is_reported_with_the_file(
 
 
 NUMBER = "+6591234567"
-PAGE_HEADER = 100
 Left = tuple[JobState, str, bool]
 """What a store has of a job: its state, its worker, and whether its number is locked."""
 LOCKED: Left = (JobState.LEASED, "w", True)
 SENDING: Left = (JobState.SENDING, "w", True)
 
 
-EIO = apsw.SQLITE_IOERR | 33 << 8  # SQLITE_IOERR_CORRUPTFS, which SQLite reports as damage
-
-
 class DiskFile(apsw.VFSFile):
     """A file of a `Disk`."""
-
-    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - the name that SQLite gives it
-        if self._disk.fails_to_read:
-            self._disk.failed_reads += 1
-            raise apsw.exception_for(EIO)
-        if self._disk.reads_wrong and amount > PAGE_HEADER and offset:
-            self._disk.reads_wrong -= 1
-            return b"\xff" * amount
-        return super().xRead(amount, offset)
 
     def __init__(self, disk: Disk, name: Any, flags: list[int]) -> None:
         self._disk = disk
@@ -223,17 +209,12 @@ class DiskFile(apsw.VFSFile):
 
 
 class Disk(apsw.VFS):
-    """The default files of SQLite. It counts writes to the log that are not flushed, and can fail to flush it once.
-
-    While it `fails_to_read`, each read is an error; so many reads of pages are of wrong bytes (`reads_wrong`).
-    """
+    """The default files of SQLite. It counts writes to the log that are not flushed, and can fail to flush it once."""
 
     def __init__(self, base: str) -> None:
         self.base = base
         self.unflushed = 0
         self.fails_next = False
-        self.fails_to_read, self.failed_reads = False, 0
-        self.reads_wrong = 0
         super().__init__("disk-of-a-test", base, makedefault=True)
 
     def xOpen(self, name: Any, flags: list[int]) -> DiskFile:  # noqa: N802 - the name that SQLite gives it
@@ -365,43 +346,6 @@ async def test_a_store_that_is_closed_after_a_failed_flush_leaves_no_log_for_ano
     lost = tmp_path / "lost.db"
     replace(left, log=b"").write(lost)
     assert await left_in(lost) == LOCKED
-
-
-async def test_a_disk_that_fails_to_read_is_waited_for_as_a_lock_is(disk: Disk, tmp_path: Path) -> None:
-    """What reads, what writes, what counts, and who opens the store: nothing fails."""
-    path = tmp_path / "calls.db"
-    async with open_sqlite(f"sqlite:///{path}") as store, open_sqlite(f"sqlite:///{path}") as other:
-        await add_jobs(other, sample_jobs(20))  # which is in the memory of the others no more
-        done: list[str] = []
-
-        async def doing(name: str, work: Awaitable[object]) -> None:
-            await work
-            done.append(name)
-
-        async def opening() -> None:
-            async with open_sqlite(f"sqlite:///{path}") as another:
-                await find_jobs(another, Listing(queue=QUEUE))
-
-        disk.fails_to_read = True
-        async with anyio.create_task_group() as group:
-            put = BulkWrite(writes=(Write(puts=(Put("n", "a", "b", None),)),))
-            group.start_soon(doing, "reads", find_jobs(store, Listing(queue=QUEUE)))
-            group.start_soon(doing, "writes", store.write(put, now=NOW))
-            group.start_soon(doing, "counts", store.count(Due(queue=QUEUE, state=JobState.QUEUED, by=None)))
-            group.start_soon(doing, "opens", opening())
-            await until(lambda: disk.failed_reads > 40)
-            assert not done
-            disk.fails_to_read = False
-        assert sorted(done) == ["counts", "opens", "reads", "writes"]
-
-
-async def test_a_page_that_is_read_wrong_once_is_read_again(disk: Disk, tmp_path: Path) -> None:
-    path = tmp_path / "calls.db"
-    async with open_sqlite(f"sqlite:///{path}") as store, open_sqlite(f"sqlite:///{path}") as other:
-        await add_jobs(other, sample_jobs(20))
-        disk.reads_wrong = 1
-        assert len(await find_jobs(store, Listing(queue=QUEUE))) == 20
-        assert not disk.reads_wrong
 
 
 async def test_an_order_whose_flush_failed_says_that_it_may_come_into_force(disk: Disk, tmp_path: Path) -> None:

@@ -296,7 +296,7 @@ from pathlib import Path
 from voiceflow_worker.backends.sqlite.opening import open_file
 from voiceflow_worker.errors import StoreUnavailableError
 try:
-    db, _ = open_file(Path(sys.argv[1]), lock_timeout=timedelta(0))
+    db, _ = open_file(Path(sys.argv[1]))
 except StoreUnavailableError as error:
     sys.exit(f"{error.passes}: {error}")
 db.run(f"INSERT INTO records (namespace, grp, member, value) VALUES ('n', '', '{sys.argv[2]}', 'v')")

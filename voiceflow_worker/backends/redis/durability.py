@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 from redis.exceptions import ResponseError
@@ -156,8 +156,9 @@ def _facts(info: str) -> dict[str, str]:
 
 def _setting(answer: Any, name: str) -> str | None:
     """Return the value in an answer to CONFIG GET."""
-    pairs = answer if isinstance(answer, Mapping) else dict(zip(answer[::2], answer[1::2], strict=True))
-    return cast("Mapping[str, str]", pairs).get(name)
+    pairs: Any = answer if hasattr(answer, "get") else dict(zip(answer[::2], answer[1::2], strict=True))
+    value: str | None = pairs.get(name)
+    return value
 
 
 def version_of(facts: Mapping[str, str]) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import apsw
@@ -168,7 +168,7 @@ def restore(path: Path, source: Path, *, now: datetime) -> Restored:
         sync_path(temporary)
         with _locked(path):
             moved = _swap(temporary, path, at=now)
-    db = open_file(path, lock_timeout=timedelta(seconds=1))[0]
+    db = open_file(path)[0]
     try:
         held = hold_if_put_back(db, path)
     finally:
@@ -260,11 +260,6 @@ def _swap(temporary: Path, path: Path, *, at: datetime) -> tuple[Path, ...]:
             old.rename(new)
             moved.append(new)
             sync_path(path.parent)
-    try:
-        os.link(temporary, path)  # fails if another process has made a store meanwhile
-    except FileExistsError:
-        raise StoreUnavailableError(
-            f"another process has made a new store {path} meanwhile. Stop that process, and restore again"
-        ) from None
+    temporary.rename(path)
     sync_path(path.parent)
     return tuple(moved)

@@ -30,63 +30,15 @@ BUSY = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
 for the locks of the WAL.)"""
 
 
-_READS = 3
-"""How often a file is read, and found wrong, before it is damaged."""
-_CHUNK = 1024 * 1024
-
-
 def is_failed_flush(error: BaseException) -> bool:
-    """Whether the error means that the disk did not confirm a flush of what was written."""
+    """Return True if the disk did not confirm a flush of what was written."""
     code: object = getattr(error, "extendedresult", None)  # apsw's stubs do not have it
     return code == apsw.SQLITE_IOERR_FSYNC
 
 
-def passes(error: BaseException, path: Path) -> bool:
-    """Whether the same operation may succeed later: the file is locked, or its disk fails for now."""
-    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
-        return not _is_damaged(path)
+def passes(error: BaseException) -> bool:
+    """Return True if the same operation may succeed later: the file is locked, or its disk fails for now."""
     return isinstance(error, BUSY) or (isinstance(error, apsw.IOError) and not is_failed_flush(error))
-
-
-def _is_damaged(path: Path) -> bool:
-    """Whether all of a file can be read, and what is read is wrong, each of several times.
-
-    SQLite reports the same error for a damaged file and for a disk that fails to read (EIO).
-    """
-    return all(_is_readable(path) and findings(path) for _ in range(_READS))
-
-
-def _is_readable(path: Path) -> bool:
-    # Not by Python: closing a file of its own would drop the locks that SQLite has on it.
-    for each, kind in ((path, apsw.SQLITE_OPEN_MAIN_DB), (path.with_name(f"{path.name}-wal"), apsw.SQLITE_OPEN_WAL)):
-        try:
-            file: Any = apsw.VFSFile("", str(each.resolve()), [apsw.SQLITE_OPEN_READONLY | kind, 0])
-        except (apsw.Error, OSError):
-            if not each.exists():
-                continue
-            return False
-        try:
-            size = file.xFileSize()
-            for start in range(0, size, _CHUNK):
-                file.xRead(min(_CHUNK, size - start), start)
-        except apsw.Error:
-            return False
-        finally:
-            file.xClose()
-    return True
-
-
-def findings(path: Path) -> str:
-    """What SQLite finds wrong in a file, which it reads on a connection of its own: 5 ms a megabyte."""
-    try:
-        db = Connection(path)
-        try:
-            db.keep_log()
-            return db.findings()
-        finally:
-            db.close()
-    except apsw.Error as error:
-        return str(error)
 
 
 def translated(error: Exception, path: Path) -> Exception:
@@ -103,13 +55,13 @@ def translated(error: Exception, path: Path) -> Exception:
             )
         case apsw.ReadOnlyError() | apsw.PermissionsError():
             return read_only(path)
-        case apsw.NotADBError() if not passes(error, path):
+        case apsw.NotADBError():
             return not_sqlite(path)
-        case apsw.CorruptError() if not passes(error, path):
+        case apsw.CorruptError():
             return damaged(path, str(error))
         case apsw.CantOpenError():
             return _cannot_open(path)
-        case apsw.IOError() | apsw.CorruptError() | apsw.NotADBError():
+        case apsw.IOError():
             failed = StoreUnavailableError(
                 f"reading or writing the store {path} failed ({error}). Check the disk and its free space (dmesg, df), "
                 "then try again."
@@ -153,11 +105,9 @@ def not_sqlite(path: Path) -> StoreCorruptError:
 def damaged(path: Path, found: str) -> StoreCorruptError:
     """The error for a damaged store."""
     return StoreCorruptError(
-        f"the store {path} is damaged ({found}). Nothing was changed. Stop all processes that use it, then "
-        "restore a backup (`voiceflow restore FILE`). This keeps the damaged file, but takes nothing over from it, and "
-        "holds every queue: calls that were sent after the backup are unknown to it. Without a backup, "
-        "recover what can be read: "
-        f"sqlite3 {path} .recover | sqlite3 recovered.db"
+        f"the store {path} is damaged, or its disk fails ({found}). Nothing was changed. Stop all processes that use "
+        "it, check the disk (dmesg), then restore a backup (`voiceflow restore FILE`). Without one, recover what can "
+        f"be read: sqlite3 {path} .recover | sqlite3 recovered.db"
     )
 
 

@@ -135,8 +135,6 @@ class GroupCommit:
         self._resting.set()
         self._closed = False
         self._is_placed = False
-        self._outage: BaseException | None = None
-        self._has_met_outage = False
         self._locked_since: float | None = None
         self._logged_locked = False
         self._home = Home(str(self._path))
@@ -221,15 +219,13 @@ class GroupCommit:
             self._files.require()
             check_version(self._db, self._path)
         except Exception as error:  # noqa: BLE001 - passed to the waiting callers
-            if passes(error, self._path):
+            if passes(error):
                 self._wait_for_others(error)
             else:
                 self._fail_all(error)
             return
         self._locked_since, self._logged_locked = None, False
-        # After an operation met a part of the file that cannot be read, the next one may not need it.
-        most, self._has_met_outage = 1 if self._has_met_outage else _MOST_TOGETHER, False
-        self._group = [self._pending.popleft() for _ in range(min(len(self._pending), most))]
+        self._group = [self._pending.popleft() for _ in range(min(len(self._pending), _MOST_TOGETHER))]
         self._transaction = Transaction(self._db)
         self._steps = self._carry_out()
         self._go_on()
@@ -256,7 +252,7 @@ class GroupCommit:
     def _go_on_after(self, error: Exception | None) -> None:
         if error is not None and not self._pending:
             self._rest()  # the next operation tries again, and so does `close`
-        elif error is not None and passes(error, self._path):
+        elif error is not None and passes(error):
             self._wait_for_others(error)
         elif error is not None:
             self._fail_all(error)
@@ -296,10 +292,6 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001 - passed to the waiting callers
             self._finish(error)
             return
-        if (outage := self._outage) is not None:
-            self._outage, self._has_met_outage = None, True
-            self._wait_for_others(outage)
-            return
         # A long WAL is moved into the file there. Without durable commits too: it would fill the disk.
         if self._group and (self._durably or self._db.is_log_long):
             self._thread.do(self._commit_in_thread, self._finish)
@@ -327,10 +319,7 @@ class GroupCommit:
         self._files.require_file()
 
     def _carry_out(self) -> Generator[None]:
-        """Run the operations of the group, step by step. If one fails, it is removed, and the rest are repeated.
-
-        One whose error `passes` comes last, after a wait.
-        """
+        """Run the operations of the group, step by step. If one fails, it is removed, and the rest are repeated."""
         for ticket in self._group:
             try:
                 ticket.result = yield from ticket.operation(self._transaction)
@@ -347,10 +336,6 @@ class GroupCommit:
         self._pending.extendleft(ticket for ticket in reversed(self._group) if ticket is not culprit)
         self._group = []
         self._transaction = Transaction(self._db)
-        if passes(error, self._path):
-            self._outage = error
-            self._pending.append(culprit)
-            return
         culprit.error = translated(error, self._path) if isinstance(error, Exception) else error
         culprit.done.set()
 

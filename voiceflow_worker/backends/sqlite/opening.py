@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -140,47 +139,41 @@ _SMALLEST = 512
 
 _SMALL = 4 * 1024 * 1024
 """The size, in bytes, up to which a file is checked completely each time it is opened. The check takes 20 ms."""
-_TRIES = 3
 
 T = TypeVar("T")
 
 
-def open_file(path: Path, *, lock_timeout: timedelta) -> tuple[Connection, SameFiles]:
-    """Open a store for writing. Returns the connection and the identity of the store's files.
+def open_file(path: Path) -> tuple[Connection, SameFiles]:
+    """Open a store for writing. Return the connection and the identity of the store's files.
 
-    A missing file is made with mode 0600, because a store contains telephone numbers and messages. Blocks for up to
-    `lock_timeout` while another process has the file locked. Raises a StoreError, which names the file and a remedy.
-    After an error the file and its WAL are unchanged. (By default, SQLite would move the WAL into the file when the
-    connection closes.)
+    A missing file is made with mode 0600, because a store contains telephone numbers and messages. Raises a StoreError,
+    which names the file and a remedy. After an error the file and its WAL are unchanged. (By default, SQLite would move
+    the WAL into the file when the connection closes.)
     """
     try:
         with translating(path):
-            for _ in range(_TRIES):
-                _create(path)
-                same = SameFiles(path)
-                db = _opened(path, lock_timeout)
-                if same.opened():
-                    return db, same
-                # The file was replaced meanwhile, or opening it for writing has copied it to another layer of a
-                # container's file system.
-                db.keep_log()
-                db.close()
+            _create(path)
+            same = SameFiles(path)
+            db = _opened(path)
+            if same.opened():
+                return db, same
+            db.keep_log()
+            db.close()
             raise StoreUnavailableError(
-                f"the store {path} was replaced {_TRIES} times while it was being opened. Nothing was changed. Try "
-                "again."
+                f"the store {path} was replaced while it was being opened. Nothing was changed. Try again."
             )
     except OSError as error:
         raise translated(apsw.CantOpenError(str(error)), path) from error
 
 
-def _opened(path: Path, lock_timeout: timedelta) -> Connection:
+def _opened(path: Path) -> Connection:
     if path.stat().st_size == 0 and _size_of(log_of(path)) > 0:
         # SQLite would delete that -wal file.
         raise damaged(path, "the file is empty, but the -wal file beside it is not")
     is_checked = _looks_mixed(path) or path.stat().st_size <= _SMALL
     db = Connection(path)
     try:
-        persist(lambda: _prepare(db, path, is_checked=is_checked), path, lock_timeout)
+        _prepare(db, path, is_checked=is_checked)
     except BaseException:
         db.keep_log()
         db.close()
@@ -194,7 +187,7 @@ def open_reader(path: Path, lock_timeout: timedelta) -> Connection:
     The file is open for writing, because WAL mode needs this. The pragma `query_only` forbids writes.
     """
     with translating(path):
-        return persist(lambda: _opened_reader(path), path, lock_timeout)
+        return persist(lambda: _opened_reader(path), lock_timeout)
 
 
 def _opened_reader(path: Path) -> Connection:
@@ -270,7 +263,6 @@ def require_store(db: Connection, path: Path) -> None:
             "another file."
         )
     check_version(db, path)
-    _require_parts(db, path)
 
 
 def check_version(db: Connection, path: Path) -> None:
@@ -285,14 +277,14 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-def persist(work: Callable[[], T], path: Path, lock_timeout: timedelta) -> T:
+def persist(work: Callable[[], T], lock_timeout: timedelta) -> T:
     """Call `work`, again and again while its error `passes`. Blocks for up to `lock_timeout`."""
     until = time.monotonic() + lock_timeout.total_seconds()
     while True:
         try:
             return work()
         except apsw.Error as error:
-            if not passes(error, path) or time.monotonic() > until:
+            if not passes(error) or time.monotonic() > until:
                 raise
             time.sleep(pause_after(error))
 
@@ -313,19 +305,6 @@ def pause_after(error: BaseException) -> float:
 def schema() -> str:
     """The statements that make the tables and indexes of a store. Read early: later no file descriptor may be free."""
     return sql_file("voiceflow_worker.backends.sqlite", "schema.sql")
-
-
-@cache
-def parts() -> frozenset[str]:
-    """The names of all tables and indexes of a store."""
-    return frozenset(re.findall(r"^CREATE (?:TABLE|(?:UNIQUE )?INDEX) (\w+)", schema(), re.MULTILINE))
-
-
-def _require_parts(db: Connection, path: Path) -> None:
-    """Raise StoreCorruptError if a table or an index of the store is missing."""
-    missing = parts() - {row[0] for row in db.rows("SELECT name FROM sqlite_schema")}
-    if missing:
-        raise damaged(path, f"it lacks {', '.join(sorted(missing))}")
 
 
 def require_sound(db: Connection, path: Path) -> None:

@@ -186,10 +186,7 @@ class Reader:
         self._lock_timeout = lock_timeout
         self._usable = usable
         self._scanner: Connection | None = None
-        # The limiter lets one scan run at a time. But if asyncio cancels the caller of a scan, the limiter is free
-        # while the scan still runs in its thread; the lock then keeps the next scan off the connection.
-        self._limiter = anyio.CapacityLimiter(1)
-        self._scanning = threading.Lock()
+        self._scanning = threading.Lock()  # one at a time: a scan goes on in its thread if its caller is cancelled
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Do short work on the event loop's thread. It is tried again while the WAL is recovered, or the disk fails."""
@@ -203,7 +200,7 @@ class Reader:
                 try:
                     return work(self._db)
                 except apsw.Error as error:
-                    if not passes(error, self._path) or time.monotonic() > until:
+                    if not passes(error) or time.monotonic() > until:
                         raise
                     pause = pause_after(error)
                 await anyio.sleep(pause)
@@ -211,13 +208,13 @@ class Reader:
     async def scan(self, statement: str, bindings: dict[str, Any]) -> Any:
         """Run a long statement in a thread, and return the only value of its result."""
         self._usable()
-        value: Any = await to_thread.run_sync(partial(self._scan, statement, bindings), limiter=self._limiter)
+        value: Any = await to_thread.run_sync(partial(self._scan, statement, bindings))
         return value
 
     async def close(self) -> None:
         """Close both connections. This waits for a running scan."""
         self._db.close()
-        await to_thread.run_sync(self._close_scanner, limiter=self._limiter)
+        await to_thread.run_sync(self._close_scanner)
 
     def _scan(self, statement: str, bindings: dict[str, Any]) -> Any:
         with self._scanning, translating(self._path):
@@ -226,7 +223,7 @@ class Reader:
                 self._scanner = open_reader(self._path, self._lock_timeout)
                 self._files.require_file()  # the connection may have opened another file
             scanner = self._scanner
-            return persist(lambda: scanner.rows(statement, bindings)[0][0], self._path, self._lock_timeout)
+            return persist(lambda: scanner.rows(statement, bindings)[0][0], self._lock_timeout)
 
     def _close_scanner(self) -> None:
         with self._scanning:

@@ -18,7 +18,7 @@ from voiceflow_worker.backends.running import Wakeups
 from voiceflow_worker.backends.sqlite.backups import hold_if_put_back
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection, passes
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction, totals_name
-from voiceflow_worker.backends.sqlite.opening import SameFiles, open_file, open_reader, parts, pause_after
+from voiceflow_worker.backends.sqlite.opening import SameFiles, open_file, open_reader, pause_after, schema
 from voiceflow_worker.backends.sqlite.reading import (
     Reader,
     count_found,
@@ -29,7 +29,7 @@ from voiceflow_worker.backends.sqlite.reading import (
     read_records,
     until,
 )
-from voiceflow_worker.backends.sqlite.wakeup import Fifos
+from voiceflow_worker.backends.sqlite.wakeup import LOOK_EVERY, Fifos
 from voiceflow_worker.backends.sqlite.write import lease, write
 from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.core.base.clock import SystemClock
@@ -138,7 +138,7 @@ class SqliteStore:
             left = (until - self.clock.now()).total_seconds()
             if count != seen or left <= 0:
                 return count
-            await change.wait(_MACHINE, within=min(left, self._fifos.look_every), sleep=self._fifos.sleep)
+            await change.wait(_MACHINE, within=min(left, LOOK_EVERY), sleep=self._fifos.sleep)
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         return await self.writer.carry_out(partial(_prune, queue, to_micros(now), to_micros(events_before), limit))
@@ -162,7 +162,7 @@ async def open_sqlite(
     a URL without a file, and a StoreError with a remedy if the file cannot be used. The file is then unchanged.
     """
     path = path_of(url)
-    parts()  # reads the schema
+    schema()
     db, same = await _opened(path, lock_timeout)
     wakeups, fifos = Wakeups(), Fifos(path.resolve())
 
@@ -205,10 +205,10 @@ async def _opened(path: Path, lock_timeout: timedelta) -> tuple[Connection, Same
     until = time.monotonic() + lock_timeout.total_seconds()
     while True:
         try:
-            return await to_thread.run_sync(partial(open_file, path, lock_timeout=timedelta(0)))
+            return await to_thread.run_sync(open_file, path)
         except StoreUnavailableError as error:
             cause = error.__cause__
-            if cause is None or not passes(cause, path) or time.monotonic() > until:
+            if cause is None or not passes(cause) or time.monotonic() > until:
                 raise
             pause = pause_after(cause)
         await anyio.sleep(pause)

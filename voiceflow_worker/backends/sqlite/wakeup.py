@@ -19,8 +19,6 @@ import anyio
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the file, if nobody wakes this process."""
-LOOK_WITHOUT = 0.05
-"""The same where no FIFO can be made: on a file system that has none."""
 _SETTLED = 50_000_000
 """Nanoseconds after which the time of a folder tells every change: it is as coarse as a tick of the kernel."""
 
@@ -35,11 +33,6 @@ class Fifos:
         self._asked = False
         self._others: dict[str, int] = {}
         self._listed = 0
-
-    @property
-    def look_every(self) -> float:
-        """How many seconds a process may sleep that waits for a change by another one."""
-        return LOOK_EVERY if self._reads is not None else LOOK_WITHOUT
 
     def listen(self) -> None:
         """Make this process's FIFO, once; without one, `sleep` only sleeps."""
