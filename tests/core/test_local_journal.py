@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import errno
 import itertools
 import json
-import os
-import pwd
 import random
 import re
 import shutil
@@ -15,7 +12,6 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,7 +49,7 @@ from voiceflow_worker.core.rollback import (
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.writer import Compared, compared, numbers_in
 from voiceflow_worker.core.writes import changed
-from voiceflow_worker.errors import JournalFileError, SettingsError, UnreadFilesError
+from voiceflow_worker.errors import SettingsError, UnreadFilesError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateState
@@ -795,36 +791,6 @@ async def test_a_folder_that_cannot_be_written_is_reported_with_the_remedy(tmp_p
             await worker.run()
 
 
-async def test_what_a_worker_of_another_user_left_is_named_with_its_owner_and_what_mends_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody has run the worker once as root, and its file is root's alone: the service says what to do."""
-    files = JournalFiles(tmp_path / "the journals" / "store" / "url")
-    (await files.begin("default", at=datetime.now(UTC))).close()
-    folder = files.folder / "default"
-    (path,) = folder.iterdir()
-    owner, me = path.owner(), pwd.getpwuid(os.getuid() + 1).pw_name
-
-    def fails(code: int, *_: object, **__: object) -> Any:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    monkeypatch.setattr(Path, "open", partial(fails, errno.EACCES))
-    monkeypatch.setattr(os, "open", partial(fails, errno.EACCES))
-    mends = f"belongs to {owner}, .*: `sudo chown -R {me} '{folder}'`"
-    with pytest.raises(SettingsError, match=f"{path} cannot be read or written .Permission denied.: {path} {mends}"):
-        await files.files("default")
-    with pytest.raises(JournalFileError, match=f"{folder} {mends}"):
-        await files.begin("default", at=datetime.now(UTC))
-    with monkeypatch.context() as mine:
-        mine.setattr(os, "geteuid", os.getuid)
-        with pytest.raises(SettingsError, match="allow this user to read and write the state directory"):
-            await files.files("default")
-    monkeypatch.setattr(Path, "open", partial(fails, errno.EIO))
-    with pytest.raises(SettingsError, match=r"Input/output error.: check that disk, which does not work"):
-        await files.files("default")
-
-
 async def test_a_full_file_is_followed_by_another_and_all_of_them_are_read(lab: Lab) -> None:
     lab.files = JournalFiles(lab.folder / "journals", full=2000)
     job_ids = await sent_after_a_backup(lab, 9)
@@ -834,29 +800,17 @@ async def test_a_full_file_is_followed_by_another_and_all_of_them_are_read(lab: 
         assert (await count_states(store, "default"))[JobState.IN_DOUBT] == len(job_ids)
 
 
-async def test_old_and_empty_files_go_and_those_of_living_workers_stay(lab: Lab) -> None:
+async def test_old_files_go_and_those_of_living_workers_stay(lab: Lab) -> None:
     await sent_after_a_backup(lab, 1)
     lab.clock.advance(timedelta(days=8))
     async with lab.store() as store, lab.worker(store).at_work():
         assert len(await lab.files.files("default")) == 2
-        await lab.files.prune("default", before=lab.clock.now() - timedelta(days=9))
+        await lab.files.prune("default", before=lab.clock.now() - timedelta(days=14))
         assert len(await lab.files.files("default")) == 2
-        await lab.files.prune("default", before=lab.clock.now() - timedelta(days=7))
+        await lab.files.prune("default", before=lab.clock.now())
         assert len(await lab.files.files("default")) == 1
-    (file,) = await lab.files.files("default")
-    os.utime(file.name, times=(0, 0))
-    await lab.files.prune("default", before=lab.clock.now() - timedelta(days=7))
-    assert await lab.files.files("default") == []
-
-
-async def test_the_oldest_files_go_when_there_are_too_many(lab: Lab) -> None:
-    lab.files = JournalFiles(lab.folder / "journals", full=1, most=3000)
-    await sent_after_a_backup(lab, 10)
-    before = {file.name for file in await lab.files.files("default")}
-    await lab.files.prune("default", before=lab.clock.now() - timedelta(days=7))
-    left = {file.name for file in await lab.files.files("default")}
-    assert 1 <= len(left) < len(before)
-    assert sum(path.stat().st_size for path in (lab.files.folder / "default").iterdir()) <= 3000
+        await lab.files.prune("default", before=lab.clock.now() + timedelta(days=14))
+        assert len(await lab.files.files("default")) == 1
 
 
 SPOILT: tuple[Any, ...] = (None, 5, -1.5, True, "x", "2026-01-01T00:00:00", [], [[]], {}, {"x": []})
@@ -920,7 +874,7 @@ def spoil_second_entry(folder: Path, name: str, spoils: tuple[str, str]) -> None
         begin, *lines = path.read_text().splitlines()
         entries = [line for line in lines if '"n":' in line]
         spoilt = [re.sub(*spoils, line, count=1) if line in entries[1:2] else line for line in lines]
-        path.write_text("\n".join([begin.replace("{", '{"weather":"fair",', 1), *spoilt, ""]))
+        path.write_text("\n".join([begin, *spoilt, ""]))
 
 
 @pytest.mark.parametrize("name", ["default", ORDERS])
@@ -936,7 +890,7 @@ def spoil_second_entry(folder: Path, name: str, spoils: tuple[str, str]) -> None
 async def test_lines_that_nobody_can_read_are_logged_and_hold_the_queue_if_the_store_was_rolled_back(
     tmp_path: Path, clock: ManualClock, name: str, spoils: tuple[str, str]
 ) -> None:
-    """An entry with a field that is not known, too; the lines that say where and when are read without it."""
+    """An entry with a field that is not known, too."""
     lab = Lab("sqlite", tmp_path, clock)
 
     async def held() -> list[str]:

@@ -5,9 +5,8 @@ are as many as processes wrote at once, and old ones are deleted. Each process b
 whose numbers follow, and the history of the store; one with a later history follows when another server has taken over.
 
 The entry of a job is on the disk when the store has its number, before its POST leaves. So a line proves that the store
-had the number. Lines are read by the names of their fields.
-
-Each queue has a folder of files; those of orders are in the folder `_orders`.
+had the number. Damage is no error: what can be read counts. Each queue has a folder of files; those of orders are in
+the folder `_orders`.
 """
 
 from __future__ import annotations
@@ -15,37 +14,26 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import pwd
 import re
-import shlex
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
-from errno import EDQUOT, EIO, ENOSPC, EROFS
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import structlog
 from anyio import to_thread
 
 from voiceflow_worker.backends.disk import sync, sync_path
-from voiceflow_worker.backends.journal_lines import (
-    LINE,
-    TAIL,
-    Content,
-    Line,
-    is_in_use,
-    jobs_of,
-    newest_at,
-    read_content,
-)
-from voiceflow_worker.backends.record import head_of, record_of
-from voiceflow_worker.backends.running import Begun, BlockingThread, LoopCalls
+from voiceflow_worker.backends.record import Head, head_of, job_from, newer, record_of
+from voiceflow_worker.backends.running import BlockingThread, LoopCalls
 from voiceflow_worker.backends.store_url import file_of, identity_of
 from voiceflow_worker.core.base.identity import new_worker_id
-from voiceflow_worker.core.base.record_set import report_unreadable
+from voiceflow_worker.core.base.record_set import Codec, report_unreadable
 from voiceflow_worker.core.ports.outside import (
     JOURNAL_FORMAT,
     ORDERS,
@@ -57,6 +45,7 @@ from voiceflow_worker.core.ports.outside import (
     OrderLine,
 )
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
+from voiceflow_worker.model.jobs.job import Job
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports.store import Store
@@ -64,21 +53,125 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("voiceflow.journal")
 
-T = TypeVar("T")
-
 SUFFIX = ".journal"
-
-
 FULL = 16 * 1024 * 1024
 """The size in bytes at which a file is closed and the next one is begun: about 15,000 calls."""
-MOST = 64 * FULL
-"""The total size in bytes of a queue's files, above which the oldest are deleted: about a million calls."""
+TAIL = 256 * 1024
+"""The bytes of the last part of a file, which is read first: it has the newest entry."""
 _ROOM = 64 * 1024
 """The bytes that are written, and taken back, to find out whether there is room for the next entries of jobs."""
 
 
+# --- Lines -------------------------------------------------------------------------------------------------------
+
+
+class Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """A line: the beginning of what a process wrote, another history, numbers of others, or an entry."""
+
+    n: int = 0
+    voiceflow_journal: int = 0
+    writer: str = ""
+    history: str = ""
+    senders: dict[str, int] = {}
+    """The numbers of other senders that the store had."""
+    ordered: OrderLine | None = None
+    head: Head | None = None
+    record: str = ""
+    body: str = ""
+
+    def job(self) -> Job:
+        """Return the job in an entry. Raises StoreVersionError for one that cannot be read."""
+        if self.head is None:
+            raise newer(f"entry {self.n} of a journal file", ValueError("it has another form"))
+        return job_from(tuple(cast("Any", self.head)), self.record, self.body)
+
+
+LINE: Codec[Line] = Codec(Line)
+
+
+@dataclass(slots=True)
+class Content:
+    """The content of a journal file, or of its last part. `number` is that of its newest entry."""
+
+    writer: str = ""
+    history: str = ""
+    number: int = 0
+    entries: dict[int, Line] = field(default_factory=dict[int, Line])
+    damaged: int = 0
+    """How many lines nobody can read."""
+    senders: dict[str, int] = field(default_factory=dict[str, int])
+
+    def add(self, line: Line) -> None:
+        """Add the next line."""
+        self.writer = line.writer or self.writer
+        if line.n:
+            self.entries[line.n] = line
+        self.number = max(self.number, line.n)
+        self.history = line.history or self.history
+        self.senders |= line.senders
+
+
+def read_content(path: Path, *, whole: bool = False) -> Content:
+    """Return the content of a file, or of its last part with the newest entries. Raises StoreVersionError."""
+    with path.open("rb") as file:
+        head = file.readline()
+        start = max(file.seek(0, os.SEEK_END) - TAIL, 0)
+        if start > len(head) and not whole:
+            file.seek(start)
+            file.readline()
+            content = _content(chain([head], file), path)
+            if content.number:
+                return content
+        file.seek(len(head))
+        return _content(chain([head], file), path)
+
+
+def _content(lines: Iterable[bytes], path: Path) -> Content:
+    content, is_first = Content(), True
+    for text in lines:
+        if not text.endswith(b"\n"):  # it was cut off
+            break
+        try:
+            line = LINE.value(text)
+        except ValueError:
+            line = Line()
+        if line.voiceflow_journal != (JOURNAL_FORMAT if is_first or line.voiceflow_journal else 0):
+            raise StoreVersionError(
+                f"the journal file {path} cannot be read: it is damaged, or of another version of voiceflow-worker"
+            )
+        is_first = False
+        if line == Line():
+            content.damaged += 1
+            shown = text[:80].decode("ascii", "replace")
+            _log.warning("a line of a journal file cannot be read, and is left out", file=str(path), line=shown)
+        content.add(line)
+    return content
+
+
+def _entries_of(path: Path) -> JournalEntries:
+    content = Content()
+    with _looking_at(path):
+        content = read_content(path, whole=True)
+    orders = [(number, each.ordered) for number, each in content.entries.items() if each.ordered]
+    unread, newest = [0] * content.damaged, dict[str, tuple[int, Job]]()
+    for number in sorted(content.entries):
+        entry = content.entries.pop(number)  # a file takes three times its size, not five
+        try:
+            if entry.ordered is None:
+                job = entry.job()
+                newest.pop(job.id, None)
+                newest[job.id] = number, job
+        except StoreVersionError as error:
+            unread.append(number)
+            report_unreadable(f"entry {number} of the journal file {path.name}", error)
+    return JournalEntries(list(newest.values()), orders, unread)
+
+
+# --- Files -------------------------------------------------------------------------------------------------------
+
+
 def journal_folder(store: Store, store_url: str, root: Path) -> Path:
-    """The folder below `root` for the journal files that are written for a store under this URL: `<id>/<url>`."""
+    """Return the folder below `root` for the files that are written for a store under this URL: `<id>/<url>`."""
     return root / _folder_name(store.id) / _folder_name(identity_of(store_url))
 
 
@@ -109,11 +202,10 @@ class JournalFiles(LocalJournal):
     same URL with other ids: the store was emptied, and has got another id.
     """
 
-    def __init__(self, folder: Path, *, shares: bool = False, full: int = FULL, most: int = MOST) -> None:
+    def __init__(self, folder: Path, *, shares: bool = False, full: int = FULL) -> None:
         self.folder = folder
         self._shares = shares
         self._full = full
-        self._most = most
 
     async def begin(self, queue: str, *, at: datetime, history: str = "") -> JournalFile:
         file = JournalFile(self.folder / queue, full=self._full)
@@ -128,10 +220,10 @@ class JournalFiles(LocalJournal):
         return await to_thread.run_sync(_entries_of, Path(name))
 
     async def prune(self, queue: str, *, before: datetime) -> None:
-        await to_thread.run_sync(partial(self._prune, queue, before))
+        await to_thread.run_sync(self._prune, queue, before)
 
     def _paths(self, queue: str) -> list[Path]:
-        """The files of a queue; those of all queues for `*`."""
+        """Return the files of a queue; those of all queues for `*`."""
         folders = {self.folder}
         if self._shares:
             same_id = self.folder.parent
@@ -163,25 +255,10 @@ class JournalFiles(LocalJournal):
         return found
 
     def _prune(self, queue: str, before: datetime) -> None:
-        ended, total = list[tuple[datetime, Path, int]](), 0
         for path in self._paths(queue):
-            with _looking_at(path):  # a file of a newer version is left alone
-                size, content = path.stat().st_size, read_content(path)
-                total += size
-                if not is_in_use(path):
-                    ended.append((newest_at(content, path), path, size))
-        for began, path, size in sorted(ended):
-            if began >= before and total <= self._most:
-                break
-            if began >= before:
-                _log.warning(
-                    "the journal files are too large; the oldest is deleted: a loss of its calls will not be detected",
-                    file=str(path),
-                    newest_call=began.isoformat(),
-                )
             with _looking_at(path):
-                path.unlink()
-            total -= size
+                if path.name < f"{before:%G-W%V}" and not _is_in_use(path):
+                    path.unlink()
 
 
 class JournalFile(LocalJournalFile):
@@ -200,7 +277,6 @@ class JournalFile(LocalJournalFile):
         self._fd: int | None = None
         self._size = 0
         self._thread: BlockingThread | None = None
-        self._begun: Begun[Any] | None = None
 
     def open(self, *, at: datetime, history: str) -> None:
         """Take the first file of this week that is not full, and that nobody has locked; or begin one. This blocks."""
@@ -239,12 +315,7 @@ class JournalFile(LocalJournalFile):
         self.number = content.number
         self._fd, self._path, self._size, self._history = fd, path, os.fstat(fd).st_size, history
         self._senders, self._repeated_at = content.senders, self._size
-        begins = Line(
-            voiceflow_journal=JOURNAL_FORMAT,
-            writer=self.writer,
-            history=history,
-            senders=self._senders,
-        )
+        begins = Line(voiceflow_journal=JOURNAL_FORMAT, writer=self.writer, history=history, senders=self._senders)
         self._write([begins])
         left = 0 if self.folder.name == ORDERS else _ROOM
         try:
@@ -268,16 +339,13 @@ class JournalFile(LocalJournalFile):
         return self._fd is None or self.has_failed or self._size >= self._full or self._week != f"{at:%G-W%V}"
 
     def append(self, lines: Sequence[tuple[int, JournalLine]]) -> Awaitable[None]:
-        is_idle = self._begun is None or self._begun.has_ended
         entries = [_entry(number, line) for number, line in lines]
         if self._senders and self._size - self._repeated_at > TAIL // 4:  # in the part that is read first
             entries.append(Line(senders=self._senders))
             self._repeated_at = self._size
-        with self._noting_failure():
-            if is_idle:
-                self._write(entries)
-                return self._appended(self._begin(partial(sync, self._descriptor)))
-        return self._appended(self._begin(partial(self._write_durably, entries)))
+        if self._thread is None:
+            self._thread = BlockingThread(LoopCalls.of_running_loop(), name="voiceflow-journal-file")
+        return self._appended(self._thread.begin(partial(self._write_durably, entries)))
 
     async def _appended(self, begun: Awaitable[None]) -> None:
         with self._noting_failure():
@@ -292,13 +360,6 @@ class JournalFile(LocalJournalFile):
         except BaseException:
             self.has_failed = True
             raise
-
-    def _begin(self, work: Callable[[], T]) -> Begun[T]:
-        """Begin work in the thread of this file, which does one after the other."""
-        if self._thread is None:
-            self._thread = BlockingThread(LoopCalls.of_running_loop(), name="voiceflow-journal-file")
-        self._begun = begun = self._thread.begin(work)
-        return begun
 
     def note(self, senders: Mapping[str, int]) -> None:
         self._senders |= senders
@@ -343,9 +404,21 @@ def _entry(number: int, line: JournalLine) -> Line:
 
 
 def _is_at(path: Path, fd: int) -> bool:
-    """Whether an open file is still the one with this name: others may have deleted it, or replaced it."""
+    """Return True if an open file is still the one with this name: others may have deleted it, or replaced it."""
     with suppress(FileNotFoundError):
         return os.path.samestat(path.stat(), os.fstat(fd))
+    return False
+
+
+def _is_in_use(path: Path) -> bool:
+    """Return True if a process has the file locked."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
     return False
 
 
@@ -356,27 +429,15 @@ def _writing_to(folder: Path) -> Generator[None]:
         yield
     except OSError as error:
         whose, so = ("orders", "") if folder.name == ORDERS else ("this worker", ", so no calls are sent")
-        remedy = _of_disk(error)
-        if isinstance(error, PermissionError):
-            remedy = _of_other_user(error, folder) or "run this as the user to whom the folder belongs"
         raise JournalFileError(
-            f"the journal file of {whose} in {folder} cannot be written ({error.strerror or error}){so}: "
-            f"{remedy}, or set VOICEFLOW_STATE_DIR to a folder that this user can write, on another disk"
+            f"the journal file of {whose} in {folder} cannot be written ({error.strerror or error}){so}: check that "
+            "disk and the owner of the folder, or set VOICEFLOW_STATE_DIR to a folder that this user can write"
         ) from error
-
-
-def _entries_of(path: Path) -> JournalEntries:
-    content = Content()
-    with _looking_at(path):
-        content = read_content(path, whole=True)
-    unread = [0] * content.damaged
-    orders = [(number, each.ordered) for number, each in content.entries.items() if each.ordered]
-    return JournalEntries(jobs_of(content.entries, path, unread), orders, unread)
 
 
 @contextmanager
 def _looking_at(path: Path) -> Generator[None]:
-    """Skip a file that is gone or that a newer version wrote. Raises SettingsError for a file that cannot be read."""
+    """Skip a file that is gone or of another version. Raises SettingsError for a file that cannot be read."""
     try:
         yield
     except FileNotFoundError:
@@ -384,38 +445,7 @@ def _looking_at(path: Path) -> Generator[None]:
     except StoreVersionError as error:
         report_unreadable(f"the journal file {path.name}", error)
     except OSError as error:
-        remedy = _of_disk(error)
-        if isinstance(error, PermissionError):
-            allow = "allow this user to read and write the state directory"
-            remedy = _of_other_user(error, path.parent, path) or allow
         raise SettingsError(
-            f"the journal file {path} cannot be read or written ({error.strerror or error}): {remedy}"
+            f"the journal file {path} cannot be read or written ({error.strerror or error}): check that disk, and "
+            "that the file belongs to the user of this worker"
         ) from error
-
-
-def _of_disk(error: OSError) -> str:
-    """What to do about a disk that takes or gives nothing."""
-    if error.errno in {ENOSPC, EDQUOT}:
-        return "free space on that disk"
-    if error.errno == EROFS:
-        return "mount that disk for writing"
-    return "check that disk, which does not work (dmesg)" if error.errno == EIO else "remove the cause"
-
-
-def _of_other_user(error: OSError, folder: Path, *files: Path) -> str | None:
-    """What mends a lack of rights if a file, the folder of its queue, or one above it is another user's."""
-    for path in (*files, folder, *folder.parents[:3]) if isinstance(error, PermissionError) else ():
-        if os.path.lexists(path):
-            owner, mine = path.stat().st_uid, os.geteuid()
-            mended = shlex.quote(str(folder if path in files else path))
-            mends = f"`sudo chown -R {_name_of(mine)} {mended}` gives it to the user of this worker"
-            who = f"{path} belongs to {_name_of(owner)}, as whom a worker was run"
-            return f"{who}: {mends}" if owner != mine else None
-    return None
-
-
-def _name_of(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return str(user)

@@ -144,7 +144,6 @@ class Begun(Generic[T]):
     """Work that was begun in a thread. It goes on if those who await its result are cancelled."""
 
     def __init__(self) -> None:
-        self.has_ended: bool = False
         self._ended = anyio.Event()
         self._results: list[T] = []
         self._error: Exception | None = None
@@ -155,7 +154,7 @@ class Begun(Generic[T]):
 
     def end(self, error: Exception | None) -> None:
         """Tell who waits that the work has ended, with this error; on the event loop."""
-        self._error, self.has_ended = error, True
+        self._error = error
         self._ended.set()
 
     def __await__(self) -> Generator[Any, Any, T]:

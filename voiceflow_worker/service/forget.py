@@ -90,7 +90,7 @@ STAYS = (
 NOT_OURS = (
     "backups of the store, older copies of its files and its server's write-ahead log, reports and files that somebody "
     "has, what was sent to a webhook, and 8x8's own log: look there too. The journal files of the hosts that sent or "
-    "ordered something have lines with the number until they are deleted, eight days after their last line"
+    "ordered something have lines with the number until they are deleted, eight days after their week"
 )
 
 

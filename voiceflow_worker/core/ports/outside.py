@@ -127,7 +127,7 @@ class LocalJournal(Protocol):
         ...
 
     async def prune(self, queue: str, *, before: datetime) -> None:
-        """Delete the files of ended workers without a POST since this time, and the oldest if all are too large."""
+        """Delete the files of ended workers of the weeks before a time."""
         ...
 
 
