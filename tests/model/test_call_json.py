@@ -43,6 +43,7 @@ def job(state: JobState, *posts: Post, **more: Any) -> Job:
     return replace(plain, **more)
 
 
+OF_LOG = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", is_partial=True)
 DONE, BUSY, SILENT = SessionStatus.COMPLETED, SessionStatus.BUSY, SessionStatus.NO_ANSWER
 BRIDGED = (CallLeg(destination=PERSON, status="COMPLETED"), CallLeg(destination=DESK, status="BUSY"))
 TOLD = {
@@ -51,7 +52,8 @@ TOLD = {
     "confirmed": [job(S.COMPLETED, post(1, DONE, NAMED, WRONG)), job(S.SUBMITTED, post(1, SILENT, NAMED)),
                   job(S.ACCEPTED, post(1, None, NAMED)), job(S.COMPLETED, post(1, DONE, NAMED), post(2, DONE, WRONG))],
     "answered": [job(S.COMPLETED, post(1, DONE)), job(S.COMPLETED, post(1, DONE, WRONG, UNNAMED), menu="main"),
-                 job(S.COMPLETED, post(1, SILENT), post(2, DONE)), job(S.UNREACHED, post(1, DONE))],
+                 job(S.COMPLETED, post(1, SILENT), post(2, DONE)), job(S.UNREACHED, post(1, DONE)),
+                 job(S.COMPLETED, replace(post(1, DONE), outcome=OF_LOG), menu="main")],
     "no_key": [job(S.COMPLETED, post(1, DONE), menu="main"), job(S.COMPLETED, post(1, DONE), body=ASKS),
                job(S.COMPLETED, post(1, DONE, WRONG), post(2, DONE), body=ASKS)],
     "wrong_key": [job(S.COMPLETED, post(1, DONE, WRONG), menu="main"),

@@ -70,7 +70,7 @@ class CallResult(StrEnum):
     """
 
     ANSWERED = "answered"
-    """The person answered. Keys were not asked for, or the keys pressed have no name."""
+    """The person answered. Keys were not asked for, have no name, or are not known: only the log has the call."""
     NO_KEY = "no_key"
     """The person answered, and pressed nothing although keys were asked for."""
     WRONG_KEY = "wrong_key"
@@ -151,7 +151,9 @@ def _of_answered(job: Job, post: Post | None) -> CallResult:
         return CallResult.DESK_BUSY
     if post is not None and post.presses:
         return CallResult.ANSWERED if any(press.leads_on for press in post.presses) else CallResult.WRONG_KEY
-    return CallResult.NO_KEY if job.menu is not None or _ASKS in job.body else CallResult.ANSWERED
+    from_log = post is not None and post.outcome is not None and post.outcome.is_partial  # which has no keys
+    asks = job.menu is not None or _ASKS in job.body
+    return CallResult.NO_KEY if asks and not from_log else CallResult.ANSWERED
 
 
 def call_as_json(job: Job) -> dict[str, object]:
