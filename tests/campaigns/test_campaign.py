@@ -368,3 +368,21 @@ async def test_rows_are_people_too(queue: CallQueue) -> None:
 
 async def test_a_queue_is_named_in_one_way(store: Store) -> None:
     assert CallQueue(store, queue="reminders").name == CallQueue(store, "reminders").name == "reminders"
+
+
+async def test_an_order_says_how_many_calls_will_not_be_sent_in_time(memory: Store) -> None:
+    queue, settings = CallQueue(memory), load_settings(source="+6531234567", voice_profile="en-US-JennyNeural")
+    people = [{"destination": f"+65{87650000 + 3 * place}"} for place in range(100)]
+    given = {"rows": people, "say": "Hello.", "window": "any", "valid_for": "10s", "batch": "may"}
+    campaign = Campaign.of(given, settings=settings)
+    await queue.set_rate(5)
+    preview, report = await campaign.preview(queue), await campaign.start(queue)
+    for each in (preview, report):
+        (late,) = [found for found in each.findings if found.kind == "late"]
+        assert str(late).startswith("50 of 100 new calls will not be sent before their validity ends: at 5 calls/s")
+    assert report.enqueued == 100
+    await queue.set_rate(10)
+    assert not (await campaign.preview(queue)).findings, "none of them is new"
+    assert not (
+        await Campaign.of({**given, "batch": "june", "again": "elsewhere"}, settings=settings).preview(queue)
+    ).findings

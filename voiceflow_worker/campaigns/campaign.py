@@ -121,7 +121,7 @@ class Campaign:
 
         Nothing is stored. Without a queue, no store is read. Raises the errors of `start`.
         """
-        return await self._run(queue, dry_run=True, assumptions=await self.assumed(queue), progress=progress)
+        return await self._run(queue, dry_run=True, progress=progress)
 
     async def start(self, queue: CallQueue, **how: Unpack[StartOptions]) -> EnqueueReport:
         """Enqueue all rows, or none if one is bad: see `enqueue_file`. To start the same campaign again adds nothing.
@@ -143,6 +143,7 @@ class Campaign:
         people = self.file if self.rows is None else self.rows
         if people is None:
             raise InvalidInputError("the campaign has no people: give a file or rows")
+        how["assumptions"] = await self.assumed(queue)
         how |= cast("EnqueueOptions", {name: getattr(self, name) for name in _OF_START})
         options = self.options
         if self.account is not None and not self.account.missing_for_calls():

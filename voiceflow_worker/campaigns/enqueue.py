@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -60,7 +60,7 @@ from voiceflow_worker.model.flows.bodies import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.differences import can_still_ring
 from voiceflow_worker.model.jobs.job import ON_THE_WAY, again_key, split_key
 from voiceflow_worker.model.text.printable import as_stored
-from voiceflow_worker.model.text.wording import count_of, in_words
+from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words, rate_in_words
 from voiceflow_worker.queue import CallQueue
 
 CHUNK = 1000
@@ -108,7 +108,8 @@ class EnqueueOptions(StartOptions, total=False):
     ring and are in no row are cancelled. `rejects` gets the bad and the suppressed rows of a file in their original
     form, each with a reason. `dry_run` stores nothing, and without a queue it reads no store. If `only_new`, calls that
     differ from their rows, or whose rows are left out, stay as they are.
-    With `assumptions`, the report of a dry run has a preview of the calls.
+    With `assumptions`, the report of a dry run has a preview of the calls, and each names the calls that are too many
+    for the rate.
     """
 
     skip_bad: bool | BadRowLimit
@@ -445,7 +446,9 @@ class Enqueueing:
             await queue.admitter.require_open(self._all_batches)
             plan.findings += self._problems_of_lists(queue, lists)
         clashes, keyless = self.campaign.people.clashes, set(self._keyless if self._has_own_keys else ())
-        looked, new = self._sample.numbers(), list[ReadRow]()
+        looked, new, late = self._sample.numbers(), list[ReadRow](), 0
+        rate = None if (assumed := self.how.get("assumptions")) is None else assumed.rate
+        each_after = timedelta(seconds=1 / rate if rate else 0)
         for chunk in self._to_call():
             bad = [row for row in chunk if row.raw.number in clashes or row.raw.number in keyless]
             good = [row for row in chunk if row.raw.number not in clashes and row.raw.number not in keyless]
@@ -457,6 +460,8 @@ class Enqueueing:
                 plan.add(Judged(row.without_call(planner.placed(row, found)), End.BAD))
             for judged in await planner.judged(good):
                 plan.add(judged)
+                until = judged.row.call.valid_until if judged.status is End.NEW and judged.row.call else None
+                late += until is not None and until < self.now + plan.counts[End.NEW] * each_after
                 if judged.status is End.NEW and judged.row.raw.number in looked and not judged.row.has_own_key:
                     new.append(judged.row)
         cut = {str(each.hold.token) for each in lists.values() if each.hold is not None}
@@ -464,6 +469,14 @@ class Enqueueing:
         if self._order.remove_missing and not had_calls and queue is not None:
             told = f"nothing can be missing from batch {self._batch}, which is new: start it without `remove_missing`"
             plan.findings.append(Finding(file=self.campaign.file, message=told))
+        if late:
+            last = duration_in_words(plan.counts[End.NEW] * each_after)
+            told = (
+                f"{late} of {count_of(plan.counts[End.NEW], 'new call')} will not be sent before their validity ends: "
+                f"at {rate_in_words(rate)}, the last one has its turn in {last}. Give a longer `valid_for`, or raise "
+                "the rate"
+            )
+            plan.findings.append(Finding(file=self.campaign.file, kind="late", severity=Severity.WARNING, message=told))
         plan.findings += planner.problems_of_missing(plan)
         plan.findings += await planner.find_elsewhere(plan, new, self._batches)
         return plan
