@@ -18,8 +18,8 @@ from tests.campaigns.reading import NOW, OPTIONS, file_of, read, read_all, refus
 from tests.campaigns.workbooks import changed, workbook
 from voiceflow_worker import CallQueue, Campaign
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
+from voiceflow_worker.campaigns.file_preview import preview_list
 from voiceflow_worker.campaigns.lists import input_file
-from voiceflow_worker.campaigns.lists.column_detection import detect_columns
 from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
@@ -219,19 +219,7 @@ def test_the_column_of_the_numbers_is_proposed_only_if_one_alone_has_them(tmp_pa
         ("Name,whom\nAna,+6587654321\n", "whom"),
         ("Practice Dr. X,\nExport of,1 Nov\n,\nName,Handy\nAna,+6587654321\n", None),
     ):
-        detected = detect_columns(InputFile(file_of(tmp_path, table)))
-        assert detected.roles.get("destination") == wanted, table
-
-
-def test_the_order_of_dates_is_proposed_if_their_days_say_it(tmp_path: Path) -> None:
-    for days, wanted in (
-        (("31/1/2030", "1/2/2030"), ["dmy"]),
-        (("1/2/2030",), ["dmy", "mdy"]),
-        (("2030-01-31",), None),
-    ):
-        path = file_of(tmp_path, "destination,day\n" + "".join(f"+6587654321,{day}\n" for day in days))
-        orders = detect_columns(InputFile(path)).date_orders
-        assert (None if orders is None else list(map(str, orders))) == wanted, days
+        assert preview_list(InputFile(file_of(tmp_path, table))).number_column == wanted, table
 
 
 def test_a_suppression_file_that_cannot_be_read_to_its_end_gives_the_numbers_of_all_its_lines(tmp_path: Path) -> None:

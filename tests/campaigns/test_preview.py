@@ -122,15 +122,6 @@ async def test_the_rows_before_one_that_ends_the_reading_are_reported(readable: 
     assert "is opened and not closed" in report.findings[-1].message
 
 
-async def test_without_a_template_the_numbers_and_reserved_columns_of_a_csv_are_judged(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination,name,priority\nnone,Ana,\n+6587654321,Ben,high\n+6587654321,Cleo,\n")
-    report = await check_file(path, now=NOW)
-    assert [(found.row, found.column, found.is_error) for found in report.findings] == [
-        (1, None, False), (2, "destination", True), (3, "priority", True),
-    ]  # fmt: skip
-    assert report.findings[0].message.startswith("only numbers and reserved columns are checked")
-
-
 async def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     path = file_of(tmp_path, "phone,name\n+6587654321,Ana\n")
     report = await check_file(path, OPTIONS, now=NOW)

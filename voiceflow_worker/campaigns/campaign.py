@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, Unpack, cast
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain, CampaignOptions, dated
+from voiceflow_worker.campaigns.calls.options import CallAgain, CampaignOptions, dated
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, OnProgress, StartOptions
@@ -50,7 +50,7 @@ class Campaign:
     options: CampaignOptions
     file: Path | InputFile | None = None
     rows: Iterable[Mapping[str, object]] | None = None
-    skip_bad: bool | BadRowLimit = False
+    skip_bad: bool = False
     again: CallAgain = frozenset()
     replace: bool = False
     remove_missing: bool = False

@@ -11,7 +11,7 @@ from typing import cast
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, zone_of
 from voiceflow_worker.campaigns.calls.row_reader import ReadRow, RowReader
-from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
 from voiceflow_worker.campaigns.calls.values import RowValues
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.lists.columns import row_name
@@ -47,7 +47,7 @@ class CampaignRows:
 
     The rows are `given` as a file, or as an iterable of mappings from columns to values, numbered from 1. Only digests
     of their keys and numbers stay in memory. Validities are compared with `now`; if the file is only read for `checks`,
-    one of a single body that has passed is a warning, and a table needs no template. The constructor and the iteration
+    one of a single body that has passed is a warning. The constructor and the iteration
     raise CampaignFileError for a file that cannot be read as a campaign (encoding, header, template). The constructor
     raises InvalidInputError for a wrong option. Errors of single rows are in their findings.
     """
@@ -80,10 +80,6 @@ class CampaignRows:
         )
         self.batch_id: str = options.batch_id or batch_of(self.input, checks=checks)
         """The batch of rows that do not name a batch."""
-        # Without a template, only the numbers and reserved columns of a table can be checked.
-        self.has_numbers_only: bool = checks and self.source.kind.is_table and options.template is None
-        if self.has_numbers_only:
-            options = replace(options, template=FlowTemplate.without_text(), source=options.source or PLACEHOLDER)
         self._options, self._now = options, now
         # The bodies that the guides print have a validity that has passed. A campaign is judged as it is enqueued.
         allows_past = checks and self.source.kind is FileKind.JSON
@@ -188,8 +184,7 @@ class CampaignRows:
         if read.is_left_out:
             return self._placed(read)
         self.values.add(row)
-        # Without a template, two calls to one number look alike, and the number that calls come from is not known.
-        if (call := read.call) is not None and not self.has_numbers_only:
+        if (call := read.call) is not None:
             if phone_identity(call.source) in map(phone_identity, call.numbers):
                 message = f"is {call.source!r}, the number that the call comes from: leave the own number out"
                 read = read.without_call(Finding(column=self.number_column, message=message))
@@ -258,9 +253,6 @@ class CampaignRows:
         if not self._is_table:
             template = self._options.template
             return template.findings if template is not None else ()
-        if self.has_numbers_only:
-            message = "only numbers and reserved columns are checked. To check the calls too, give a text (`say`)."
-            return (self._warning(message, row=self.source.header_row),)
         return tuple(self._columns.findings())
 
 

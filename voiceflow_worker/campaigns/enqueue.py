@@ -20,12 +20,10 @@ from anyio import to_thread
 from voiceflow_worker.campaigns.calls.options import (
     ELSEWHERE,
     NO_WINDOW,
-    BadRowLimit,
     CallAgain,
     CampaignOptions,
     dated,
     ended_finding,
-    may_leave_out,
 )
 from voiceflow_worker.campaigns.calls.row_reader import ReadRow, menu_puts
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -102,17 +100,15 @@ class StartOptions(TypedDict, total=False):
 class EnqueueOptions(StartOptions, total=False):
     """How the rows are enqueued. All of it may be left out.
 
-    With `skip_bad` the good rows are enqueued although others are bad, with a limit only if no more are bad than that.
-    With `again`, rows whose calls ended without a ring are called: see `enqueue_file`. With `replace`, waiting calls
-    that differ from their rows are changed to what these say; with `remove_missing`, calls of the batch that can still
-    ring and are in no row are cancelled. `rejects` gets the bad and the suppressed rows of a file in their original
-    form, each with a reason. `dry_run` stores nothing, and without a queue it reads no store. If `only_new`, calls that
-    differ from their rows, or whose rows are left out, stay as they are.
-    With `assumptions`, the report of a dry run has a preview of the calls, and each names the calls that are too many
-    for the rate.
+    With `skip_bad` the good rows are enqueued although others are bad. With `again`, rows whose calls ended without a
+    ring are called: see `enqueue_file`. With `replace`, waiting calls that differ from their rows are changed to what
+    these say; with `remove_missing`, calls of the batch that can still ring and are in no row are cancelled. `rejects`
+    gets the bad and the suppressed rows of a file, each with a reason. `dry_run` stores nothing, and without a queue it
+    reads no store. If `only_new`, calls that differ from their rows, or whose rows are left out, stay as they are.
+    With `assumptions`, the report of a dry run has a preview of the calls.
     """
 
-    skip_bad: bool | BadRowLimit
+    skip_bad: bool
     again: CallAgain
     replace: bool
     remove_missing: bool
@@ -173,9 +169,8 @@ async def check_file(
 ) -> EnqueueReport:
     """Report every problem of a campaign, a request body or a call flow template: a dry run without a store.
 
-    A validity of a request body that has passed is a warning. Without a template in the options, only the numbers and
-    reserved columns of a table are checked. If the file itself is a template, only its constant parts are checked. A
-    file that cannot be read is reported as a finding. Raises InvalidInputError for a wrong option.
+    A validity of a request body that has passed is a warning. If the file itself is a template, only its constant parts
+    are checked. A file that cannot be read is reported as a finding. Raises InvalidInputError for a wrong option.
     """
     chosen = options or CampaignOptions()
     try:
@@ -281,7 +276,7 @@ class Enqueueing:
         self._latest = self.now
         """The latest time at which a call may begin, from which its rows are kept."""
         self._reject: Reject | None = None
-        has_texts = not checks or not (self.campaign.has_numbers_only or self.campaign.source.kind is FileKind.JSON)
+        has_texts = not checks or self.campaign.source.kind is not FileKind.JSON
         self._maker: PreviewMaker | None = None
         if self._dry_run and has_texts and (assumed := how.get("assumptions")) is not None:
             self._maker = PreviewMaker(assumed, self.campaign.later_texts, now=self.now, asks_store=queue is not None)
@@ -422,8 +417,7 @@ class Enqueueing:
         """Return whether nothing is to be stored because of what the rows and the calls are."""
         is_wrong = any(each.is_error for each in plan.findings)
         is_wrong |= bool(plan.called_elsewhere) and ELSEWHERE not in self._order.again
-        bad, rows = self._read_as[End.BAD] + plan.counts[End.BAD], self._rows - self._left_out
-        may_leave = may_leave_out(bad, rows=rows, limit=self.how.get("skip_bad", False))
+        may_leave = self.how.get("skip_bad", False) or not self._read_as[End.BAD] + plan.counts[End.BAD]
         is_undecided = plan.counts[End.CHANGED] and not (self._order.replace or self._order.keep_changed)
         return is_wrong or not may_leave or bool(is_undecided)
 

@@ -452,9 +452,9 @@ FIELDS: tuple[Field, ...] = (
     ),
     # -- what else holds a campaign back
     Field(
-        name="skip_bad", read=_plain(values.bad_row_limit), of=_CAMPAIGN, group=Group.GUARDS,
-        schema={"type": ["boolean", "string", "integer", "null"]}, is_of_one_run=True, label="Leave out the bad rows",
-        help="Call the good rows even if others are bad; with a limit, such as 5 % or 20, only if no more are.",
+        name="skip_bad", read=_plain(values.yes_or_no), of=_CAMPAIGN, group=Group.GUARDS, schema=YES_NO,
+        is_of_one_run=True, label="Leave out the bad rows",
+        help="Call the good rows even if others are bad.",
     ),
     Field(
         name="again", read=_plain(read_again), of=_CAMPAIGN, group=Group.GUARDS,

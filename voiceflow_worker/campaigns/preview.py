@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import orjson
 
 from voiceflow_worker.model.flows.actions import Action, heard_in
-from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words, rfc3339
 from voiceflow_worker.model.times import zone_of_number
@@ -61,14 +60,12 @@ class PreviewOptions:
     """The assumptions of a preview.
 
     `rate` is in calls per second; None means unlimited. At most `max_active` calls are open at the same time.
-    `time_zone` is the zone of the times that people read. The text of a person who is called is shown: that of the row
-    `heard`, or of the next one.
+    `time_zone` is the zone of the times that people read.
     """
 
     rate: float | None = 10.0
     max_active: int | None = None
     time_zone: str | None = None
-    heard: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +108,6 @@ class Preview:
     bad: int = 0
     texts: list[SampleText] = field(default_factory=list[SampleText])
     longest: SampleText | None = None
-    oddest: SampleText | None = None
-    """That of the first row with most findings."""
-    heard: SampleText | None = None
-    """That of the person whom the options name, `heard_by` name."""
-    heard_by: str = ""
-    before: int | None = None
-    behind: int | None = None
-    """The rows of the people who are called before and behind that one."""
     further_texts: tuple[tuple[str, str], ...] = ()
     """What the first person hears after the first question of a menu: each text with its menu and key."""
     seconds: float = 0.0
@@ -222,7 +211,6 @@ class PreviewMaker:
     now: datetime
     asks_store: bool = True
     _shown: Preview = field(default_factory=Preview)
-    _odd: int = 0
     _zones: set[str | None] = field(default_factory=set[str | None])
     _spoken: set[tuple[object, object]] = field(default_factory=set[tuple[object, object]])
 
@@ -251,21 +239,7 @@ class PreviewMaker:
             shown.texts.append(sample)
         if shown.longest is None or len(speech.text) > len(shown.longest.speech.text):
             shown.longest = sample
-        if shown.behind is None:
-            self._hear(sample, call)
-        if len(row.findings) > self._odd:
-            self._odd, shown.oddest = len(row.findings), sample
         shown.seconds += speech.seconds
-
-    def _hear(self, sample: SampleText, call: CheckedCall) -> None:
-        """Note the text of the person whom the options name, and who is called before and behind."""
-        shown = self._shown
-        if shown.heard is not None:
-            shown.behind = sample.row
-        elif sample.row < self.options.heard:
-            shown.before = sample.row
-        else:
-            shown.heard, shown.heard_by = sample, person_in(call.data or {})
 
     def _note_times(self, row: ReadRow, call: CheckedCall) -> None:
         """Note from when on a call may ring, and whether its window moves it to another day than its not_before."""

@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.lists.columns import ColumnRoles
 from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -339,15 +338,6 @@ def priority(value: object) -> int:
 
 
 YES, NO = frozenset({"yes", "true"}), frozenset({"no", "false"})
-
-
-def bad_row_limit(value: object) -> bool | BadRowLimit:
-    """Whether bad rows are left out, and how many at most."""
-    if isinstance(value, bool):
-        return value
-    text = text_of(value)
-    word = text.strip().lower()
-    return word in YES if word in YES | NO else BadRowLimit.read(text)
 
 
 def yes_or_no(value: object) -> bool:

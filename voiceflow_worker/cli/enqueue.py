@@ -118,7 +118,7 @@ def _show(output: Output, report: EnqueueReport, file: Path, campaign: Campaign)
         output.say(f"{report.batch_in_words}: {planned}")
     if report.again:
         output.say("Check the calls of the batch that is named, or enqueue with `--again elsewhere`.")
-    if report.refused and report.rejected and campaign.skip_bad is not True:
+    if report.refused and report.rejected and not campaign.skip_bad:
         rest = ", or enqueue the good rows with --skip-bad" if report.valid else ""
         output.say(f"Correct the bad rows{rest}.")
     if (rejects := campaign.rejects) is not None and report.rejected + report.suppressed:
@@ -150,7 +150,7 @@ async def check(
     """Check call flows and campaign files; nothing is sent.
 
     The store is not read; `enqueue --dry-run` reads it. Exit 0 if all calls can be sent, 2 if not. A preview shows
-    texts and duration. Without --template, --say or --ivr, only numbers and reserved columns are checked.
+    texts and duration.
 
     Examples:
         voiceflow check people.csv --template reminder.json

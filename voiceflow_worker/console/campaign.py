@@ -315,13 +315,8 @@ class CampaignPages:
         if other is not None:
             return {each: value for each, value in other.fields.items() if each not in _OF_ONE_LIST}
         fields = {"days": ",".join(_DAYS), "zone": ZONE.get().key}
-        column = found.roles.get(DESTINATION)
-        if column is not None and row_name(column) != DESTINATION:
+        if (column := found.number_column) is not None and row_name(column) != DESTINATION:
             fields[f"column.{DESTINATION}"] = column
-        if (column := found.roles.get(COUNTRY)) is not None:
-            fields["country"] = f"={column}"
-        if found.date_orders is not None and len(found.date_orders) == 1:
-            fields["date_order"] = found.date_orders[0].value
         return fields
 
     async def _found(self, fields: Mapping[str, str], kept: InputFile) -> ListPreview:

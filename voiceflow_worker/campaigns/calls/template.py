@@ -101,11 +101,6 @@ class FlowTemplate:
         return cls.parse({"callflow": flow}, name="the text to say")
 
     @classmethod
-    def without_text(cls) -> Self:
-        """The template of an empty call, to check only the numbers and times of a file."""
-        return cls.parse({"callflow": [{"action": Action.MAKE_CALL.value}]}, name="")
-
-    @classmethod
     def parse(cls, body: object, *, name: str) -> Self:
         """The template in a JSON value; `name` is its name in findings. Raises CampaignFileError as `load` does."""
         if not is_object(body):
