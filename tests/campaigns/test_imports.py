@@ -140,7 +140,7 @@ async def test_an_import_that_was_taken_over_is_planned_anew(store: Store, clock
             await campaign([*PEOPLE[:1], "+6587654900"]).start(CallQueue(store))
 
     report = await campaign().start(CallQueue(FaultyStore(store, before=meanwhile)))
-    assert (report.enqueued, report.duplicates, report.missing) == (4, 1, 1)
+    assert (report.enqueued, report.duplicates, report.plan["in_no_row"]) == (4, 1, 1)
     assert await ringing(store) == [*PEOPLE, "+6587654900"]
 
 

@@ -142,8 +142,6 @@ class CampaignRows:
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         alike = [*self._errors()]
-        if (found := self.people.left_out_and_called()) is not None:
-            alike.append(self._warning(found[1], row=found[0], column=self.number_column))
         alike += map(self._warning, self.left_out.unused())
         return (
             *([self._warning("the list has no rows: nobody is called")] if self.is_empty else ()),
@@ -202,9 +200,7 @@ class CampaignRows:
             return None
         message = f"{why}: nobody is called for it"
         told = Finding(kind="left_out", column=column, severity=Severity.WARNING, message=message)
-        left_out = self._reader.left_out(row, values, told)
-        self.people.leave_out(left_out, left_out.batch_id)
-        return left_out
+        return self._reader.left_out(row, values, told)
 
     def _placed(self, read: ReadRow) -> ReadRow:
         """The row, whose findings have its place and its person."""

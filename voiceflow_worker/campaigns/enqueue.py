@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,14 +17,7 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.calls.options import (
-    ELSEWHERE,
-    NO_WINDOW,
-    CallAgain,
-    CampaignOptions,
-    dated,
-    ended_finding,
-)
+from voiceflow_worker.campaigns.calls.options import ELSEWHERE, NO_WINDOW, CallAgain, CampaignOptions, dated
 from voiceflow_worker.campaigns.calls.row_reader import ReadRow, menu_puts
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
@@ -33,10 +26,10 @@ from voiceflow_worker.campaigns.lists.columns import UNIQUE_KEY
 from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.lists.rows import FileKind, Row
 from voiceflow_worker.campaigns.lists.source import Spool, kind_of, open_list
-from voiceflow_worker.campaigns.plan import LOOKED_UP, ImportOrder, Judged, Plan, Planner, staying
+from voiceflow_worker.campaigns.plan import LOOKED_UP, ImportOrder, Judged, Plan, Planner
 from voiceflow_worker.campaigns.preview import PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.rejects import Reject, reason_of, rejects_file
-from voiceflow_worker.campaigns.uncalled import cell_text, kept_rows
+from voiceflow_worker.campaigns.uncalled import Entry, cell_text, kept_rows
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall, Standing
 from voiceflow_worker.core.audit import Actor, AuditEntry
 from voiceflow_worker.core.base.identity import new_revision
@@ -85,8 +78,7 @@ class StartOptions(TypedDict, total=False):
 
     `by` is the person who starts it; the audit log keeps this. Durations such as `valid_for` count from `now`, by
     default the time of the store's clock. With the `version` of a preview as the `expected_version`, nothing is stored
-    if the rows would not do what that showed: ChangedSinceError. `key` is that of a request of a program. `warn` gets
-    what concerns the rows as a whole, such as hidden ones, before the first call is stored.
+    if the rows would not do what that showed: ChangedSinceError. `key` is that of a request of a program.
     """
 
     by: str | Actor | None
@@ -94,7 +86,6 @@ class StartOptions(TypedDict, total=False):
     expected_version: str | None
     progress: OnProgress | None
     key: StartKey | None
-    warn: Callable[[Sequence[Finding]], None] | None
 
 
 class EnqueueOptions(StartOptions, total=False):
@@ -105,7 +96,8 @@ class EnqueueOptions(StartOptions, total=False):
     these say; with `remove_missing`, calls of the batch that can still ring and are in no row are cancelled. `rejects`
     gets the bad and the suppressed rows of a file, each with a reason. `dry_run` stores nothing, and without a queue it
     reads no store. If `only_new`, calls that differ from their rows, or whose rows are left out, stay as they are.
-    With `assumptions`, the report of a dry run has a preview of the calls.
+    With `assumptions`, the report of a dry run has a preview of the calls, and each names the calls that are too many
+    for the rate.
     """
 
     skip_bad: bool
@@ -178,8 +170,8 @@ async def check_file(
         if template is not None:
             is_bad = any(found.is_error for found in template.findings)
             return EnqueueReport(
-                batch_id=chosen.batch_id or "", dry_run=True, rows=1, valid=int(not is_bad), rejected=int(is_bad),
-                findings=template.findings,
+                batch_id=chosen.batch_id or "", dry_run=True, rows=1, findings=template.findings,
+                counts={End.BAD if is_bad else End.NEW: 1},
             )  # fmt: skip
         check = Enqueueing(
             None, path, chosen, now=now, dry_run=True, assumptions=assumptions, progress=progress, checks=True
@@ -206,19 +198,13 @@ def _template_in(path: Path | InputFile) -> FlowTemplate | None:
     return FlowTemplate.parse(found, name=str(path)) if is_template(json.dumps(found)) else None
 
 
-_KEY_MISSING = "is empty, and other rows have a unique_key. Fill it in."
-_KEY_IN_USE = "another program changes the call of this row again and again. Import the same list again."
 _CHANGED_SINCE = (
     "nothing was enqueued: the list is not as the preview showed it, or more calls would be changed or cancelled than "
     "that said. Make a new preview, and start from it"
 )
 _ROUNDS = 20
-"""How often rows are judged anew whose calls somebody else changes at the same time."""
-_COUNTS = (
-    "batch_id", "enqueued", "replaced", "removed", "duplicates", "suppressed", "left_out", "rejected", "rows",
-)  # fmt: skip
-"""The counts of a report that are kept with the key of a request."""
-_RESULTS = {End.BAD: "bad", End.SUPPRESSED: "suppressed", End.LEFT_OUT: "left out", End.LATE: "left out"}
+"""How often rows are judged again whose calls somebody else changes at the same time."""
+_RESULTS = {End.BAD: "bad", End.SUPPRESSED: "suppressed", End.LEFT_OUT: "left out", End.SAME: "duplicate"}
 """The results of rows that call nobody."""
 
 
@@ -250,8 +236,7 @@ class Enqueueing:
         if not options.has_hours and not checks and self.campaign.source.kind is not FileKind.JSON:
             raise InvalidInputError(NO_WINDOW).found(Finding(column="window", kind="no_window", message=NO_WINDOW))
         self._checks = checks
-        self._by = Actor.of(how.get("by"))
-        self._key = how.get("key")
+        self._by, self._key = Actor.of(how.get("by")), how.get("key")
         self._dry_run, self._version = how.get("dry_run", False), how.get("expected_version")
         self._order = ImportOrder(
             again=how.get("again") or frozenset(), replace=how.get("replace", False),
@@ -264,15 +249,15 @@ class Enqueueing:
         self._found = Findings()
         self._found.add(self.campaign.findings)
         self._read_as = Counter[End]()
-        """How rows end that make no call, as they were read."""
+        """The words of rows that make no call, as they were read."""
         self._rows = 0
         self._batches = set[str]()
         """The batches of all good rows."""
         self._digest = hashlib.blake2b(digest_size=16)
-        self._keyless: list[int] = []
-        """The rows without a key of their own, if some have one."""
-        self._has_own_keys = False
-        self._sample = _Sample()
+        self._keyless = set[int]()
+        """The rows without a key of their own; they are bad if some have one."""
+        self._has_own_keys = self._lacks_keys = False
+        """Whether rows have a key of their own, and whether one that is left out has none that can be read."""
         self._latest = self.now
         """The latest time at which a call may begin, from which its rows are kept."""
         self._reject: Reject | None = None
@@ -286,11 +271,9 @@ class Enqueueing:
         with ExitStack() as stack:
             self._spool = Spool(stack.enter_context(TemporaryFile()))
             if (rejects := self.how.get("rejects")) is not None and self.campaign.input is not None:
-                self._reject = stack.enter_context(
-                    rejects_file(rejects, self.campaign.source, read=self.campaign.input)
-                )
-            is_wrong = await self._read()
-            report = await self._carried_out(is_wrong=is_wrong)
+                writer = rejects_file(rejects, self.campaign.source, read=self.campaign.input)
+                self._reject = stack.enter_context(writer)
+            report = await self._carried_out(is_wrong=await self._read())
         if report.refused and not self._dry_run:
             raise RowsRefusedError.of(report)
         return report
@@ -314,47 +297,41 @@ class Enqueueing:
             if not self._checks:
                 raise
             self._found.add(_unreadable(error, campaign.file))
-        self._found.add(closing := campaign.closing_findings())
-        if closing and (warn := self.how.get("warn")) is not None:
-            warn(closing)
-        too_many = self._problem_of_size()
-        self._found.add(too_many)
-        return any(each.is_error for each in (*campaign.findings, *closing, *too_many))
+        of_all = [*campaign.closing_findings(), *self._problem_of_size()]
+        self._found.add(of_all)
+        return any(each.is_error for each in (*campaign.findings, *of_all))
 
     def _take_in(self, rows: Sequence[ReadRow]) -> None:
         """Count rows, and spool them."""
-        spooled, limit = list[tuple[Any, ...]](), self.options.limit
+        spooled, limit, people = list[tuple[Any, ...]](), self.options.limit, self.campaign.people
         for read in rows:
             self._rows += 1
-            row, kind = read, End.NEW
-            if limit is not None and self._rows > limit and not (row.is_bad or row.is_left_out):
-                message = f"waits: the limit is {count_of(limit, 'row')} of the file"
+            row, kind, why = read, End.NEW, ""
+            is_late = limit is not None and self._rows > limit and not (row.is_bad or row.is_left_out)
+            if is_late:
+                message = f"waits: the limit is {count_of(limit or 0, 'row')} of the file"
                 late = Finding(file=self.campaign.file, row=row.raw.number, severity=Severity.WARNING, message=message)
-                row, kind = row.without_call(late)._replace(is_left_out=True), End.LATE
+                row, kind = row.without_call(late), End.LEFT_OUT
             elif row.call is None:
                 kind = End.SAME if row.duplicate_of is not None else End.LEFT_OUT if row.is_left_out else End.BAD
             self._found.add(row.findings)
-            batch_id = (row.call and row.call.batch_id) or row.batch_id
             asked = "" if row.call is None else row.call.asked
             self._digest.update(f"{row.key} {asked} {kind}\n".encode("utf-8", "surrogatepass"))
-            if row.call is not None:
-                self._batches.add(row.call.batch_id or batch_id)
+            if (call := row.call) is not None:
+                self._batches.add(call.batch_id or row.batch_id)
                 self._has_own_keys |= row.has_own_key
-                if not row.has_own_key:
-                    self._keyless.append(row.raw.number)
-                self._sample.add(row)
-                self._latest = max(filter(None, (self._latest, row.call.not_before, row.call.valid_until)))
-                told: tuple[str, str] = ("", "")
+                self._keyless |= set[int]() if row.has_own_key else {row.raw.number}
+                self._latest = max(filter(None, (self._latest, call.not_before, call.valid_until)))
             else:
                 self._read_as[kind] += 1
                 why = reason_of(row.findings)
-                told = (_RESULTS.get(kind, "duplicate"), why)
+                self._lacks_keys |= kind is End.LEFT_OUT and row.key is None
                 if kind is not End.SAME:
-                    self.campaign.people.silence(row, why if kind is End.LEFT_OUT else "")
+                    people.silence(row, is_left_out=kind is End.LEFT_OUT and not is_late)
                 if kind is End.BAD and self._reject is not None:
                     self._reject(row.raw, row.findings)
-            call = None if row.call is None else tuple(row.call)
-            spooled.append((batch_id, tuple(row.raw), call, row.key, row.has_own_key, told))
+            fields = None if call is None else tuple(call)
+            spooled.append((row.batch_id, tuple(row.raw), fields, row.key, row.has_own_key, kind, why))
         try:
             self._spool.put(spooled)
         except OSError as error:
@@ -363,7 +340,7 @@ class Enqueueing:
 
     def _problem_of_size(self) -> Sequence[Finding]:
         """Return what is wrong with how many rows are called, or that none is though missing ones are removed."""
-        most, rows = self.options.most, self._rows - self._read_as[End.LEFT_OUT] - self._read_as[End.LATE]
+        most, rows = self.options.most, self._rows - self._read_as[End.LEFT_OUT]
         if most is not None and rows > most:
             message = f"{count_of(rows, 'row')} would be called, and most allows {most}: check the file, or allow more"
         elif self._order.remove_missing and not self._rows:
@@ -376,11 +353,11 @@ class Enqueueing:
         return (Finding(file=self.campaign.file, message=message),)
 
     def _to_call(self, plan: Plan | None = None, among: Collection[End] = ()) -> Iterator[list[ReadRow]]:
-        """The rows with calls, in parts; of a plan, those with one of these words."""
+        """Yield the rows with calls, in parts; of a plan, those with one of these words."""
         for part in self._spool:
             yield [
                 ReadRow(Row._make(raw), CheckedCall._make(call), key, has_own_key)
-                for _, raw, call, key, has_own_key, _ in part
+                for _, raw, call, key, has_own_key, *_ in part
                 if call is not None and (plan is None or plan.rows.get(raw[0], End.NEW) in among)
             ]
 
@@ -395,16 +372,13 @@ class Enqueueing:
             lists = {} if queue is None else await lists_of(queue.store, queue.name, self._all_batches)
             plan = await self._plan(lists)
             refused = is_wrong or self._is_refused(plan)
-            plan.stays = self._staying(plan) if self._order.remove_missing else 0
-            if plan.stays:
-                plan.findings.append(staying(plan, file=self.campaign.file))
             if self._version is not None and not refused and not self._is_as_shown(plan):
                 raise ChangedSinceError(_CHANGED_SINCE)
             if queue is None or self._dry_run or refused:
                 await self._show(plan)
-                return self._report(plan, refused=refused, stored=False)
+                return self._report(plan, refused=refused)
             if self._is_done(plan, lists):
-                return self._report(plan, refused=False, stored=True)
+                return self._report(plan)
             try:
                 if (report := await self._store(queue, plan, lists)) is not None:
                     return report
@@ -417,9 +391,11 @@ class Enqueueing:
         """Return whether nothing is to be stored because of what the rows and the calls are."""
         is_wrong = any(each.is_error for each in plan.findings)
         is_wrong |= bool(plan.called_elsewhere) and ELSEWHERE not in self._order.again
-        may_leave = self.how.get("skip_bad", False) or not self._read_as[End.BAD] + plan.counts[End.BAD]
-        is_undecided = plan.counts[End.CHANGED] and not (self._order.replace or self._order.keep_changed)
-        return is_wrong or not may_leave or bool(is_undecided)
+        is_wrong |= bool(plan.counts[End.CHANGED]) and not (self._order.replace or self._order.keep_changed)
+        return is_wrong or bool(self._bad(plan) and not self.how.get("skip_bad", False))
+
+    def _bad(self, plan: Plan) -> int:
+        return self._read_as[End.BAD] + plan.counts[End.BAD]
 
     def _is_done(self, plan: Plan, lists: Mapping[str, BatchList]) -> bool:
         """Return whether the same list was imported last, so that nothing is to be written, not even that it was."""
@@ -439,40 +415,45 @@ class Enqueueing:
         if queue is not None:
             await queue.admitter.require_open(self._all_batches)
             plan.findings += self._problems_of_lists(queue, lists)
-        clashes, keyless = self.campaign.people.clashes, set(self._keyless if self._has_own_keys else ())
-        looked, new, late = self._sample.numbers(), list[ReadRow](), 0
+        clashes, keyless = self.campaign.people.clashes, self._keyless if self._has_own_keys else ()
+        step, place, late, looked_up = max(1, self._rows // LOOKED_UP), 0, 0, list[ReadRow]()
         rate = None if (assumed := self.how.get("assumptions")) is None else assumed.rate
         each_after = timedelta(seconds=1 / rate if rate else 0)
         for chunk in self._to_call():
-            bad = [row for row in chunk if row.raw.number in clashes or row.raw.number in keyless]
-            good = [row for row in chunk if row.raw.number not in clashes and row.raw.number not in keyless]
-            for row in bad:
-                if (other := clashes.get(row.raw.number)) is not None:
-                    found = self.campaign.clash(other, row)
+            good = list[ReadRow]()
+            for row in chunk:
+                number = row.raw.number
+                if number in clashes:
+                    plan.add(planner.bad(row, self.campaign.clash(clashes[number], row)))
+                elif number in keyless:
+                    missing = "is empty, and other rows have a unique_key. Fill it in."
+                    plan.add(planner.bad(row, Finding(column=UNIQUE_KEY, message=missing)))
                 else:
-                    found = Finding(column="unique_key", message=_KEY_MISSING)
-                plan.add(Judged(row.without_call(planner.placed(row, found)), End.BAD))
+                    good.append(row)
             for judged in await planner.judged(good):
                 plan.add(judged)
                 until = judged.row.call.valid_until if judged.status is End.NEW and judged.row.call else None
                 late += until is not None and until < self.now + plan.counts[End.NEW] * each_after
-                if judged.status is End.NEW and judged.row.raw.number in looked and not judged.row.has_own_key:
-                    new.append(judged.row)
+                is_new, place = judged.status is End.NEW and not judged.row.has_own_key, place + 1
+                if is_new and place % step == 0 and len(looked_up) < LOOKED_UP:
+                    looked_up.append(judged.row)
         cut = {str(each.hold.token) for each in lists.values() if each.hold is not None}
         had_calls = await planner.find_missing(plan, self._all_batches, cut=cut)
         if self._order.remove_missing and not had_calls and queue is not None:
-            told = f"nothing can be missing from batch {self._batch}, which is new: start it without `remove_missing`"
-            plan.findings.append(Finding(file=self.campaign.file, message=told))
-        if late:
-            last = duration_in_words(plan.counts[End.NEW] * each_after)
-            told = (
-                f"{late} of {count_of(plan.counts[End.NEW], 'new call')} will not be sent before their validity ends: "
-                f"at {rate_in_words(rate)}, the last one has its turn in {last}. Give a longer `valid_for`, or raise "
-                "the rate"
+            message = (
+                f"nothing can be missing from batch {self._batch}, which is new: start it without `remove_missing`"
             )
-            plan.findings.append(Finding(file=self.campaign.file, kind="late", severity=Severity.WARNING, message=told))
-        plan.findings += planner.problems_of_missing(plan)
-        plan.findings += await planner.find_elsewhere(plan, new, self._batches)
+            plan.findings.append(Finding(file=self.campaign.file, message=message))
+        if late:
+            message = (
+                f"{late} of {count_of(plan.counts[End.NEW], 'new call')} will not be sent before their validity ends: "
+                f"at {rate_in_words(rate)}, the last one has its turn in "
+                f"{duration_in_words(plan.counts[End.NEW] * each_after)}. Give a longer `valid_for`, or raise the rate"
+            )
+            late_calls = Finding(file=self.campaign.file, kind="late", severity=Severity.WARNING, message=message)
+            plan.findings.append(late_calls)
+        planner.judge_missing(plan, is_whole=not (self._bad(plan) or self._lacks_keys))
+        plan.findings += await planner.find_elsewhere(plan, looked_up, self._batches)
         return plan
 
     @property
@@ -483,7 +464,7 @@ class Enqueueing:
 
     @property
     def _identity(self) -> str:
-        """What tells the rows of the list apart."""
+        """What distinguishes the rows of the list."""
         if not self._has_own_keys:
             return "their number"
         if not self.campaign.source.kind.is_table and self.options.template is None:
@@ -518,23 +499,15 @@ class Enqueueing:
         return f"{self._digest.hexdigest()}.{plan.counts[End.CHANGED]}.{len(plan.missing)}"
 
     def _is_as_shown(self, plan: Plan) -> bool:
-        """Whether the rows are those of the preview, and no more calls are changed or cancelled than it said."""
+        """Return whether the rows are those of the preview, and no more calls are changed or cancelled than it said."""
         digest, *counts = (self._version or "").split(".")
         now, *found = self._version_of(plan).split(".")
         return digest == now and all(int(was) >= int(each) for was, each in zip(counts, found, strict=False))
 
-    def _staying(self, plan: Plan) -> int:
-        """Return how many calls in no row are not cancelled, because they may be those of bad rows."""
-        return sum(not self._is_removed(each.row, each.shares, plan) for each in plan.missing if not each.is_cut)
-
-    def _is_removed(self, row: int | None, shares: int | None, plan: Plan) -> bool:
-        is_whole = not (self._read_as[End.BAD] + plan.counts[End.BAD] + self._read_as[End.LATE])
-        return is_whole or row is not None or shares is not None
-
     async def _show(self, plan: Plan) -> None:
-        """Only look the rows up: who is suppressed; and what is told of those who are called."""
+        """Look the rows up without storing them: who is suppressed, and what those who are called hear."""
         for chunk in self._to_call(plan, {End.NEW, End.CHANGED}):
-            rows = [row for row in chunk if plan.makes_call(row.raw.number)]
+            rows = [row for row in chunk if plan.rows.get(row.raw.number, End.NEW) is End.NEW]
             if self.queue is not None and rows:
                 listed = await self.queue.admitter.listed([row.call for row in rows if row.call is not None])
                 for place, number in listed.items():
@@ -546,14 +519,14 @@ class Enqueueing:
 
     async def _store(self, queue: CallQueue, plan: Plan, lists: Mapping[str, BatchList]) -> EnqueueReport | None:
         """Store what is planned, as an import; None if another import has begun since it was planned."""
-        now, order = queue.store.clock.now(), self._order
+        order, key = self._order, self._key
         action = "replace" if order.replace or order.remove_missing else "start"
-        entry = AuditEntry.of(self._by, action, at=now, queue=queue.name, batch=self._batch)
+        entry = AuditEntry.of(self._by, action, at=queue.store.clock.now(), queue=queue.name, batch=self._batch)
         reason = (
             f"a list is being imported, ordered by {self._by.called}, {self._by.on}. If it was interrupted, import the "
             "same list again, or another one, which completes it"
         )
-        run, key = new_revision(), self._key
+        run = new_revision()
         imported = await Import.begin(
             queue.store, queue.name, lists, run_id=run, digest=self._list_digest, identity=self._identity,
             reason=reason, conditions=() if key is None else (key.condition,),
@@ -565,20 +538,22 @@ class Enqueueing:
         if order.replace:
             await self._store_rows(queue, plan, imported, {End.CHANGED})
         await self._remove(queue, plan, imported)
-        done = f"{count_of(plan.counts[End.NEW], 'call')} of {self._rows} enqueued"
-        what = ", ".join(f"{each} {count}" for each, count in sorted(plan.changed_in.items()))
-        changed = f"{plan.counts[End.CHANGED]} changed" + (f" ({what})" if what else "")
-        result = ", ".join([done, *([changed, f"{plan.removed} removed"] if action == "replace" else [])])
         puts, drops = await self._uncalled(queue, plan, imported)
+        report = self._report(plan)
+        result = f"{count_of(report.enqueued, 'call')} of {self._rows} enqueued"
+        if action == "replace":
+            what = ", ".join(f"{each} {count}" for each, count in sorted(plan.changed_in.items()))
+            result += f", {plan.counts[End.CHANGED]} changed" + (f" ({what})" if what else "")
+            result += f", {plan.removed} removed"
         puts += replace(entry, result=result).puts()
-        report = self._report(plan, refused=False, stored=True)
         if key is not None:
-            puts.append(key.put(run=imported.id, result={name: getattr(report, name) for name in _COUNTS}))
+            names = ("batch_id", "rows", "counts", "replaces", "removed")
+            puts.append(key.put(run=imported.id, result={name: getattr(report, name) for name in names}))
         await imported.end(puts=puts, drops=drops)
         return report
 
     async def _store_rows(self, queue: CallQueue, plan: Plan, imported: Import, among: Collection[End]) -> None:
-        """Store the new calls of rows, or change those that stand."""
+        """Store the new calls of rows, or change those that exist."""
         shared, done = dict[int, list[str]](), 0
         for each in plan.missing if self._order.remove_missing else ():
             if each.shares is not None:
@@ -594,7 +569,7 @@ class Enqueueing:
     async def _store_chunk(
         self, queue: CallQueue, plan: Plan, imported: Import, left: Sequence[ReadRow], shared: Mapping[int, list[str]]
     ) -> None:
-        """Store rows in one trip to the store; those whose calls have moved are judged anew."""
+        """Store rows in one trip to the store; those whose calls have moved are judged again."""
         for turn in range(_ROUNDS):
             if not left:
                 return
@@ -602,7 +577,8 @@ class Enqueueing:
             judged = [Judged(row, End.NEW) for row in left] if is_known else await self._planner.judged(left)
             rows, calls, standing = list[Judged](), list[CheckedCall](), dict[int, Standing]()
             for each in judged:
-                if each.row.call is None or not self._is_stored(each.status):
+                is_stored = each.status is End.NEW or (each.status is End.CHANGED and self._order.replace)
+                if each.row.call is None or not is_stored:
                     plan.move(each)
                     continue
                 call, beside = await self._beside(queue, each, each.row.call, shared)
@@ -619,17 +595,14 @@ class Enqueueing:
                 else:
                     self._note_admitted(plan, each, admission)
                     plan.removed += len(standing[place].removed) if place in standing and admission.is_new else 0
+        in_use = "another program changes the call of this row again and again. Import the same list again."
         for row in left:
-            found = self._planner.placed(row, Finding(message=_KEY_IN_USE))
-            plan.move(Judged(row.without_call(found), End.BAD))
-
-    def _is_stored(self, status: End) -> bool:
-        return status is End.NEW or (status is End.CHANGED and self._order.replace)
+            plan.move(self._planner.bad(row, Finding(message=in_use)))
 
     async def _beside(
         self, queue: CallQueue, judged: Judged, call: CheckedCall, shared: Mapping[int, list[str]]
     ) -> tuple[CheckedCall, Standing | None]:
-        """Return the call of a row, with what stands in its place: it changes, or is made again, or shares a number."""
+        """Return the call of a row, with the stored calls that change in its write."""
         if judged.status is End.CHANGED:
             return call, Standing(changed=judged.job)
         gone = await get_jobs(queue.store, shared.get(judged.row.raw.number, ()))
@@ -647,11 +620,10 @@ class Enqueueing:
         elif admission.findings:
             # The row was valid when it was read, but its validity may have passed since.
             wrong = [
-                replace(self._planner.placed(row, found), column="valid_until", path=None) if _is_late(found)
-                else self._planner.placed(row, found)
+                replace(found, column="valid_until", path=None) if _is_late(found) else found
                 for found in admission.findings
-            ]  # fmt: skip
-            plan.move(Judged(row.without_call(*wrong), End.BAD))
+            ]
+            plan.move(self._planner.bad(row, *wrong))
         else:
             if admission.changed is not None:
                 plan.changed_in.update(admission.changed.notes[-1].text.split(" and "))
@@ -662,12 +634,7 @@ class Enqueueing:
 
     async def _remove(self, queue: CallQueue, plan: Plan, imported: Import) -> None:
         """Cancel the calls that are in no row, if that is ordered, and those that only an interrupted import stored."""
-        wanted = {
-            each.id
-            for each in plan.missing
-            if each.is_cut or (self._order.remove_missing and self._is_removed(each.row, each.shares, plan))
-        }
-        store, sent, left = queue.store, list[str](), sorted(wanted)
+        store, sent, left = queue.store, list[str](), sorted(each.id for each in plan.missing if each.is_removed)
         for _ in range(_ROUNDS):
             moved = list[str]()
             for first in range(0, len(left), CHUNK):
@@ -681,46 +648,45 @@ class Enqueueing:
                         raise TakenOverError(job.batch_id)
                     if answer.result is not Result.DONE:
                         moved.append(job.id)
-                        continue
-                    plan.removed += job.state not in ON_THE_WAY
-                    sent += [job.id] if job.state in ON_THE_WAY else []
+                    elif job.state in ON_THE_WAY:
+                        sent.append(job.id)
+                    else:
+                        plan.removed += 1
             if not (left := moved):
                 break
         if sent:
             names = ", ".join([*sent[:5], *(["…"] if len(sent) > 5 else [])])
-            told = f"{count_of(len(sent), 'call')} may still ring, and are not called again: {names}"
-            plan.findings.append(Finding(file=self.campaign.file, severity=Severity.WARNING, message=told))
+            message = f"{count_of(len(sent), 'call')} may still ring, and are not called again: {names}"
+            plan.findings.append(Finding(file=self.campaign.file, severity=Severity.WARNING, message=message))
 
     async def _uncalled(self, queue: CallQueue, plan: Plan, imported: Import) -> tuple[list[Put], list[Drop]]:
         """Return what keeps the rows that call nobody with their batches, in place of earlier ones of the file."""
-        kept, names = {batch_id: list[list[Any]]() for batch_id in self._all_batches}, dict[str, None]()
+        kept, names = {batch_id: list[Entry]() for batch_id in self._all_batches}, dict[str, None]()
         source = self.campaign.source
         for part in self._spool if not source.kind.is_table else ():
             for _, raw, *_ in part:
                 names |= dict.fromkeys(Row._make(raw).names)
         columns = tuple(map(str.strip, source.header)) or (*names,)
         for part in self._spool:
-            for batch_id, fields, call, _, _, told_before in part:
-                told = told_before
-                raw = Row._make(fields)
+            for batch_id, fields, call, _, _, kind, why in part:
+                raw, result = Row._make(fields), (_RESULTS.get(kind, ""), why)
                 if call is not None:
                     if (silent := plan.silent.get(raw.number)) is None:
                         continue
-                    told = _RESULTS[silent.status], reason_of(silent.row.findings)
+                    result = _RESULTS[silent.status], reason_of(silent.row.findings)
                 cells = raw.cells if source.kind.is_table else [cell_text(raw.data.get(name)) for name in columns]
-                kept.setdefault(batch_id, []).append([raw.number, list(map(cell_text, cells)), *told])
+                kept.setdefault(batch_id, []).append([raw.number, list(map(cell_text, cells)), *result])
         sheet, read = self.options.sheet, self.campaign.input
         name = "" if read is None else as_stored(f"{read.name}, sheet {sheet}" if sheet else read.name)
         puts, drops = list[Put](), list[Drop]()
         for batch_id, rows in kept.items():
-            if not rows and len(kept) > 1:
-                continue
-            more, ended = await kept_rows(
-                queue.store, queue.name, batch_id, rows, name=name, columns=columns, token=imported.id,
-                until=self._latest + queue.policy.retention,
-            )  # fmt: skip
-            puts += more
-            drops += ended
+            if rows or len(kept) == 1:
+                more, ended = await kept_rows(
+                    queue.store, queue.name, batch_id, rows, name=name, columns=columns, token=imported.id,
+                    until=self._latest + queue.policy.retention,
+                )  # fmt: skip
+                puts += more
+                drops += ended
         return puts, drops
 
     # -- the report -------------------------------------------------------------------------------------------------
@@ -731,57 +697,27 @@ class Enqueueing:
         own = self.campaign.batch_id
         return own if not self._batches or own in self._batches else min(self._batches)
 
-    @property
-    def _left_out(self) -> int:
-        return self._read_as[End.LEFT_OUT] + self._read_as[End.LATE]
-
-    def _report(self, plan: Plan, *, refused: bool, stored: bool) -> EnqueueReport:
+    def _report(self, plan: Plan, *, refused: bool = False) -> EnqueueReport:
         if (reject := self._reject) is not None:
             for judged in plan.silent.values():
                 reject(judged.row.raw, judged.row.findings)
-        self._found.add(plan.findings)
-        if (found := ended_finding(plan.ended, file=self.campaign.file)) is not None:
-            self._found.add([found])
-        counts, values = plan.counts + self._read_as, self.campaign.values
-        changes = counts[End.CHANGED] * self._order.replace
-        duplicates, bad = counts[End.SAME] + counts[End.BY_PERSON], counts[End.BAD]
-        preview = None if self._maker is None else self._maker.preview(
-            duplicates=duplicates, suppressed=counts[End.SUPPRESSED], left_out=self._left_out, bad=bad
-        )  # fmt: skip
-        again = plan.called_elsewhere if ELSEWHERE not in self._order.again or self._dry_run else 0
-        return EnqueueReport(
+        self._found.add([*plan.findings, *self._planner.ended(plan)])
+        report = EnqueueReport(
             batch_id=self._batch, batches=sorted(self._batches) if len(self._batches) > 1 else (),
             dry_run=self._dry_run, refused=refused, replaces=self._order.replace, rows=self._rows,
-            enqueued=counts[End.NEW] * stored, valid=counts[End.NEW] + changes, duplicates=duplicates,
-            replaced=changes * stored, removed=plan.removed, changed=counts[End.CHANGED],
-            on_the_way=counts[End.ON_THE_WAY], over=counts[End.OVER], over_differ=plan.over_differ,
-            cancelled_by_person=counts[End.BY_PERSON], missing=counts[End.IN_NO_ROW], stays=plan.stays,
-            waiting=plan.waiting, named=(*plan.names,), suppressed=counts[End.SUPPRESSED], left_out=self._left_out,
-            rejected=bad, again=again, ended=plan.ended, preview=preview,
-            findings=self._found.all(file=self.campaign.file), unread=values.unread(),
-            partly_filled=values.partly_filled(), version=self._version_of(plan),
+            counts=plan.counts + self._read_as, removed=plan.removed, over_differ=plan.over_differ,
+            stays=plan.stays, findings=self._found.all(file=self.campaign.file),
+            again=plan.called_elsewhere if ELSEWHERE not in self._order.again or self._dry_run else 0,
+            unread=self.campaign.values.unread(), partly_filled=self.campaign.values.partly_filled(),
+            version=self._version_of(plan),
         )  # fmt: skip
+        if self._maker is not None:
+            report.preview = self._maker.preview(
+                duplicates=report.duplicates, suppressed=report.suppressed, left_out=report.left_out,
+                bad=report.rejected,
+            )  # fmt: skip
+        return report
 
 
 def _is_late(found: Finding) -> bool:
     return found.code == VALIDITY_EXPIRED and found.path == "$.validUntil"
-
-
-class _Sample:
-    """The numbers of some of the rows that are added, at even distances, however many there are."""
-
-    def __init__(self) -> None:
-        self._rows: list[int] = []
-        self._count, self._step = 0, 1
-
-    def add(self, row: ReadRow) -> None:
-        """Add a row."""
-        if self._count % self._step == 0:
-            self._rows.append(row.raw.number)
-        if len(self._rows) == 2 * LOOKED_UP:
-            self._rows, self._step = self._rows[::2], 2 * self._step
-        self._count += 1
-
-    def numbers(self) -> set[int]:
-        """Return the numbers of these rows, at most `LOOKED_UP`."""
-        return {*self._rows[:: max(1, -(-len(self._rows) // LOOKED_UP))]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self
 
@@ -12,7 +12,6 @@ from voiceflow_worker.campaigns.lists.values import PartlyFilled, UnreadColumn
 from voiceflow_worker.campaigns.preview import Preview
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of
 
 
@@ -22,15 +21,13 @@ class End(StrEnum):
     NEW = "new"
     SAME = "same"
     CHANGED = "changed"
-    IN_NO_ROW = "in_no_row"
     ON_THE_WAY = "on_the_way"
     OVER = "over"
     BY_PERSON = "cancelled_by_person"
+    IN_NO_ROW = "in_no_row"
     BAD = "bad"
     LEFT_OUT = "left_out"
     SUPPRESSED = "suppressed"
-    LATE = "late"
-    """It waits behind the limit of the options."""
 
 
 END_WORDS = {
@@ -43,58 +40,34 @@ END_WORDS = {
 SHOWN_OF_COLUMNS = ("unread", "partly_filled")
 """What a report shows of columns, and not of rows."""
 _MOST_BATCHES = 10
-_NOT_SHOWN = (
-    "refused", "preview", "version", "replaces", "stays", "waiting", "named", "batches", "over_differ",
-)  # fmt: skip
+_COUNTS = ("enqueued", "duplicates", "replaced", "removed", "rejected", "suppressed", "left_out", "valid")
 
 
 @dataclass(slots=True, kw_only=True)
 class EnqueueReport:
     """The result of enqueuing a file.
 
-    `batch_id` is the batch of the rows, or one of them if there are several `batches`. `enqueued` counts new jobs.
-    `duplicates` counts rows whose call existed before, in the store or earlier in the file. `suppressed` counts rows
-    whose number is on the suppression list, `left_out` those that a column leaves out, `rejected` bad rows, and `rows`
-    all rows. `valid` counts rows that made new jobs; if nothing was stored, it counts rows that could have made them.
-    Of the rows whose stored call differs, `changed` counts those whose call waits: they are `replaced`, or nothing is
-    enqueued; `on_the_way` and `over` those for which nothing is done, together `in_progress`; of the last ones,
-    `over_differ` have other words. `missing` counts the calls of the batch that can still ring and are in no row, or
-    whose row is left out; `removed` those that were cancelled, and `stays` those that were not because they may be
-    those of bad rows. Some of the people whose calls differ or are in no row are `named`. In all, so many calls of the
-    batch are `waiting`. `again` counts people of the rows looked up who have the same call in another batch. `ended`
-    counts the rows whose calls have ended without a ring, by state, `cancelled_by_person` those that a person has
-    cancelled: nobody is called for them. `refused` is True if nothing was enqueued.
+    `batch_id` is the batch of the rows, or one of them if there are several `batches`. `plan` counts the rows, and the
+    calls in no row, by their words; new calls are stored, and changed ones if the list `replaces` them, unless nothing
+    is enqueued (`refused`) or it is a `dry_run`. `removed` counts the calls that were cancelled, and `stays` those in
+    no row that may be those of bad rows. Of the rows that are over, `over_differ` have other words. `again` counts
+    people of the rows looked up who have the same call in another batch.
     """
 
     batch_id: str
     batches: Sequence[str] = ()
-    enqueued: int = 0
-    duplicates: int = 0
-    replaced: int = 0
-    removed: int = 0
-    changed: int = 0
-    on_the_way: int = 0
-    over: int = 0
-    over_differ: int = 0
-    cancelled_by_person: int = 0
-    missing: int = 0
-    stays: int = 0
-    waiting: int = 0
-    named: Sequence[str] = ()
-    suppressed: int = 0
-    left_out: int = 0
-    rejected: int = 0
-    findings: tuple[Finding, ...] = ()
+    counts: Mapping[End, int] = field(default_factory=Counter[End])
     rows: int = 0
-    valid: int = 0
+    replaces: bool = False
+    removed: int = 0
+    over_differ: int = 0
+    stays: int = 0
     again: int = 0
-    ended: Mapping[JobState, int] = field(default_factory=dict[JobState, int])
+    findings: tuple[Finding, ...] = ()
     dry_run: bool
     refused: bool = False
     preview: Preview | None = None
     """The preview of a dry run, if it was asked for."""
-    replaces: bool = False
-    """Whether the waiting calls that differ are replaced."""
     unread: Sequence[UnreadColumn] = ()
     """The columns that nobody reads, by whose few values rows may be left out; of filtered ones, what is called."""
     partly_filled: Sequence[PartlyFilled] = ()
@@ -102,6 +75,53 @@ class EnqueueReport:
     version: str = ""
     """What a preview shows, for the `expected_version` of a start: a digest of the rows, and how many calls it changes
     and cancels at most."""
+
+    def _count(self, *ends: End) -> int:
+        return sum(self.counts.get(each, 0) for each in ends)
+
+    @property
+    def _is_stored(self) -> bool:
+        return not (self.dry_run or self.refused)
+
+    @property
+    def enqueued(self) -> int:
+        """The number of new calls."""
+        return self._count(End.NEW) * self._is_stored
+
+    @property
+    def replaced(self) -> int:
+        """The number of calls that were changed."""
+        return self._count(End.CHANGED) * (self.replaces and self._is_stored)
+
+    @property
+    def valid(self) -> int:
+        """The number of rows that made new or changed calls; if nothing was stored, of those that could have."""
+        return self._count(End.NEW) + self._count(End.CHANGED) * self.replaces
+
+    @property
+    def duplicates(self) -> int:
+        """The number of rows whose call existed before, in the store or earlier in the file."""
+        return self._count(End.SAME, End.BY_PERSON)
+
+    @property
+    def rejected(self) -> int:
+        """The number of bad rows."""
+        return self._count(End.BAD)
+
+    @property
+    def suppressed(self) -> int:
+        """The number of rows with a number on the suppression list."""
+        return self._count(End.SUPPRESSED)
+
+    @property
+    def left_out(self) -> int:
+        """The number of rows that the list, a filter or the limit leaves out."""
+        return self._count(End.LEFT_OUT)
+
+    @property
+    def not_called(self) -> int:
+        """The number of good rows for which nobody is called now."""
+        return self._count(End.LEFT_OUT, End.SUPPRESSED, End.SAME, End.BY_PERSON, End.ON_THE_WAY, End.OVER)
 
     @property
     def batch_in_words(self) -> str:
@@ -112,40 +132,22 @@ class EnqueueReport:
         return f"batches {', '.join(names[:_MOST_BATCHES])}{more}"
 
     @property
-    def in_progress(self) -> int:
-        """The rows whose call differs, and is on the way or over."""
-        return self.on_the_way + self.over
-
-    @property
     def plan(self) -> dict[str, int]:
         """What becomes of each row, and of each call in no row, by one word for each."""
-        counts = {
-            End.NEW: self.valid - self.changed * self.replaces,
-            End.SAME: self.duplicates - self.cancelled_by_person, End.CHANGED: self.changed,
-            End.IN_NO_ROW: self.missing, End.ON_THE_WAY: self.on_the_way, End.OVER: self.over,
-            End.BY_PERSON: self.cancelled_by_person, End.BAD: self.rejected,
-        }  # fmt: skip
-        return {end.value: count for end, count in counts.items()}
-
-    @property
-    def calls_nobody(self) -> bool:
-        """Whether each call of these rows has ended before it was sent, so that nobody was called, or is now."""
-        done = self.enqueued or self.replaced or self.refused or self.dry_run
-        return not done and 0 < self.duplicates + self.in_progress + self.changed == sum(self.ended.values())
+        return {end.value: self._count(end) for end in END_WORDS}
 
     @property
     def is_valid(self) -> bool:
-        """True if no finding is an error."""
+        """Whether no finding is an error."""
         return not any(found.is_error for found in self.findings)
 
     def in_words(self) -> str:
-        """The rows by what became of them, such as `2 enqueued, 1 duplicate, 0 bad`, or could: `3 rows: 2 good, …`."""
-        ended = ", ".join(f"{count} {state}" for state, count in self.ended.items())
+        """Return the rows by what became of them: `2 enqueued, 1 duplicate, 0 bad`, or could: `3 rows: 2 good, …`."""
         good = f"{count_of(self.rows, 'row')}: {self.valid} good"
         return ", ".join(
             (
-                good if self.refused or self.dry_run else f"{self.enqueued} enqueued",
-                count_of(self.duplicates, "duplicate") + (f" ({ended})" if ended else ""),
+                f"{self.enqueued} enqueued" if self._is_stored else good,
+                count_of(self.duplicates, "duplicate"),
                 *([f"{self.replaced} replaced"] if self.replaced else []),
                 *([f"{self.removed} removed"] if self.removed else []),
                 f"{self.rejected} bad",
@@ -156,24 +158,25 @@ class EnqueueReport:
         )
 
     def plan_in_words(self) -> str:
-        """What becomes of a list that is imported again: `35 the same, 3 new, 1 changed, …`; empty if it is new."""
-        plan = self.plan
-        if not any(count for end, count in plan.items() if end not in {End.NEW, End.BAD}):
+        """Return what becomes of a list that is imported again, `35 the same, 3 new, …`; empty if it is new."""
+        if not any(self._count(end) for end in END_WORDS if end not in {End.NEW, End.BAD}):
             return ""
-        shown = ((plan[end], words) for end, words in END_WORDS.items())
+        shown = ((self._count(end), words) for end, words in END_WORDS.items())
         return ", ".join(f"{count} {words}" for place, (count, words) in enumerate(shown) if count or place < 2)
 
     def as_json(self) -> dict[str, object]:
-        """The report as a JSON object, for scripts."""
-        shown = {
-            each.name: getattr(self, each.name) for each in fields(self) if each.name not in {*_NOT_SHOWN, *self.plan}
+        """Return the report as a JSON object, for scripts."""
+        return {
+            "batch_id": None if self.batches else self.batch_id,
+            "rows": self.rows,
+            **{name: getattr(self, name) for name in _COUNTS},
+            "plan": self.plan,
+            "again": self.again,
+            "dry_run": self.dry_run,
+            **{name: [each.as_json() for each in getattr(self, name)] for name in SHOWN_OF_COLUMNS},
+            "findings": [found.as_json() for found in self.findings],
+            **({} if self.preview is None else {"preview": self.preview.as_json()}),
         }
-        shown |= {"batch_id": None if self.batches else self.batch_id}
-        shown |= {"changed": self.changed, "in_progress": self.in_progress, "plan": self.plan}
-        shown |= {name: [each.as_json() for each in getattr(self, name)] for name in SHOWN_OF_COLUMNS}
-        preview = {} if self.preview is None else {"preview": self.preview.as_json()}
-        ended = {state.value: count for state, count in self.ended.items()}
-        return {**shown, "ended": ended, "findings": [found.as_json() for found in self.findings], **preview}
 
 
 MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}

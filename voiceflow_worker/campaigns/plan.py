@@ -70,33 +70,26 @@ def judge(job: Job | None, order: ImportOrder, *, differs: bool) -> End:
 
 
 class Judged(NamedTuple):
-    """A row, its word, and the call of its key; a bad row has no call. It is `ended` if that ended without a ring."""
+    """A row, its word, and the call of its key; a bad row has no call."""
 
     row: ReadRow
     status: End
     job: Job | None = None
     differs: tuple[str, ...] = ()
 
-    @property
-    def ended(self) -> JobState | None:
-        """The state in which the call of the row ended without a ring, if nobody is called for the row."""
-        if self.job is None or self.status not in {End.OVER, End.BY_PERSON} or not ended_without_ring(self.job):
-            return None
-        return self.job.state
-
 
 class Missing(NamedTuple):
     """A call that can still ring and that no row calls: its `row` is left out, or row `shares` calls its number.
 
-    `is_cut` if an interrupted import has stored it.
+    `is_cut` if an interrupted import has stored it. It `is_removed` if it is to be cancelled.
     """
 
     id: str
     name: str
     row: int | None = None
-    why: str = ""
     shares: int | None = None
     is_cut: bool = False
+    is_removed: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,15 +100,14 @@ class Plan:
     """The words of the rows that are not new; and new ones whose call was made before."""
     counts: Counter[End] = field(default_factory=Counter[End])
     ended: Counter[JobState] = field(default_factory=Counter[JobState])
+    """The rows that call nobody because their call has ended without a ring, by its state."""
     missing: list[Missing] = field(default_factory=list[Missing])
     findings: list[Finding] = field(default_factory=list[Finding])
     silent: dict[int, Judged] = field(default_factory=dict[int, Judged])
     """The rows that were to make calls, and are bad or suppressed."""
     changed_in: Counter[str] = field(default_factory=Counter[str])
-    names: dict[str, None] = field(default_factory=dict[str, None])
     over_differ: int = 0
     called_elsewhere: int = 0
-    waiting: int = 0
     removed: int = 0
     stays: int = 0
 
@@ -132,21 +124,10 @@ class Plan:
             self.rows[number] = status
         if status in {End.BAD, End.SUPPRESSED}:
             self.silent[number] = judged
-        if (ended := judged.ended) is not None:
-            self.ended[ended] += 1
+        if judged.job is not None and status in {End.OVER, End.BY_PERSON} and ended_without_ring(judged.job):
+            self.ended[judged.job.state] += 1
         self.over_differ += status is End.OVER and bool(judged.differs)
         self.findings += judged.row.findings
-        if status is End.CHANGED and judged.job is not None:
-            self.name(judged.job.name or judged.job.destination)
-
-    def name(self, person: str) -> None:
-        """Name a person whose call changes or ends, if few are named so far."""
-        if person and len(self.names) < MOST_NAMED:
-            self.names[person] = None
-
-    def makes_call(self, number: int) -> bool:
-        """Whether a row with a call makes a new one."""
-        return self.rows.get(number, End.NEW) is End.NEW
 
 
 @dataclass(slots=True, kw_only=True)
@@ -178,46 +159,58 @@ class Planner:
         if is_elsewhere and differs:
             where = f"queue {job.queue}, batch {job.batch_id}"
             message = f"is the key of call {job.id} of {where}, which is another call. Give it another unique_key."
-            return self._told(row, job, End.BAD, Finding(kind="key_elsewhere", column="unique_key", message=message))
+            return self.bad(row, Finding(kind="key_elsewhere", column="unique_key", message=message))
         order = ImportOrder() if is_elsewhere else self.order
-        status = judge(job, order, differs=bool(differs))
+        status, severity, what = judge(job, order, differs=bool(differs)), Severity.WARNING, " and ".join(differs)
+        call = f"call {job.id} of batch {job.batch_id or '-'}"
         if status is End.CHANGED and order.replace:
             if problems := self.queue.admitter.problems_of_change(row.call, job):
-                return self._told(row, job, End.BAD, Finding(column="valid_until", message=problems[0].message))
+                return self.bad(row, Finding(column="valid_until", message=problems[0].message))
             return Judged(row, status, job, differs)
-        if status not in {End.CHANGED, End.ON_THE_WAY, End.OVER} or not differs:
-            return Judged(row, status, job, differs)
-        what, severity, kind = " and ".join(differs), Severity.WARNING, "differs"
-        call = f"call {job.id} of batch {job.batch_id or '-'}"
         if status is End.CHANGED:
-            told = f"{call} waits for this row with another {what}. Change it: `replace`."
+            message = f"{call} waits for this row with another {what}. Change it: `replace`."
             severity = Severity.WARNING if order.keep_changed else Severity.ERROR
         elif status is End.ON_THE_WAY:
-            told = f"call {job.id} is {job.state.value}, and keeps its text. Nothing is done for this row."
-        else:
-            told = (
+            message = f"call {job.id} is {job.state.value}, and keeps its text. Nothing is done for this row."
+        elif status is End.OVER and differs:
+            message = (
                 f"{call} is {job.state.value}, with another {what}: nothing is done for this row. To call it, give "
                 "another `batch`, or the `again` of its state."
             )
+        else:
+            return Judged(row, status, job, differs)
         column = "unique_key" if row.has_own_key else self.column
-        found = Finding(kind=kind, column=column, severity=severity, message=told)
-        return self._told(row, job, status, found, differs)
+        found = Finding(kind="differs", column=column, severity=severity, message=message)
+        return Judged(row.without_call(self._placed(row, found)), status, job, differs)
 
-    def _told(
-        self, row: ReadRow, job: Job | None, status: End, found: Finding, differs: tuple[str, ...] = ()
-    ) -> Judged:
-        return Judged(row.without_call(self.placed(row, found)), status, job, differs)
+    def bad(self, row: ReadRow, *why: Finding) -> Judged:
+        """Return a row that cannot be called, with the reasons."""
+        return Judged(row.without_call(*(self._placed(row, each) for each in why)), End.BAD)
 
     def suppressed(self, row: ReadRow, number: SuppressedNumber) -> Judged:
         """Return a row that calls nobody because one of its numbers is on the suppression list."""
         message = f"is not called: {number.reason}"
         found = Finding(kind="suppressed", column=self.column, severity=Severity.WARNING, message=message)
-        return self._told(row, None, End.SUPPRESSED, found)
+        return Judged(row.without_call(self._placed(row, found)), End.SUPPRESSED)
 
-    def placed(self, row: ReadRow, found: Finding) -> Finding:
-        """Return a finding about a row, with its place and its person."""
+    def _placed(self, row: ReadRow, found: Finding) -> Finding:
         person = person_in((row.call and row.call.data) or {})
         return changed_to(found, file=self.file, row=row.raw.number, person=person)
+
+    def ended(self, plan: Plan) -> list[Finding]:
+        """Return the warning about rows whose calls have ended without a ring, so that nobody is called for them."""
+        if not plan.ended:
+            return []
+        counts = ", ".join(f"{count} {state.value}" for state, count in sorted(plan.ended.items()))
+        # A cancelled batch takes no calls, not even these.
+        whole = (
+            "If the batch was cancelled as a whole, take another `batch`. " if plan.ended[JobState.CANCELLED] else ""
+        )
+        message = (
+            f"{count_of(plan.ended.total(), 'row')} had a call, which has ended, and nobody is called for them: "
+            f"{counts}. {whole}To call these people, `again: cancelled,expired,failed`."
+        )
+        return [Finding(file=self.file, kind="ended", severity=Severity.WARNING, message=message)]
 
     async def find_missing(self, plan: Plan, batches: Iterable[str], *, cut: Collection[str]) -> bool:
         """Note the calls of these batches that can still ring and are in no row; return whether one had calls before.
@@ -230,7 +223,6 @@ class Planner:
         for batch_id in sorted(batches):
             states = await count_states(self.queue.store, self.queue.name, batch_id=batch_id)
             had_calls |= any(states.values())
-            plan.waiting += states[JobState.QUEUED] + states[JobState.LEASED]
             if not any(states[state] for state in _OPEN):
                 continue
             async with aclosing(_open_calls(self.queue, batch_id)) as jobs:
@@ -243,35 +235,49 @@ class Planner:
         key = split_key(job.unique_key or "")[0]
         if key and self.people.has(key):
             return
-        row, why = self.people.left_out(key) or (None, "")
         calling = self.people.calling(job.batch_id, job.numbers)
-        shares = calling if calling is not None and plan.makes_call(calling) else None
+        shares = calling if calling is not None and plan.rows.get(calling, End.NEW) is End.NEW else None
         is_cut = job.worker_id in cut and job.state is JobState.QUEUED
-        plan.missing.append(Missing(job.id, job.name or job.destination, row, why, shares, is_cut))
-        plan.name(job.name or job.destination)
+        name = job.name or job.destination
+        plan.missing.append(Missing(job.id, name, self.people.left_out(key), shares, is_cut=is_cut))
 
-    def problems_of_missing(self, plan: Plan) -> list[Finding]:
-        """Return the errors about calls in no row that are left to ring, although their people are in the list."""
-        found = list[Finding]()
-        for each in () if self.order.remove_missing else plan.missing:
-            if each.is_cut:
+    def judge_missing(self, plan: Plan, *, is_whole: bool) -> None:
+        """Say which calls in no row are cancelled, and what is wrong with those that are left to ring.
+
+        While a row is bad, the list is not whole: a call may be that of the bad row.
+        """
+        stays = list[Missing]()
+        for place, each in enumerate(plan.missing):
+            is_named = each.row is not None or each.shares is not None
+            is_removed = each.is_cut or (self.order.remove_missing and (is_whole or is_named))
+            plan.missing[place] = each._replace(is_removed=is_removed)
+            if is_removed:
                 continue
-            if each.row is not None:
-                severity = Severity.WARNING if self.order.keep_changed else Severity.ERROR
+            if self.order.remove_missing:
+                stays.append(each)
+            elif each.row is not None:
                 message = (
                     f"is left out, and its call waits ({each.id}). Cancel such calls: `remove_missing`; or do not "
                     "leave the row out."
                 )
-                left_out = Finding(kind="left_out_waiting", severity=severity, message=message)
-                found.append(changed_to(left_out, file=self.file, row=each.row))
+                severity = Severity.WARNING if self.order.keep_changed else Severity.ERROR
+                found = Finding(kind="left_out_waiting", severity=severity, message=message)
+                plan.findings.append(changed_to(found, file=self.file, row=each.row))
             elif each.shares is not None:
                 message = (
                     f"calls {each.name!r}, which call {each.id} calls too: it waits, and is in no row of the list. "
                     "Cancel such calls: `remove_missing`."
                 )
-                shared = Finding(kind="shares_number", column=self.column, message=message)
-                found.append(changed_to(shared, file=self.file, row=each.shares))
-        return found
+                found = Finding(kind="shares_number", column=self.column, message=message)
+                plan.findings.append(changed_to(found, file=self.file, row=each.shares))
+        if stays:
+            named = ", ".join(f"{each.name} ({each.id})" for each in stays[:MOST_NAMED])
+            message = (
+                f"{count_of(len(stays), 'call')} may be those of bad rows, and can still ring: {named}. Correct the "
+                "rows, and import the list again."
+            )
+            plan.stays = len(stays)
+            plan.findings.append(Finding(kind="in_no_row", file=self.file, severity=Severity.WARNING, message=message))
 
     async def find_elsewhere(self, plan: Plan, rows: Sequence[ReadRow], batches: Collection[str]) -> list[Finding]:
         """Return what is told of people of these new rows who have a call of another batch, in any queue.
@@ -347,13 +353,3 @@ async def _open_calls(queue: CallQueue, batch_id: str) -> AsyncGenerator[Job]:
             for job in page:
                 if can_still_ring(job) and _counts(job):
                     yield job
-
-
-def staying(plan: Plan, *, file: str | None) -> Finding:
-    """Return the finding that calls in no row stay, because they may be those of bad rows or of rows that wait."""
-    named = ", ".join(f"{each.name} ({each.id})" for each in plan.missing[:MOST_NAMED])
-    message = (
-        f"{count_of(plan.stays, 'call')} may be those of bad rows or of rows that wait, and can still ring: {named}. "
-        "Correct the rows, and import the list again."
-    )
-    return Finding(kind="in_no_row", file=file, severity=Severity.WARNING, message=message)

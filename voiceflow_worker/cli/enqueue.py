@@ -91,11 +91,9 @@ async def enqueue(
     if not output.as_json:
         _show_found(output, report)
     _show(output, report, file, campaign)
-    if report.over_differ:
+    if report.refused or report.again:
         return ExitCode.BAD_INPUT
-    if report.calls_nobody or (report.stays and not report.dry_run):
-        return ExitCode.UNDONE
-    return ExitCode.BAD_INPUT if report.refused or report.again else ExitCode.DONE
+    return ExitCode.UNDONE if report.over_differ or (report.stays and not report.dry_run) else ExitCode.DONE
 
 
 def _shown_on(shown: Meter) -> OnProgress:

@@ -13,13 +13,12 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_temp
 from voiceflow_worker.campaigns.lists.columns import ColumnRoles, row_name
 from voiceflow_worker.campaigns.lists.filters import Part
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.values import describe
-from voiceflow_worker.model.jobs.job import ENDED_UNSENT, JobState, RedialPolicy
+from voiceflow_worker.model.jobs.job import JobState, RedialPolicy
 from voiceflow_worker.model.text.arguments import checked_duration
-from voiceflow_worker.model.text.wording import count_of, quoted
+from voiceflow_worker.model.text.wording import quoted
 from voiceflow_worker.model.times import DateOrder
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.model.zones import read_zone
@@ -166,17 +165,3 @@ def read_again(value: object) -> CallAgain:
 
 
 _HOW = "give the states of the calls to make again, such as cancelled,expired, or elsewhere"
-
-
-def ended_finding(ended: Mapping[JobState, int], *, file: str | None) -> Finding | None:
-    """A warning about rows whose calls have ended before they were sent, so that nobody is called for them."""
-    counts = [f"{ended[state]} {word}" for state, word in _WORDS.items() if ended.get(state)]
-    if not counts:
-        return None
-    rows = count_of(sum(ended[state] for state in ENDED_UNSENT if state in ended), "row")
-    # A cancelled batch takes no calls, not even these.
-    remedy = "To call these people, `again: cancelled,expired,failed`."
-    if ended.get(JobState.CANCELLED):
-        remedy = f"If the batch was cancelled as a whole, take another `batch`. {remedy}"
-    message = f"{rows} had a call, which has ended, and nobody is called for them: {', '.join(counts)}. {remedy}"
-    return Finding(file=file, kind="ended", severity=Severity.WARNING, message=message)
