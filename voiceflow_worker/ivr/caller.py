@@ -119,12 +119,12 @@ class Caller:
 
     @property
     def job_id(self) -> str | None:
-        """The id of the job that made this call, if the job is in this store."""
+        """Id of the job that made this call, if the job is in this store."""
         return None if self.job is None else self.job.id
 
     @property
     def person(self) -> PersonZone:
-        """The time zone in which the person hears times: that of the job, else of the number."""
+        """Time zone in which the person hears times: that of the job, else of the number."""
         own = None if self.job is None else self.job.time_zone
         return PersonZone(own, () if self.number is None else (self.number,))
 

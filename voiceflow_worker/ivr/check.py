@@ -220,7 +220,7 @@ class MenuTexts:
 
     @property
     def languages(self) -> Sequence[str]:
-        """The languages in which all texts are."""
+        """Languages in which all texts are."""
         return [name for name, texts in self._in_language.items() if isinstance(texts, MenuTexts)]
 
     def spoken_in(self, language: str) -> MenuTexts:

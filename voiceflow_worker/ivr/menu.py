@@ -144,7 +144,7 @@ class Menu(MenuSettings):
 
     @property
     def title(self) -> str:
-        """The name for people: that of a menu of data is without its digest."""
+        """Name for people: that of a menu of data is without its digest."""
         return self.name.rpartition("-")[0] if self.definition else self.name
 
     @property
@@ -159,7 +159,7 @@ class Menu(MenuSettings):
 
     @property
     def captured(self) -> Captured:
-        """The typed input that this menu takes, for all its choices together."""
+        """Typed input that this menu takes, for all its choices together."""
         captures = [choice.captured for choice in self._choices if choice.captured is not None]
         keys = [key for choice in self._choices for key in choice.keys]
         lengths = [len(key) for key in keys]

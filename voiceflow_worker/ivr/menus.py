@@ -95,7 +95,7 @@ class Decision:
 
     @property
     def menu(self) -> str:
-        """The name of the menu that asked; empty if no menu asked."""
+        """Name of the menu that asked; empty if no menu asked."""
         return self.path[-1].name if self.path else ""
 
     @property
@@ -105,12 +105,12 @@ class Decision:
 
     @property
     def settings(self) -> MenuSettings:
-        """The settings of the menu that asked; the defaults if no menu asked."""
+        """Settings of the menu that asked; the defaults if no menu asked."""
         return settings_of(self.path[-1], self.path[0]) if self.path else MenuSettings()
 
     @property
     def fallback(self) -> Step | Handler:
-        """The fallback of the menu that asked; if it is a text, it becomes the last sentence of the call."""
+        """Fallback of the menu that asked; if it is a text, it becomes the last sentence of the call."""
         fallback = self.settings.fallback
         if fallback is None:
             return END
@@ -132,7 +132,7 @@ class MenuReply:
 
     @property
     def body(self) -> bytes:
-        """The body of the HTTP answer to 8x8."""
+        """Body of the HTTP answer to 8x8."""
         return orjson.dumps(self.flow.to_body())
 
 

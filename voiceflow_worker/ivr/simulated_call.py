@@ -33,7 +33,7 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """What the caller hears, as one text."""
+        """Text that the caller hears."""
         return " ".join(self.texts)
 
     @property
@@ -76,12 +76,12 @@ class SimulatedCall:
 
     @property
     def presses(self) -> Sequence[KeyPress]:
-        """The keys pressed so far, in the form in which a job stores them."""
+        """Keys pressed so far, in the form in which a job stores them."""
         return self._caller.presses
 
     @property
     def answer(self) -> str | None:
-        """The person's answer so far: the name of the last keys that have one."""
+        """Person's answer so far: the name of the last keys that have one."""
         return next((press.answer for press in reversed(self.presses) if press.answer is not None), None)
 
     async def begin(self) -> Prompt:

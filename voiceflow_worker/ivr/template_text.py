@@ -133,7 +133,7 @@ class TemplateText:
 
     @property
     def only_variable(self) -> str | None:
-        """The variable of the text; None if it has several."""
+        """Variable of the text; None if it has several."""
         return next(iter(self.variables)) if len(self.variables) == 1 else None
 
     def filled(self, values: Mapping[str, object], *, leaves_out_empty: bool = False) -> object:

@@ -40,10 +40,9 @@ AT_ANY_HOUR: Literal["any"] = "any"
 class CountryWindows:
     """Calling windows for numbers of several countries: `CountryWindows.parse("DE=09:00-18:00,*=10:00-20:00")`.
 
-    `hours` are by the country (ISO 3166) of the number called; `*` is for all others. Without `hours` at all, phones
-    ring at any hour; with no spans for a country, that is what was meant. A number for which there are no hours cannot
-    be called. Each of the `holidays` is for the numbers of its country, and own days are for everybody. `to` gives the
-    window of one person.
+    `hours` are by the country (ISO 3166) of the number called; `*` is for all others. Without `hours`, and where a
+    country has no spans, phones ring at any hour. Each of the `holidays` is for the numbers of its country; own days
+    are for everybody.
     """
 
     hours: Mapping[str, tuple[Span, ...]] = field(default_factory=dict[str, tuple[Span, ...]])
@@ -63,10 +62,10 @@ class CountryWindows:
         holidays: str | None = None,
         time_zone: str | None = None,
     ) -> CountryWindows:
-        """Read windows from texts: `09:00-20:00` for everybody, or `DE=09:00-12:00,14:00-18:00,*=any`; and `mon-sat`.
+        """Read windows from texts: `09:00-20:00`, or by country `DE=09:00-12:00,14:00-18:00,*=any`; and `mon-sat`.
 
-        Holidays are a list, such as `DE-BE,FR,2026-12-24..2027-01-01`, and may have `number` for the calendar of the
-        country of each number. The defaults are those of `CallWindow.parse`. Raises InvalidInputError.
+        Holidays are a list, such as `DE-BE,FR,2026-12-24..2027-01-01`; `number` is the calendar of each number's
+        country. Raises InvalidInputError.
         """
         return cls(
             hours={} if hours is None else read_hours(hours),
@@ -85,10 +84,7 @@ class CountryWindows:
         return cls(hours={ALL: window.spans}, days=window.days, holidays=window.holidays, time_zone=window.time_zone)
 
     def to(self, numbers: Sequence[str]) -> CallWindow | None:
-        """Return the window of a person with these numbers, which is the same for each; None for any time.
-
-        Raises InvalidInputError.
-        """
+        """Return the window of a person with these numbers; None for any time. Raises InvalidInputError if they differ."""
         window = self._to(numbers[0])
         for number in numbers[1:]:
             if (other := self._to(number)) != window:
@@ -166,7 +162,7 @@ def read_holidays(text: str) -> tuple[str, ...]:
 
 
 def certain_zone(numbers: Sequence[str], *, at: datetime = FIRST_LOOK) -> str:
-    """The zone of a person with these numbers, for the hours of a window. Raises InvalidInputError if it is unknown."""
+    """Return the zone of a person for the hours of a window. Raises InvalidInputError if it is unknown."""
     zone, why = zone_of_person(numbers, at=at)
     if zone is None:
         raise InvalidInputError(
@@ -178,7 +174,7 @@ def certain_zone(numbers: Sequence[str], *, at: datetime = FIRST_LOOK) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """The time from which a call may ring, and the time zone of the person. A call with a `problem` is not enqueued."""
+    """The time from which a call may ring, and the zone of the person. A call with a `problem` is not enqueued."""
 
     at: datetime
     time_zone: str | None
@@ -188,10 +184,9 @@ class Opening:
 def first_opening(
     window: CallWindow, *, numbers: Sequence[str], time_zone: str | None, at: datetime, valid_until: datetime | None
 ) -> Opening:
-    """The first time, from `at` on, at which a call to this person may ring.
+    """Return the first time, from `at` on, at which a call to this person may ring. Problems are findings.
 
-    The hours of the window are local time in its own zone, if it has one; else in the `time_zone` of the person; else
-    at the numbers, if their digits determine one time zone. Never raises: problems are findings.
+    The hours are those of the window's own zone, else of the `time_zone` of the person, else of the numbers.
     """
     if window.time_zone is None and time_zone is None:
         try:

@@ -6,6 +6,6 @@ from importlib import resources
 
 
 def rows_of(name: str) -> list[list[str]]:
-    """The rows of a table such as `numbers/zones.tsv`, each a list of its cells; its comments are left out."""
+    """Return the rows of a table such as `numbers/zones.tsv`, each a list of its cells; its comments are left out."""
     text = resources.files("voiceflow_worker.model").joinpath(*name.split("/")).read_text(encoding="utf-8")
     return [line.split("\t") for line in text.splitlines() if line and not line.startswith("#")]

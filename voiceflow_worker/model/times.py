@@ -42,10 +42,10 @@ class DateOrder(StrEnum):
 
 
 def with_iso_date(text: str, order: DateOrder) -> str:
-    """The text, with the date at its beginning as 2030-01-31: `31/1/2030 9:00` becomes `2030-01-31 9:00` in `dmy`.
+    """Return the text with the date at its beginning as 2030-01-31: in `dmy`, `31/1/2030 9:00` has that date.
 
-    The parts of a date may have /, . or - between them, and the year has four digits. Other texts, and dates such as
-    2030-01-31, stay as they are. Raises ValueError, with a clause, for a day that this order does not have.
+    The parts may have /, . or - between them, and the year has four digits. Other texts stay as they are. Raises
+    ValueError, with a clause, for a day that this order does not have.
     """
     match = _DATE.match(text)
     if match is None or 4 not in (len(match[1]), len(match[4])) or (len(match[1]) == 4 and match[2] == "-"):
@@ -62,13 +62,13 @@ def with_iso_date(text: str, order: DateOrder) -> str:
 
 
 def begins_with_ordered_date(text: str) -> bool:
-    """True if a text begins with a date such as 31/1/2030 or 2030/1/31, which is read only with a given order."""
+    """Return whether a text begins with a date such as 31/1/2030, which is read only with a given order."""
     match = _DATE.match(text)
     return match is not None and 4 in (len(match[1]), len(match[4])) and not (len(match[1]) == 4 and match[2] == "-")
 
 
 def may_be_swapped(text: str) -> bool:
-    """True if a text begins with a date such as 2030-04-03, whose day a spreadsheet may have taken for its month."""
+    """Return whether a text begins with a date such as 2030-04-03, whose day and month may be swapped."""
     return _SWAPPABLE.match(text) is not None
 
 
@@ -82,9 +82,9 @@ def read_time(
 ) -> datetime:
     """Return the time in a text in UTC: `2030-01-31 09:00`, with an offset, or as a local time of `zone`.
 
-    With `now`, the day may be `today` or `tomorrow` in the zone: `tomorrow 09:00`. Raises ValueError for another form,
-    for a local time without a zone, and for one that exists twice or never because clocks are changed. `asks_zone` is
-    False where no `time_zone` can be given: the message then does not name it.
+    With `now`, the day may be `today` or `tomorrow` in the zone. Raises ValueError for another form, for a local time
+    without a zone, and for one that exists twice or never because clocks are changed. `asks_zone` is False where no
+    `time_zone` can be given: the message then does not name it.
     """
     written, shown = text.strip(), repr(text[:40])
     remedy = "give a time_zone such as Asia/Singapore" if asks_zone else "end it with Z for UTC"
@@ -121,7 +121,7 @@ def read_time(
 
 
 def read_since(text: str, *, zone: ZoneInfo | None = None) -> datetime | timedelta:
-    """A time as `read_time` reads it, or how long ago it was, such as 30m, 2h or 7d. Raises ValueError."""
+    """Return a time as `read_time` reads it, or how long ago it was, such as 30m, 2h or 7d. Raises ValueError."""
     if "-" in text:
         return read_time(text, zone=zone, asks_zone=False)
     try:
@@ -151,10 +151,9 @@ class NumberZone:
 
 
 def zone_of_number(e164: str, *, at: datetime = FIRST_LOOK) -> NumberZone:
-    """The zone of a number that is called at this time, if its digits determine one. Never raises.
+    """Return the zone of a number that is called at this time, if its digits determine one. Never raises.
 
-    Zones whose clocks agree in the year of `at` and in the next count as one: a British mobile number may be in London
-    or on Jersey, and both show the same time.
+    Zones whose clocks agree in the year of `at` and in the next count as one.
     """
     return _zone_in(e164, at.year)
 
@@ -177,7 +176,7 @@ def _looked_up(number: PhoneNumber, year: int) -> NumberZone:
 # To look a number up takes 15 µs, as long as to fill its text in.
 @lru_cache(maxsize=512)
 def _zone_of_code(code: int, year: int) -> NumberZone:
-    """The zone of each number with a country code, behind which no digits tell more."""
+    """Return the zone of each number with a country code, behind which no digits tell more."""
     from phonenumbers import PhoneNumber
 
     return _looked_up(PhoneNumber(country_code=code, national_number=1), year)
@@ -185,7 +184,7 @@ def _zone_of_code(code: int, year: int) -> NumberZone:
 
 @lru_cache(maxsize=512)
 def tells_more(code: int) -> bool:
-    """Whether the digits behind a country code may tell in which zone a number is."""
+    """Return whether the digits behind a country code may tell in which zone a number is."""
     from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
     from phonenumbers.tzdata import TIMEZONE_DATA
 
@@ -194,7 +193,7 @@ def tells_more(code: int) -> bool:
 
 
 def guessed_zones(number: PhoneNumber) -> tuple[str, ...]:
-    """The zones in which `phonenumbers` has a number, of those of its country (zone.tab).
+    """Return the zones in which `phonenumbers` has a number, of those of its country (zone.tab).
 
     `phonenumbers` has some countries in the zone of a neighbour, and the mobile phones of others in one of their zones.
     """
@@ -212,7 +211,7 @@ def guessed_zones(number: PhoneNumber) -> tuple[str, ...]:
 
 
 def _tells_area(number: PhoneNumber) -> bool:
-    """Whether the digits behind the country code tell in which part of its country a number is."""
+    """Return whether the digits behind the country code tell in which part of its country a number is."""
     from phonenumbers import PhoneNumberType, number_type
     from phonenumbers.tzdata import TIMEZONE_DATA
 
@@ -231,10 +230,7 @@ def _table(name: str) -> list[list[str]]:
 
 @lru_cache(maxsize=512)
 def _zones_of_country(region: str) -> tuple[str, ...]:
-    """The zones of a country (ISO 3166); none for one that the database does not have.
-
-    A zone that zone1970.tab has under another country first, such as that of Crimea, has the numbers of that one.
-    """
+    """Return the zones of a country (ISO 3166), without those that are another country's first, such as Crimea's."""
     first = {zone: countries.split(",")[0] for countries, _, zone, *_ in _table("zone1970.tab")}
     own = (zone for country, _, zone, *_ in _table("zone.tab") if country == region and zone not in _UNOFFICIAL)
     zones = tuple(own)
@@ -243,13 +239,13 @@ def _zones_of_country(region: str) -> tuple[str, ...]:
 
 @cache
 def _linked() -> dict[str, str]:
-    """The zones by their older names: Asia/Kolkata by Asia/Calcutta."""
+    """Return the zones by their older names: Asia/Kolkata by Asia/Calcutta."""
     lines = (line.split() for line in zone_file("tzdata.zi").read_text(encoding="utf-8").splitlines())
     return {line[2]: line[1] for line in lines if line and line[0] == "L"}
 
 
 def zone_of_person(numbers: Sequence[str], *, at: datetime = FIRST_LOOK) -> tuple[str | None, str]:
-    """The zone in which all numbers of a person are at a time; else None, and why it is not known, as a clause."""
+    """Return the zone in which all numbers of a person are at a time; else None, and the reason as a clause."""
     zone: str | None = None
     for number in numbers:
         found = zone_of_number(number, at=at)
@@ -264,13 +260,13 @@ def zone_of_person(numbers: Sequence[str], *, at: datetime = FIRST_LOOK) -> tupl
 
 
 class UnknownZoneError(ValueError):
-    """Raised when nobody knows in which time zone a person is. The message is the reason, as a clause."""
+    """Raised when the time zone of a person is not known. The message is the reason, as a clause."""
 
 
 class PersonZone:
     """The time zone in which a person hears times: `own`, else that of the numbers, else `default`.
 
-    It is looked up when it is first asked for. `fallback_zone` is the default, if nothing else knows the zone.
+    `fallback_zone` is the default, if nothing else knows the zone.
     """
 
     def __init__(self, own: str | None, numbers: Sequence[str], default: str | None = None) -> None:
@@ -281,7 +277,7 @@ class PersonZone:
         self.fallback_zone: str | None = None
 
     def to_local(self, moment: datetime, written: str) -> datetime:
-        """What the clocks of the person show at a moment with an offset.
+        """Return the local time of the person at a moment with an offset.
 
         Raises UnknownZoneError, and ValueError if the offset is that of another clock: nobody says which one is meant.
         """
@@ -294,7 +290,7 @@ class PersonZone:
         return local.replace(tzinfo=None)
 
     def zone(self) -> ZoneInfo:
-        """The zone. Raises UnknownZoneError if it is not certain."""
+        """Return the zone. Raises UnknownZoneError if it is not certain."""
         if self._found is None:
             name, why = (self._own, "") if self._own is not None else zone_of_person(self._numbers)
             if name is None:
@@ -317,7 +313,7 @@ def _where(found: NumberZone) -> str:
 
 @lru_cache(maxsize=256)
 def _agree(names: Sequence[str], year: int) -> bool:
-    """Whether the clocks of these zones show the same time on every day of a year and of the next."""
+    """Return whether the clocks of these zones show the same time on every day of a year and of the next."""
     if len(names) == 1:
         return zone_named(names[0]) is not None
     zones = [zone_named(name) for name in names]

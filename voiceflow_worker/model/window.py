@@ -21,11 +21,11 @@ _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _SECOND = timedelta(seconds=1)
 _FARTHEST_OPENING = 400
-"""The number of days that are searched for an opening. A window that does not open within them counts as never open."""
+"""The days that are searched for an opening. A window that does not open within them counts as never open."""
 _FARTHEST_END = 8
-"""The number of days that are searched for an end. A window that stays open for more than a week counts as endless."""
+"""The days that are searched for an end. A window that stays open for more than a week counts as endless."""
 _IN = " in "
-"""What stands before the zone of a window whose hours do not count at the number called."""
+"""The separator before the zone of a window whose hours do not count at the number called."""
 _SPAN = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?\s*[-\u2013]\s*([0-9]{1,2})(?::([0-9]{2}))?")
 
 
@@ -47,7 +47,7 @@ _NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "s
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of a local day, from `start` to `end`, without `end` itself. Both are whole minutes.
+    """A part of a local day, from `start` to `end`, without `end` itself, in whole minutes.
 
     If the end is not later than the start, the span continues on the next day. Midnight to midnight is a whole day.
     """
@@ -66,7 +66,7 @@ class Span:
 
     @property
     def is_over_midnight(self) -> bool:
-        """Whether the span ends on the next day."""
+        """True if the span ends on the next day."""
         return self.end <= self.start
 
     def __str__(self) -> str:
@@ -82,10 +82,8 @@ class CallWindow:
 
     A span belongs to the day on which it begins: with `days="fri"`, 22:00-06:00 continues on Saturday morning. The
     window is closed on holidays of the calendars in `holidays` (ISO 3166: `SG`, `DE-BY`), and on own days in it
-    (`2026-12-28`, `2026-12-24..2027-01-01`), from midnight to midnight; a span over midnight that begins on one is left
-    out. The window is closed in years whose holidays are unknown.
-
-    Hours and days are local at the number called. With `time_zone`, they are those of this zone, wherever the phone is.
+    (`2026-12-28`, `2026-12-24..2027-01-01`); a span that begins on one is left out. It is closed in years whose
+    holidays are unknown. Hours and days are local at the number called, or in `time_zone`.
     """
 
     spans: tuple[Span, ...]
@@ -106,7 +104,7 @@ class CallWindow:
         holidays: str | None = None,
         time_zone: str | None = None,
     ) -> CallWindow:
-        """A window from texts such as `09:00-12:00,14:00-20:00`, `mon-fri,sun` and `SG,MY`.
+        """Read a window from texts such as `09:00-12:00,14:00-20:00`, `mon-fri,sun` and `SG,MY`.
 
         The default is the whole day, every day, holidays included. Raises InvalidInputError.
         """
@@ -118,16 +116,13 @@ class CallWindow:
         )
 
     def zone_for(self, person: str | None) -> ZoneInfo | None:
-        """The zone that the hours count in for a person whose zone is `person`; None if it is not known here."""
+        """Return the zone in which the hours count for a person in the zone `person`; None if it is not known here."""
         name = self.time_zone or person
         return None if name is None else zone_named(name)
 
     @classmethod
     def recalled(cls, text: str) -> CallWindow:
-        """The window whose `str` is this text.
-
-        Equal texts give the same object. Raises ValueError for a text that is not a window.
-        """
+        """Return the window whose `str` is this text. Raises ValueError for a text that is not a window."""
         return _recalled(text)
 
     def __str__(self) -> str:
@@ -136,15 +131,14 @@ class CallWindow:
         return written if self.time_zone is None else f"{written}{_IN}{self.time_zone}"
 
     def is_open(self, at: datetime, zone: ZoneInfo) -> bool:
-        """Whether a phone in this zone may ring at this moment. Raises InvalidInputError for an unknown calendar."""
+        """Return whether a phone in this zone may ring at this moment. Raises InvalidInputError."""
         local = at.astimezone(zone)
         return self._is_open_locally(local.date(), local.time())
 
     def opens(self, at: datetime, zone: ZoneInfo) -> datetime | None:
-        """The first time in UTC, from `at` on, at which a phone in this zone may ring.
+        """Return the first time in UTC, from `at` on, at which a phone in this zone may ring; None within a year.
 
-        It is `at` itself while the window is open, and None if the window does not open within a year. Raises
-        InvalidInputError for an unknown calendar.
+        Raises InvalidInputError for an unknown calendar.
         """
         for start, end in self._intervals(at, zone, days=_FARTHEST_OPENING):
             if at < end:
@@ -152,9 +146,9 @@ class CallWindow:
         return None
 
     def closes(self, at: datetime, zone: ZoneInfo) -> datetime | None:
-        """The first time in UTC, from `at` on, at which the window is closed.
+        """Return the first time in UTC, from `at` on, at which the window is closed; None for about a week.
 
-        None if the window stays open for about a week. Raises InvalidInputError for an unknown calendar.
+        Raises InvalidInputError for an unknown calendar.
         """
         last = at.astimezone(UTC)
         for start, end in self._intervals(at, zone, days=_FARTHEST_END):
@@ -166,7 +160,7 @@ class CallWindow:
         return None if last > at + (_FARTHEST_END - 2) * _DAY else last
 
     def _intervals(self, at: datetime, zone: ZoneInfo, *, days: int) -> Iterator[tuple[datetime, datetime]]:
-        """The intervals in which the window is open, from the UTC day of `at` on. Each is divided at midnight UTC."""
+        """Yield the intervals in which the window is open, from the UTC day of `at` on, divided at midnight UTC."""
         first = at.astimezone(UTC).date()
         for each in range(days):
             yield from _open_on(self, zone, first + each * _DAY)
@@ -193,10 +187,9 @@ class CallWindow:
 
 @lru_cache(maxsize=2048)
 def _open_on(window: CallWindow, zone: ZoneInfo, day: date) -> tuple[tuple[datetime, datetime], ...]:
-    """The intervals in which a window is open on one UTC day.
+    """Return the intervals in which a window is open on one UTC day.
 
-    The window can open or close only at local midnight, at the start or end of a span, or when the local clock is
-    changed.
+    It can open or close only at local midnight, at the start or end of a span, or when the local clock is changed.
     """
     begin = datetime.combine(day, MIDNIGHT, tzinfo=UTC)
     end = begin + _DAY
@@ -220,7 +213,7 @@ def _open_on(window: CallWindow, zone: ZoneInfo, day: date) -> tuple[tuple[datet
 
 
 def _jumps(zone: ZoneInfo, begin: datetime, end: datetime) -> Iterator[datetime]:
-    """The times, to the second, at which the UTC offset of a zone changes."""
+    """Return the times, to the second, at which the UTC offset of a zone changes."""
     before = begin
     while before < end:
         after = before + _HOUR
@@ -253,7 +246,7 @@ def _recalled(text: str) -> CallWindow:
 
 
 def parts(text: str, what: str) -> list[str]:
-    """The entries of a text with commas. Raises InvalidInputError for an empty one; `what` says what they are."""
+    """Return the entries of a text with commas: `what` says of what. Raises InvalidInputError for an empty one."""
     found = [part.strip() for part in text.split(",")]
     if not all(found):
         raise InvalidInputError(f"{text[:60]!r} has an empty entry: give {what}, separated by commas")
@@ -261,7 +254,7 @@ def parts(text: str, what: str) -> list[str]:
 
 
 def read_window_zone(name: str) -> str:
-    """The name of the zone that the hours of a window count in. Raises InvalidInputError."""
+    """Return the name of the zone that the hours of a window count in. Raises InvalidInputError."""
     try:
         return read_zone(name).key
     except ValueError as error:
@@ -269,7 +262,7 @@ def read_window_zone(name: str) -> str:
 
 
 def read_spans(text: str) -> tuple[Span, ...]:
-    """The spans in a text such as `09:00-12:00,14:00-20:00`. Raises InvalidInputError."""
+    """Return the spans in a text such as `09:00-12:00,14:00-20:00`. Raises InvalidInputError."""
     return tuple(_read_span(part) for part in parts(text, "hours"))
 
 
@@ -287,7 +280,7 @@ def _read_span(text: str) -> Span:
 
 
 def read_days(text: str) -> frozenset[Weekday]:
-    """The days in a text such as `mon-fri,sun`. Raises InvalidInputError."""
+    """Return the days in a text such as `mon-fri,sun`. Raises InvalidInputError."""
     days: set[Weekday] = set()
     for part in parts(text.casefold(), "days"):
         first, dash, last = (each.strip() for each in part.replace("\u2013", "-").partition("-"))
@@ -305,7 +298,7 @@ def _read_day(name: str, text: str) -> Weekday:
 
 
 def days_in_words(days: frozenset[Weekday]) -> str:
-    """The days as text, such as `mon-fri,sun`, in the form that people write."""
+    """Return the days as text, such as `mon-fri,sun`."""
     runs: list[list[Weekday]] = []
     for day in sorted(days):
         if runs and day == runs[-1][-1] + 1:
@@ -324,7 +317,7 @@ _LONGEST_CLOSED = timedelta(days=366)
 
 
 def read_calendar(text: str) -> str:
-    """The calendar that a text such as `sg` or `DE-BY` names, or own days: `2026-12-28`, `2026-12-24..2027-01-01`.
+    """Return the calendar that a text such as `sg` or `DE-BY` names, or own days: `2026-12-24..2027-01-01`.
 
     Raises InvalidInputError if it is unknown.
     """
@@ -404,7 +397,7 @@ def _closed_days() -> Mapping[str, Sequence[date]]:
 
 
 def unknown_holidays(calendars: Iterable[str], *, years: Iterable[int]) -> str:
-    """The calendars with the years for which no holidays are known, and what this does; empty if there are none."""
+    """Return the calendars with the years for which no holidays are known, and the effect; empty without any."""
     found = [(code, year, holidays_of(code, year=year)) for code in calendars for year in years]
     return "; ".join(
         f"{code} in {year}, so {'nobody rings in that year' if days is None else 'no day is left out'}"

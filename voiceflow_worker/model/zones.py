@@ -1,4 +1,4 @@
-"""Time zones by their names in the time zone database of the package tzdata."""
+"""The numbers whose time zone is not what `phonenumbers` says: the table zones.tsv, which names its sources."""
 
 from __future__ import annotations
 

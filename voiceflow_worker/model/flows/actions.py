@@ -35,29 +35,26 @@ _HEARD: Mapping[Action | None, tuple[str, ...]] = {
 
 
 def read_action(entry: object) -> tuple[Action | None, Mapping[str, object]]:
-    """The kind and the parameters of an action in a decoded body.
-
-    The kind is None for an unknown action. The parameters are empty if the entry has no object with parameters.
-    """
+    """Return the kind and the parameters of an action in a decoded body; None for an unknown kind."""
     given = _decoded(entry)
     name = given.get("action")
     return _BY_NAME.get(name) if isinstance(name, str) else None, _decoded(given.get("params"))
 
 
 def read_actions(body: object) -> Iterable[tuple[Action | None, Mapping[str, object]]]:
-    """The kind and the parameters of each action in a decoded body; empty if the body has no list of actions."""
+    """Return the kind and the parameters of each action in a decoded body."""
     flow = _decoded(body).get("callflow")
     return map(read_action, cast("Sequence[object]", flow) if isinstance(flow, list | tuple) else ())
 
 
 def _decoded(value: object) -> Mapping[str, object]:
-    """The decoded JSON object; an empty one for any other value."""
+    """Return the decoded JSON object; an empty one for any other value."""
     # The keys are not checked: this runs several times for every call, and keys of JSON are always strings.
     return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
 
 
 def wording(action: Action | None, params: Mapping[str, object]) -> str | None:
-    """The text that an action speaks, or the address of the file that it plays; None for other actions."""
+    """Return the text that an action speaks, or the address of the file that it plays; None for other actions."""
     heard = params.get(_HEARD.get(action, ("",))[0])
     return heard if isinstance(heard, str) else None
 
@@ -74,12 +71,12 @@ class Heard(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """How long it is heard, all times together, estimated from a text's length; 0 for a file."""
+        """Estimated time for which it is heard, with its repetitions; 0 for a file."""
         return 0.0 if self.action is Action.PLAY_FILE else speech_seconds(self.text) * self.times / self.speed
 
 
 def heard_in(body: object) -> Iterator[Heard]:
-    """What a person may hear in a call with this decoded body, in order. Texts after key presses are among it."""
+    """Return what a call with this decoded body may speak or play, in order, also after key presses."""
     for action, params in read_actions(body):
         if action is None:
             continue
@@ -98,7 +95,7 @@ SYLLABLES_A_SECOND = 4.5
 
 
 def speech_seconds(text: str) -> float:
-    """The seconds that a voice takes to speak a text, estimated from its length."""
+    """Return the seconds that a voice takes to speak a text, estimated from its length."""
     if text.isascii():
         return len(text) / CHARACTERS_A_SECOND
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)

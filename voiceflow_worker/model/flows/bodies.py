@@ -20,7 +20,7 @@ _VALID_UNTIL = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z", r
 
 
 def read_valid_until(value: object) -> datetime | None:
-    """The time in a `validUntil`, as an aware datetime in UTC; None if it is not a valid time."""
+    """Return the time in a `validUntil`, as an aware datetime in UTC; None if it is not a valid time."""
     if not isinstance(value, str) or _VALID_UNTIL.fullmatch(value) is None:
         return None
     try:
@@ -30,10 +30,7 @@ def read_valid_until(value: object) -> datetime | None:
 
 
 def write_valid_until(moment: datetime) -> str:
-    """The time as 8x8 documents it, rounded down to the millisecond.
-
-    Raises CallFlowError, which is a ValueError, for a time without a zone.
-    """
+    """Return the time as 8x8 documents it, rounded down to the millisecond. Raises CallFlowError without a zone."""
     if not isinstance(cast("object", moment), datetime) or moment.tzinfo is None:
         message = f"valid_until needs a time zone: {moment!s:.40}; use datetime.now(UTC) + … or an aware datetime"
         raise CallFlowError([Finding(message=message, path="$.validUntil")])
@@ -44,7 +41,7 @@ _CALLS = f'"{Action.MAKE_CALL.value}"'
 
 
 def destinations(body: Mapping[str, object]) -> tuple[str, ...]:
-    """The numbers that a body calls, in order, as their numbering plans write them; malformed ones are left out."""
+    """Return the numbers that a body calls, in order, as their plans write them. Malformed ones are left out."""
     found: list[str] = []
     for action, params in read_actions(body):
         number = params.get("destination")
@@ -54,10 +51,7 @@ def destinations(body: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def second_parties(body: str) -> tuple[str, ...]:
-    """The numbers that a stored body bridges to its first call.
-
-    The body is parsed only if its text has `"makeCall"` at least twice. The usual body, with one call, has it once.
-    """
+    """Return the numbers that a stored body bridges to its first call."""
     if body.count(_CALLS) < 2:
         return ()
     try:

@@ -29,9 +29,9 @@ _P = ParamSpec("_P")
 
 
 class _OfClassToo(Generic[_P]):
-    """A method of a flow that, asked of the class, follows an empty answer.
+    """A method of a flow that, as a method of the class, follows an empty answer.
 
-    If it were a class method, `flow.bridge(…)` would silently lose the actions of the flow.
+    As a class method, `flow.bridge(…)` would silently lose the actions of the flow.
     """
 
     def __init__(self, method: Callable[Concatenate[Any, _P], CallFlow]) -> None:
@@ -47,8 +47,8 @@ class CallFlow:
     """The actions of one call, as the callflows API of 8x8 accepts them. Immutable: each method returns a new flow.
 
     Begin with `CallFlow.call` (a call), `CallFlow.reply` or `CallFlow.bridge` (an answer to a call action event), or
-    `CallFlow.parse` (a body). Only values that were set are sent, because the documents of 8x8 disagree about defaults.
-    A flow under construction may break rules: `problems` lists every finding, and `validated` raises errors.
+    `CallFlow.parse` (a body). Only values that were set are sent. A flow under construction may break rules: `problems`
+    lists every finding, and `validated` raises errors.
     """
 
     _body: Mapping[str, object]
@@ -63,8 +63,7 @@ class CallFlow:
         """Begin with a call to `destination` that shows `source`, a number of the account.
 
         Numbers are read as in files (`read_number`): `+65 8765 4321`, or `8765 4321` with the `country` SG. One that is
-        not certain is an error of the flow, and so are digits without a + and without a `country`. The source may
-        depend on the country of the destination: `SG=+6531234567,*=+12025550123`.
+        not certain is an error of the flow. The source may be by country: `SG=+6531234567,*=+12025550123`.
         """
         return cls({"callflow": []}).then_call(destination, source=source, country=country)
 
@@ -75,11 +74,9 @@ class CallFlow:
 
     @classmethod
     def parse(cls, body: Mapping[str, object] | str | bytes, *, reply: bool = False) -> Self:
-        """Read a request body, or with `reply` an answer to a call action event.
+        """Read a request body, or with `reply` an answer to a call action event: a mapping, or strict JSON.
 
-        The body is a mapping, or strict JSON as text. Unknown keys and explicit nulls are kept. Raises CallFlowError
-        with every finding, errors first, if any finding is an error. A `validUntil` that has passed is a warning (see
-        `problems`).
+        Raises CallFlowError with every finding, errors first, if any is an error. A past `validUntil` is a warning.
         """
         if isinstance(body, str | bytes):
             try:
@@ -118,8 +115,7 @@ class CallFlow:
     ) -> Self:
         """Speak a prompt and take key presses, which arrive as a call action event.
 
-        `min_digits` needs `max_digits`, `digit_timeout` (per key) needs a longer `overall_timeout`, and
-        `complete_on_hash=False` needs `max_digits` from 1 to 25.
+        `min_digits` needs `max_digits`, and `digit_timeout` (per key) a longer `overall_timeout`.
         """
         return self._then(
             _entry(
@@ -142,10 +138,7 @@ class CallFlow:
     def then_call(
         self, destination: str, *, source: str, country: str | None = None, recording: bool | None = None
     ) -> Self:
-        """Call a second party, and connect the two parties when the second answers. Numbers are read as by `call`.
-
-        `recording` is only for answers to call action events.
-        """
+        """Call a second party, and connect the two when it answers. `recording` is only for answers to events."""
         numbers: dict[str, object] = {"source": source, "destination": destination}
         refused: list[Finding] = []
         for name, text in {"destination": destination, "source": source}.items():
@@ -170,8 +163,7 @@ class CallFlow:
     ) -> CallFlow:
         """Connect another party, in an answer to a call action event. Numbers are read as by `CallFlow.call`.
 
-        `CallFlow.bridge(…)` begins an answer, and `flow.bridge(…)` follows other actions. With `recording` the bridged
-        call is recorded, if the account is set up for it.
+        `CallFlow.bridge(…)` begins an answer, and `flow.bridge(…)` follows other actions.
         """
         named = self if client_action_id is None else self.replace(client_action_id=client_action_id)
         return named.then_call(destination, source=source, country=country, recording=recording)
@@ -188,11 +180,10 @@ class CallFlow:
         client_batch_id: str | None = None,
         client_action_id: str | None = None,
     ) -> Self:
-        """The flow with these values set; None leaves a value as it is. Raises ValueError for a time without a zone.
+        """Return the flow with these values set; None leaves a value as it is. Raises ValueError without a time zone.
 
-        After `valid_until` 8x8 does not place the call. The request id and the batch id, of at most 50 characters
-        each, come back in the session summary. A clientRequestId does not prevent 8x8 from placing a call twice. Only
-        an answer to a call action event has a `client_action_id`, which comes back with the next event.
+        After `valid_until` 8x8 does not place the call. The ids, of at most 50 characters, come back in the session
+        summary; `client_action_id` is for answers to events, and comes back with the next one.
         """
         keys = {
             "clientActionId": client_action_id,
@@ -210,7 +201,7 @@ class CallFlow:
 
     @property
     def is_reply(self) -> bool:
-        """Whether the flow answers a call action event; otherwise it asks for a call."""
+        """True if the flow answers a call action event; otherwise it asks for a call."""
         return self._reply
 
     @property
@@ -220,17 +211,17 @@ class CallFlow:
 
     @property
     def actions(self) -> tuple[Mapping[str, object], ...]:
-        """A copy of the actions, in 8x8's format."""
+        """Copy of the actions, in 8x8's format."""
         return tuple(copy_of(entry) for entry in self._flow if is_object(entry))
 
     @property
     def source(self) -> str | None:
-        """The source of the first call, with its leading +; None if it is missing or malformed."""
+        """Source of the first call, with its leading +; None if it is missing or malformed."""
         return self._number("source")
 
     @property
     def destination(self) -> str | None:
-        """The destination of the first call, with its leading +; None if it is missing or malformed."""
+        """Destination of the first call, with its leading +; None if it is missing or malformed."""
         return self._number("destination")
 
     @property
@@ -240,26 +231,26 @@ class CallFlow:
 
     @property
     def valid_until(self) -> datetime | None:
-        """The time in UTC after which 8x8 does not place the call; None if it is not set, or not a time."""
+        """Time in UTC after which 8x8 does not place the call; None if it is not set, or not a time."""
         return read_valid_until(self._body.get("validUntil"))
 
     @property
     def client_request_id(self) -> str | None:
-        """The `clientRequestId` of the body; None if it is missing or empty."""
+        """`clientRequestId` of the body; None if it is missing or empty."""
         return self._text("clientRequestId")
 
     @property
     def client_batch_id(self) -> str | None:
-        """The `clientBatchId` of the body; None if it is not set or empty."""
+        """`clientBatchId` of the body; None if it is not set or empty."""
         return self._text("clientBatchId")
 
     @property
     def client_action_id(self) -> str | None:
-        """The `clientActionId` of an answer: the caller's position in a menu; None if it is not set or empty."""
+        """`clientActionId` of an answer: the caller's position in a menu; None if it is not set or empty."""
         return self._text("clientActionId")
 
     def problems(self, *, now: datetime | None = None) -> tuple[Finding, ...]:
-        """Every finding, in the order of the body; with `now`, a `validUntil` that has passed is a warning (-1015)."""
+        """Return every finding, in the order of the body. With `now`, a past `validUntil` is a warning (-1015)."""
         found = find_problems(self._body, now=now, reply=self._reply)
         if not self._refused:
             return found
@@ -268,7 +259,7 @@ class CallFlow:
         return (*others, *refused.values())
 
     def validated(self, *, now: datetime | None = None) -> Self:
-        """This flow, if it has no error. Otherwise raises CallFlowError with every finding, errors first.
+        """Return this flow. Raises CallFlowError with every finding, errors first, if any is an error.
 
         With `now`, a `validUntil` that has passed is an error too.
         """
@@ -281,15 +272,12 @@ class CallFlow:
         return self
 
     def to_body(self) -> dict[str, Any]:
-        """A copy of the body, as 8x8 accepts it: everything that was set or parsed, explicit nulls included.
-
-        Raises CallFlowError for a flow with a number that is not certain: in a body, it would be another number.
-        """
+        """Return a copy of the body, as 8x8 accepts it. Raises CallFlowError for a number that is not certain."""
         _raise_errors(self._refused)
         return copy_of(self._body)
 
     def to_json(self) -> bytes:
-        """The body as compact UTF-8 JSON. Raises CallFlowError if it cannot be written as JSON, and as `to_body`."""
+        """Return the body as compact UTF-8 JSON. Raises CallFlowError if it cannot be written."""
         _raise_errors(self._refused)
         try:
             return orjson.dumps(self._body)
@@ -334,9 +322,9 @@ class CallFlow:
 
 
 def _certain(text: object, country: str | None, called: object) -> object:
-    """The number that a text certainly is, for a call to `called`; what is no text, or empty, as it is.
+    """Return the number that a text certainly is, for a call to `called`. Raises PhoneNumberError.
 
-    Raises PhoneNumberError.
+    What is no text, or empty, is returned as it is.
     """
     if not isinstance(text, str) or not text.strip():
         return text
@@ -376,7 +364,7 @@ def copy_of(value: Mapping[str, object]) -> dict[str, Any]: ...
 @overload
 def copy_of(value: object) -> Any: ...
 def copy_of(value: object) -> Any:
-    """A deep copy of a JSON value, as plain dicts and lists; 10 times faster than copy.deepcopy."""
+    """Return a deep copy of a JSON value, as plain dicts and lists; 10 times faster than copy.deepcopy."""
     if is_object(value):
         return {key: copy_of(item) for key, item in value.items()}
     if is_list(value):
@@ -390,9 +378,8 @@ _PER_POST = frozenset({"validUntil", "clientRequestId", "clientBatchId"})
 class EncodedBody(NamedTuple):
     """A valid body as texts, with its two numbers. `destination` is in the usual form of its numbering plan.
 
-    `stored` is the body that is stored and sent: compact JSON, every value as the user spelled it. `canonical` is the
-    text by which two calls are compared. It is never sent: its phone numbers begin with a +. Neither has a
-    `validUntil`, a `clientRequestId` or a `clientBatchId`: these are the job's, and are added when a POST is sent.
+    `stored` is sent: compact JSON, every value as the user spelled it. Calls are compared by `canonical`, in which
+    numbers begin with a +. The `validUntil` and the ids of a POST are added when it is sent.
     """
 
     source: str
@@ -418,14 +405,14 @@ class EncodedBody(NamedTuple):
 
 
 def body_to(stored: str, number: str) -> str:
-    """A stored body whose first call is to another number. Raises ValueError for a body without a call."""
+    """Return a stored body whose first call is to another number. Raises ValueError for a body without a call."""
     body, params = _with_first_call(stored)
     params["destination"] = number
     return _text(body)
 
 
 def body_problem(stored: str) -> str | None:
-    """Why a stored text is not the body of a call: a JSON object with a call to a number; None if it is one."""
+    """Return why a stored text is not the body of a call: a JSON object with a call to a number; None if it is one."""
     try:
         _with_first_call(stored)
     except ValueError as error:
@@ -434,7 +421,7 @@ def body_problem(stored: str) -> str | None:
 
 
 def _with_first_call(stored: str) -> tuple[dict[str, object], dict[str, object]]:
-    """A stored body, and the parameters of its first call in it."""
+    """Return a stored body, and the parameters of its first call in it."""
     body: Any = orjson.loads(stored)
     try:
         for step in body["callflow"]:
@@ -448,17 +435,17 @@ def _with_first_call(stored: str) -> tuple[dict[str, object], dict[str, object]]
 
 
 def body_digest(canonical: str) -> str:
-    """The digest that distinguishes two bodies with the same unique key."""
+    """Return the digest that distinguishes two bodies with the same unique key."""
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def actions_in(stored: str) -> list[object]:
-    """The actions of a stored body, in their order."""
+    """Return the actions of a stored body, in their order."""
     return [entry.get("action") for entry in CallFlow.parse(stored).actions]
 
 
 def digests_to(stored: str, numbers: Sequence[str]) -> list[str]:
-    """The digest of what a stored body says to each of these numbers, as if the call were to it alone."""
+    """Return the digest of what a stored body says to each of these numbers, as if the call were to it alone."""
     flows = (CallFlow(orjson.loads(body_to(stored, number))) for number in numbers)
     return [body_digest(EncodedBody.of(flow).canonical) for flow in flows]
 
@@ -474,7 +461,7 @@ def _text(body: Mapping[str, object]) -> str:
 
 
 def _with_plain_numbers(entry: object, calls: list[Mapping[str, object]]) -> object:
-    """The action as it is compared. The parameters of a call are also added to `calls`."""
+    """Return the action as it is compared. The parameters of a call are also added to `calls`."""
     if not is_object(entry) or entry.get("action") != "makeCall" or not is_object(params := entry.get("params")):
         return entry
     plain = {key: _plain(value) if key in {"source", "destination"} else value for key, value in params.items()}

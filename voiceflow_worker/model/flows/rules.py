@@ -36,11 +36,9 @@ _SCENARIO = "executeScenario"
 
 
 def find_problems(body: object, *, now: datetime | None = None, reply: bool = False) -> tuple[Finding, ...]:
-    """All errors and warnings about a request body for `POST …/callflows`; empty if there are none.
+    """Return all errors and warnings about a request body, or with `reply` about an answer to an event. Never raises.
 
-    With `reply` the body is an answer to a call action event (VCA): it may begin with any action, name a
-    `clientActionId` and record a bridged call. A `validUntil` that has passed at `now` is a warning (-1015). In
-    `CallFlow.validated` it is an error. Without `now`, the time is not checked. Never raises.
+    A `validUntil` that has passed at `now` is a warning (-1015); without `now`, the time is not checked.
     """
     if not is_object(body):
         return (_error("$", -1001, f"invalid JSON request body; it should be an object, not {describe(body)}"),)
@@ -220,7 +218,7 @@ def _identifier(body: Mapping[str, object], key: str, *, limit: int | None) -> I
 
 
 def _unknown(given: Mapping[str, object], known: Collection[str], path: str, owner: str) -> Iterator[Finding]:
-    """A finding for each unknown key: an error if its value is not JSON, else a warning (the key is sent unchanged)."""
+    """Yield a finding for each unknown key: an error if its value is not JSON, else a warning."""
     for key, value in given.items():
         if key in known:
             continue

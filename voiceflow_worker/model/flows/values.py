@@ -20,7 +20,7 @@ _LEAST_INT, _MOST_INT = -(2**63), 2**64 - 1
 
 
 def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
-    """Whether the value is a JSON object: a mapping whose keys are strings."""
+    """Return whether the value is a JSON object: a mapping whose keys are strings."""
     # dict first: a check for Mapping, an abstract class, takes 10 times as long, and this runs on every enqueue.
     if not isinstance(value, (dict, Mapping)):
         return False
@@ -32,17 +32,17 @@ def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
 
 
 def is_list(value: object) -> TypeGuard[Sequence[object]]:
-    """Whether the value is a JSON array."""
+    """Return whether the value is a JSON array."""
     return isinstance(value, (list, tuple))  # `list | tuple` is made anew each time
 
 
 def is_whole(value: int | float) -> bool:  # noqa: PYI041 - an integer may be too large for a float
-    """Whether a number has the value of an integer: 2 and 2.0 are the same JSON number."""
+    """Return whether a number has the value of an integer: 2 and 2.0 are the same JSON number."""
     return isinstance(value, int) or value.is_integer()
 
 
 def describe(value: object) -> str:
-    """The type of a JSON value, in words."""
+    """Return the type of a JSON value, in words."""
     match value:
         case None:
             return "null"
@@ -79,7 +79,7 @@ class UnspeakableError(ValueError):
 
 
 def is_missing(value: object) -> bool:
-    """Whether a value is missing: None, an empty text, NaN, or a word such as `nan` that programs write for these.
+    """Return whether a value is missing: None, an empty text, NaN, or a word that programs write for these.
 
     The words have the capitals that programs write: Nan is a name.
     """
@@ -93,13 +93,13 @@ def is_missing(value: object) -> bool:
 
 
 def language_in(data: Mapping[str, object]) -> str | None:
-    """The language that the data of a call names, in `language`; None if it names none. A number names one too."""
+    """Return the language that the data of a call names, in `language`; None if it names none."""
     found = data.get("language")
     return None if is_missing(found) else str(found).strip() or None
 
 
 def exact_number(value: float) -> float:
-    """A number with at most 15 digits, as spreadsheets show it: the integer 25 for 25.0, and 0.3 for 0.1 + 0.2.
+    """Return a number as spreadsheets show it, with at most 15 digits: 25 for 25.0, and 0.3 for 0.1 + 0.2.
 
     Raises UnspeakableError for a number whose last digits are lost, and for infinity.
     """
@@ -113,10 +113,7 @@ def exact_number(value: float) -> float:
 
 
 def value_text(value: object) -> str:
-    """The text of a value, as it is spoken: numbers as spreadsheets show them, `true` and `false`.
-
-    Raises UnspeakableError for null, for arrays and objects, and for a number that is not exact.
-    """
+    """Return the text of a value, as it is spoken. Raises UnspeakableError for null, arrays and inexact numbers."""
     match value:
         case str():
             return value
@@ -145,7 +142,7 @@ def written(value: object) -> str:
 
 
 def unspeakable(text: str) -> str | None:
-    """The first character that 8x8 would refuse in a text, with its position; None if there is none."""
+    """Return the first character that 8x8 would refuse in a text, with its position; None if there is none."""
     found = None if text.isprintable() else _UNSPEAKABLE.search(text)  # `isprintable` is faster
     if found is None:
         return None
@@ -153,7 +150,7 @@ def unspeakable(text: str) -> str | None:
 
 
 def url_problem(value: object) -> str | None:
-    """What is wrong with an http or https address, as the rest of a sentence about it; None if nothing."""
+    """Return what is wrong with an http or https address, as the rest of a sentence about it; None if nothing."""
     if not isinstance(value, str):
         return f"should be a string, not {describe(value)}"
     if not value.strip():
@@ -169,7 +166,7 @@ def url_problem(value: object) -> str | None:
 
 
 def json_problem(value: object, *, depth: int = 0) -> str | None:
-    """The reason why a value cannot be sent as JSON; None if it can."""
+    """Return the reason why a value cannot be sent as JSON; None if it can."""
     match value:
         case None | bool():
             return None
@@ -191,7 +188,7 @@ def json_problem(value: object, *, depth: int = 0) -> str | None:
 
 
 def canonical_json(document: object) -> str:
-    """A JSON value as one text, in which neither the order of names nor the spelling of a number makes a difference."""
+    """Return a JSON value as one text, whatever the order of its names and the spelling of its numbers."""
     return json.dumps(_plain(document), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -18,7 +18,7 @@ these priorities exactly."""
 
 
 def priority_problem(priority: object) -> str | None:
-    """The error message for an invalid priority; None for a valid one."""
+    """Return the error message for an invalid priority; None for a valid one."""
     if type(priority) is int and priority in PRIORITIES:
         return None
     return (
@@ -46,7 +46,7 @@ def key_findings(key: str | None) -> list[Finding]:
 
 
 def text_findings(texts: Mapping[str, object]) -> list[Finding]:
-    """A finding for each text that no store can keep. `texts` maps the name of a field to its text, or to None."""
+    """Return a finding for each text that no store can keep. `texts` are by the names of their fields."""
     findings: list[Finding] = []
     for name, text in texts.items():
         if text is not None and (problem := storing_problem(text)) is not None:
@@ -57,7 +57,7 @@ def text_findings(texts: Mapping[str, object]) -> list[Finding]:
 def admission_findings(
     priority: object, *, not_before: datetime | None, valid_until: datetime | None, at: datetime
 ) -> list[Finding]:
-    """The reasons why a call with this priority and these times cannot be enqueued at `at`."""
+    """Return why a call with this priority and these times cannot be enqueued at `at`."""
     findings: list[Finding] = []
     if problem := priority_problem(priority):
         findings.append(Finding(message=problem, column="priority"))

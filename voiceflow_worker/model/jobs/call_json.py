@@ -29,7 +29,7 @@ _PLAIN = (str, int, float)
 
 
 def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | None:
-    """The data as stored; None if there is none. Raises InvalidInputError for data that cannot be stored."""
+    """Return the data as stored; None if there is none. Raises InvalidInputError for data that cannot be stored."""
     if not data:
         return None
     for name, value in data.items():
@@ -64,10 +64,7 @@ def _check_texts(data: Mapping[str, object]) -> None:
 
 
 class CallResult(StrEnum):
-    """What became of a call, in one word, for people who do not know states and outcomes.
-
-    If the person gave an answer that has a name, that name is the word instead: see `result_of`.
-    """
+    """The result of a call in one word. An answer that has a name is the word instead: see `result_of`."""
 
     ANSWERED = "answered"
     """The person answered. Keys were not asked for, have no name, or are not known: only the log has the call."""
@@ -96,7 +93,7 @@ class CallResult(StrEnum):
 
 
 def is_result(answer: str | None) -> bool:
-    """Whether the name of an answer could be taken for one of these words, however it is written."""
+    """Return whether the name of an answer could be taken for one of these words."""
     return re.sub(r"[\s_-]+", "_", (answer or "").strip().casefold()) in {each.value for each in CallResult}
 
 
@@ -111,10 +108,9 @@ _ASKS = f'"{Action.SAY_AND_CAPTURE.value}"'
 
 
 def result_of(job: Job) -> str:
-    """The result of a call in one word: the name of the person's answer, else a `CallResult`.
+    """Return the result of a call in one word: the name of the person's answer, else a `CallResult`.
 
-    A call that is in progress has a result as soon as its person gives an answer. One that waits is open, whatever came
-    of earlier attempts.
+    A call in progress has a result once its person gives an answer; one that waits is open, whatever came before.
     """
     newest = job.last_post
     is_waiting = job.state in {JobState.QUEUED, JobState.LEASED}
@@ -140,13 +136,13 @@ def result_of(job: Job) -> str:
 
 
 def sip_code_of(job: Job) -> int | None:
-    """The SIP code with which the newest call of a job failed; None for another end, or if it is not known."""
+    """Return the SIP code with which the newest call of a job failed; None for another end, or if it is not known."""
     post = job.ended_post
     return None if post is None or post.outcome is None else post.outcome.sip_code_of(job.number_of(post))
 
 
 def _of_answered(job: Job, post: Post | None) -> CallResult:
-    """The result of a call that the person answered, without an answer that has a name."""
+    """Return the result of a call that the person answered, without an answer that has a name."""
     if post is not None and post.outcome is not None and post.outcome.status not in REACHED:
         return CallResult.DESK_BUSY
     if post is not None and post.presses:
@@ -157,7 +153,7 @@ def _of_answered(job: Job, post: Post | None) -> CallResult:
 
 
 def call_as_json(job: Job) -> dict[str, object]:
-    """The job with its outcome and every POST. Times are RFC 3339 in UTC; `attempt` counts POSTs that may have rung."""
+    """Return the job with its outcome and every POST. Times are RFC 3339 in UTC."""
     post = job.last_post
     return {
         "id": job.id,
@@ -240,7 +236,7 @@ _COUNTED = {
 
 
 def counted_reason(job: Job) -> str | None:
-    """The reason of a cancelled call, without what differs from call to call; None if the call is not cancelled."""
+    """Return the reason of a cancelled call, without what differs from call to call; else None."""
     if job.state is not JobState.CANCELLED:
         return None
     if job.reason_kind is not None and job.reason_kind in _COUNTED:
@@ -262,9 +258,8 @@ class OutcomeKind(StrEnum):
 class CallOutcome:
     """The outcome of a call, or of one attempt. It is delivered at least once, and in order for each call.
 
-    `job` is the call as it is now, and `state` the state that it reached with this outcome; the two may differ. `post`
-    is the number of the POST, or 0 for a call that ended without one. `at` is the time at which the outcome was stored,
-    and `sequence` the place of the outcome among those of the queue.
+    `job` is the call as it is now, and `state` the state that it reached with this outcome. `post` is the number of the
+    POST, or 0. `at` is the time at which the outcome was stored, and `sequence` its place in the queue.
     """
 
     job: Job
@@ -276,13 +271,11 @@ class CallOutcome:
 
     @property
     def id(self) -> str:
-        """The idempotency key: unique to this outcome, and the same in every delivery.
+        """Idempotency key: unique to this outcome, and the same in every delivery.
 
         Its form is `<queue>_<ulid>_<POST number>_<state, or "attempted">`, without full stops, as Standard Webhooks
-        requires for a `webhook-id`. A late summary that makes an `accepted` call `completed` gives another outcome;
-        a repeated summary gives none. After an opt-out the id ends in `_optout`, because the opt-out may come in a
-        further summary that does not change the state. If an earlier outcome is delivered again after that,
-        it has this id too.
+        requires. After an opt-out it ends in `_optout`, because that may come in a further summary that does not change
+        the state.
         """
         what = self.state.value if self.kind is OutcomeKind.ENDED else self.kind.value
         if self.kind is OutcomeKind.ENDED and self.outcome is not None:
@@ -292,17 +285,17 @@ class CallOutcome:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome of the POST's session; None for a call that ended without one."""
+        """Outcome of the POST's session; None for a call that ended without one."""
         post = self.job.post(self.post)
         return post.outcome if post is not None else None
 
     @property
     def type(self) -> str:
-        """The event type: `call.ended` or `call.attempted`."""
+        """Event type: `call.ended` or `call.attempted`."""
         return f"call.{self.kind.value}"
 
     def as_json(self) -> dict[str, object]:
-        """The outcome as JSON. `data` is the call, and `number` the POST number of one of its `attempts`, or 0."""
+        """Return the outcome as JSON: `data` is the call, `number` that of one of its `attempts`, or 0."""
         return {
             "id": self.id,
             "type": self.type,

@@ -1,7 +1,7 @@
 """Rows of the 8x8 log export (voice log export reference), and the rules that match them to POSTs.
 
-No column has the `clientRequestId`, so a row can be matched only by source, destination and time. Numbers may be
-masked. An uncertain match settles nothing, and a call with an uncertain match does not count as missing.
+No column has the `clientRequestId`, so a row is matched by source, destination and time. An uncertain match settles
+nothing, and a call with an uncertain match does not count as missing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from voiceflow_worker.model.text.wording import count_of
 
 
 def _text(payload: Payload, name: str) -> str | None:
-    """A text, without the marks by which spreadsheets read a number as a text: ="6587654321" or '6587654321."""
+    """Return a text without the marks by which spreadsheets read a number as a text: ="6587654321" or '6587654321."""
     text = payload.text(name)
     wrapped = _FOR_SPREADSHEETS.fullmatch(text or "")
     return text if wrapped is None else wrapped[1] or wrapped[2] or None
@@ -48,9 +48,7 @@ _TIME = Payload.moment
 class ExportRow:
     """One row of the log export: one leg of a session. Missing or unreadable values are None.
 
-    `source` and `destination` are spelled as in the log. `status` is the status of the session, and `call_status` that
-    of the leg. `seconds` is the time for which the leg was connected. Times without a zone are read as UTC. Columns
-    that nothing reads are left out.
+    `status` is the status of the session, and `call_status` that of the leg. Times without a zone are UTC.
     """
 
     session_id: str | None = read_field(_text, "SessionId")
@@ -86,16 +84,16 @@ class Window:
     until: datetime
 
     def holds(self, at: datetime) -> bool:
-        """Whether a time lies in this window."""
+        """Return whether a time lies in this window."""
         return self.since <= at <= self.until
 
     def overlaps(self, other: Window) -> bool:
-        """Whether this window and `other` have a time in common."""
+        """Return whether this window and `other` have a time in common."""
         return self.since <= other.until and other.since <= self.until
 
 
 def window_of(post: Post, *, skew: timedelta) -> Window:
-    """The window in which the call of a POST can have been dialled; `skew` is the largest difference of the clocks."""
+    """Return the window in which the call of a POST can have been dialled, by clocks that differ by `skew`."""
     return Window(post.began_at - skew, post.valid_until + skew)
 
 
@@ -108,10 +106,7 @@ class LoggedSession:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome, if all rows agree on a known status; otherwise None.
-
-        The rows of a session that has not ended have no status.
-        """
+        """Outcome, if all rows agree on a known status. Rows of a session that has not ended have no status."""
         status = self.legs[0].status
         if status is None or any(leg.status is not status for leg in self.legs):
             return None
@@ -131,12 +126,12 @@ class LoggedSession:
         )
 
     def may_be_of(self, job: Job, post: Post) -> bool:
-        """Whether a row of this session shows a number that the call of this POST may have made ring."""
+        """Return whether a row of this session shows a number that the call of this POST may have made ring."""
         ours = job.parties_of(post)
         return any(likeness(leg.destination, number) is not Likeness.OTHER for leg in self.legs for number in ours)
 
     def likeness(self, source: str, number: str, window: Window) -> Likeness:
-        """The degree to which this session matches a POST in this window that called `number` from `source`.
+        """Return how well this session matches a POST in this window that called `number` from `source`.
 
         Only the first leg can give SAME. In a later leg, `number` may be the second party of another call.
         """
@@ -150,7 +145,7 @@ class LoggedSession:
 
 
 def _dialled(row: ExportRow) -> tuple[bool, float]:
-    """The sort key of a row in its session: by time; rows without a time come last."""
+    """Return the sort key of a row in its session: by time; rows without a time come last."""
     return row.initiated_at is None, row.initiated_at.timestamp() if row.initiated_at is not None else 0.0
 
 
@@ -200,11 +195,11 @@ class LoggedSessions:
         self.sessions = sessions
 
     def get(self, session_id: str) -> LoggedSession | None:
-        """The session with this id."""
+        """Return the session with this id."""
         return self._by_id.get(session_id)
 
     def candidates(self, source: str, number: str, window: Window) -> list[tuple[LoggedSession, Likeness]]:
-        """The sessions that match, or may match, a POST in this window that called `number` from `source`."""
+        """Return the sessions that match, or may match, a POST in this window."""
         first, behind = bisect_left(self._times, window.since), bisect_right(self._times, window.until)
         near = sorted({*self._indexes[first:behind], *self._timeless})
         compared = [(self.sessions[index], self.sessions[index].likeness(source, number, window)) for index in near]
@@ -212,10 +207,7 @@ class LoggedSessions:
 
 
 def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
-    """Whether a row in this window could belong to this POST: it has no session, and may have been placed then.
-
-    True also for a POST that was settled as not placed by a person.
-    """
+    """Return whether a row in this window could belong to this POST, which has no session."""
     return post.session_id is None and post.verdict not in NOBODY_CALLED and window_of(post, skew=skew).overlaps(window)
 
 
@@ -230,9 +222,9 @@ class Match:
 def matched(
     candidates: Iterable[tuple[LoggedSession, Likeness]], *, taken: Collection[str], competing: Sequence[str]
 ) -> Match:
-    """The session of a POST, if exactly one session matches and no other may match.
+    """Return the session of a POST, if exactly one session matches and no other may match.
 
-    `taken` are sessions that belong to other POSTs; `competing` names other POSTs to which the session could belong.
+    `taken` are sessions of other POSTs; `competing` names other POSTs to which the session could belong.
     """
     free = [(session, fit) for session, fit in candidates if session.session_id not in taken]
     unclear = sum(1 for _, fit in free if fit is not Likeness.SAME)

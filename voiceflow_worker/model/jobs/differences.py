@@ -1,7 +1,6 @@
-"""What distinguishes a call that is asked for from the stored call of its key: all that decides what rings, and when.
+"""The differences between a call that is asked for and the stored call of its key: what rings, and when.
 
-What was asked is compared, not what was computed from it: a validity that a span gives ends at another time whenever it
-is asked for, and is the same.
+What was asked is compared, not what was computed from it: a span gives another end whenever it is asked for.
 """
 
 from __future__ import annotations
@@ -19,10 +18,7 @@ _ADDRESSES = ("source", "destination")
 
 
 def differences(asked: Job, stands: Job) -> tuple[str, ...]:
-    """The names of the fields in which a stored call is not as it is asked for now; none if it is the same.
-
-    Of a call that was deleted, only the digest is known.
-    """
+    """Return the names of the fields in which a stored call differs from what is asked; of a tombstone, its digest."""
     return tuple(_differences(asked, stands))
 
 
@@ -53,13 +49,13 @@ def _terms(job: Job) -> tuple[object, ...]:
 
 
 def terms_of(job: Job) -> bytes:
-    """All that `differences` compares beside the digest of the body: equal for calls that do not differ."""
+    """Return all that `differences` compares beside the digest of the body."""
     times = (each.astimezone(UTC) if isinstance(each, datetime) else each for each in _terms(job))
     return encode(tuple(times), order="deterministic")
 
 
 def _text(body: str) -> object:
-    """A body without its numbers."""
+    """Return a body without its numbers."""
     try:
         found = json.loads(body)
         for action in found["callflow"]:
@@ -71,24 +67,24 @@ def _text(body: str) -> object:
 
 
 def asked_digest(job: Job) -> str:
-    """The digest of all that a call was asked for with, before it was changed."""
+    """Return the digest of all that a call was asked for with, before it was changed."""
     if job.edits is not None:
         return job.edits.made
     return sha256(b"\n".join((job.body_digest.partition(".")[0].encode(), terms_of(job)))).hexdigest()
 
 
 def is_changeable(job: Job) -> bool:
-    """Whether a call may be changed: it waits, and has no POST."""
+    """Return whether a call may be changed: it waits, and has no POST."""
     return (job.state is JobState.QUEUED or job.state is JobState.LEASED) and not job.post_count
 
 
 def ended_without_ring(job: Job) -> bool:
-    """Whether a call has ended, and no phone can have rung for it. A tombstone has no POSTs: its state says it."""
+    """Return whether a call has ended, and no phone can have rung for it."""
     return job.state in ENDED_UNSENT and not job.may_call
 
 
 def can_still_ring(job: Job) -> bool:
-    """Whether a call may still be begun for a job: it waits, or is on its way, and may be called again."""
+    """Return whether a call may still be begun for a job: it waits, or may be called again."""
     if job.ends_because is not None:
         return False
     if job.state is JobState.SUBMITTED:
@@ -98,8 +94,5 @@ def can_still_ring(job: Job) -> bool:
 
 
 def is_cancelled_for_good(job: Job) -> bool:
-    """Whether a person has cancelled the job, or a deleted one: nobody is called for it, whatever list they are in.
-
-    A cancel without a kind counts as that of a person.
-    """
+    """Return whether a person has cancelled the job: no list calls that person again."""
     return job.state is JobState.CANCELLED and job.reason_kind in {None, ReasonKind.BY_PERSON}

@@ -1,8 +1,4 @@
-"""The moves of a job by a new order for the same call: it is changed, or nobody orders it any more.
-
-A job that waits and has no POST is changed, and stays the same job. One whose call is on its way can only lose its
-further attempts.
-"""
+"""The moves of a job by a new order for the same call: it is changed, or nobody orders it any more."""
 
 from __future__ import annotations
 
@@ -29,11 +25,10 @@ S = JobState
 
 
 def edited(job: Job, asked: Job, *, at: datetime) -> Job:
-    """The job as a new order asks for it, back in the queue; it stays the same call.
+    """Return the job as a new order asks for it, back in the queue; it stays the same call.
 
-    Its id, key, history and, unless another one is asked for, its validity stay. When it is due follows from its own
-    times and window, if these are others. Raises `IllegalMoveError`, also if it has a POST, and `CallFlowError` if no
-    time is left for the call.
+    Its id, key, history and, unless another one is asked for, its validity stay. Raises `IllegalMoveError`, also if it
+    has a POST, and `CallFlowError` if no time is left for the call.
     """
     require(job, MoveName.EDIT)
     if job.post_count:
@@ -80,7 +75,7 @@ def edited(job: Job, asked: Job, *, at: datetime) -> Job:
 
 
 def removed(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
-    """Return the job of which nobody orders a call any more: it is cancelled, or gets no further attempt.
+    """Return the job of which nobody orders a call any more: cancelled, or without a further attempt.
 
     Raises `TooLateError` if it has ended.
     """
@@ -100,7 +95,7 @@ def followed(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
 
 
 def _due_anew(job: Job, *, at: datetime) -> Job:
-    """A job with other times, as they say when it is due; one that was due, and still is, keeps its place."""
+    """Return a job with other times, due as they say; one that was due, and still is, keeps its place."""
     due = max(at, job.not_before or job.created_at)
     opens = in_its_window(job, due)
     if opens <= at and job.due_at <= at:

@@ -1,7 +1,7 @@
 """Evidence about a job: answers to its POSTs, session summaries, and rows of the log export.
 
-Evidence is never refused and never dropped: every function here accepts the job in any state and returns the job with
-the evidence added. Repeated evidence changes nothing.
+Evidence is never refused and never dropped: every function accepts the job in any state and returns it with the
+evidence added. Repeated evidence changes nothing.
 """
 
 from __future__ import annotations
@@ -40,11 +40,10 @@ _OPEN = frozenset({S.SENDING, S.SUBMITTED, S.IN_DOUBT, S.ACCEPTED})
 def answered(
     job: Job, number: int, verdict: Verdict, *, at: datetime, policy: CallPolicy, held_until: datetime | None = None
 ) -> Job:
-    """The job after the answer to POST `number`.
+    """Return the job after the answer to POST `number`.
 
-    A conclusive answer settles the job while POST `number` is its open POST. It settles even a job in doubt, because a
-    sweep may have put the job in doubt while the POST was still running. A CREATED answer to a POST without an outcome
-    is accepted in every state. `held_until` is the time at which the queue opens again after a verdict that holds it.
+    A conclusive answer settles the job while this is its open POST, even a job in doubt. CREATED is accepted in every
+    state, if the POST has no outcome. `held_until` is when the queue opens after a verdict that holds it.
     """
     post = _recorded(job, number, evidence="answer")
     if not _is_news(post, verdict.kind):
@@ -70,11 +69,11 @@ def answered(
 
 
 def not_begun(job: Job, entry: Job, verdict: Verdict, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after its worker gave up a journal entry, of which it is not known whether it was stored.
+    """Return the job after its worker gave up a journal entry that may have been stored.
 
-    `entry` is the job as that entry has it; certainly no byte of its POST left. The same number may now be that of
-    another worker's POST, so the entry is recognised by the time at which it began. If it was not stored and the lease
-    is still that of its worker, the job is released, so that the entry cannot be stored later.
+    `entry` is the job as that entry has it; no byte of its POST left. The same number may be that of another worker's
+    POST, so the entry is recognised by its time. If it was not stored, the job is released, so that the entry cannot be
+    stored later.
     """
     ours = entry.posts[-1]
     post = job.post(ours.number)
@@ -94,11 +93,7 @@ def _recorded(job: Job, number: int, *, evidence: str) -> Post:
 
 
 def _session_after(post: Post, verdict: Verdict) -> str | None:
-    """The session of an answered POST.
-
-    If the POST's session was only matched by phone numbers and times, the answer decides: the answer's session replaces
-    it, and if 8x8 accepted no call, the POST has no session.
-    """
+    """Return the session of an answered POST. The answer outweighs a session that was matched by numbers and times."""
     matched = post.verdict is VerdictKind.PLACED and post.outcome is None
     if matched and (verdict.session_id is not None or verdict.kind is not VerdictKind.CREATED):
         return verdict.session_id
@@ -106,7 +101,7 @@ def _session_after(post: Post, verdict: Verdict) -> str | None:
 
 
 def _is_news(post: Post, kind: VerdictKind) -> bool:
-    """Whether an answer adds evidence about its POST. CREATED outweighs every other answer."""
+    """Return whether an answer adds evidence about its POST. CREATED outweighs every other answer."""
     match kind:
         case VerdictKind.CREATED:
             return post.verdict is not VerdictKind.CREATED
@@ -167,7 +162,7 @@ def _not_placed(
 
 
 def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after 8x8 refused the POST as too late (-1015, -2007). Nobody was called, so it is not an attempt."""
+    """Return the job after 8x8 refused the POST as too late (-1015, -2007). Nobody was called."""
     other = by_other_post(job, at=at, policy=policy)
     if other is not None:
         return other
@@ -198,10 +193,10 @@ def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPoli
 
 
 def _met_full_trunk(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after 8x8 had no free line for it (-2010).
+    """Return the job after 8x8 had no free line for it (-2010).
 
     It is sent again while its own validity lasts, as often as a call that missed its window; else its outcome ends it.
-    Lines become free as calls end, so it waits for longer than after other failures: 5 s at first, not half a second.
+    Lines become free as calls end, so it waits for longer than after other failures: 5 s at first.
     """
     other = by_other_post(job, at=at, policy=policy)
     if other is not None:
@@ -218,15 +213,13 @@ def _met_full_trunk(job: Job, post: Post, outcome: Outcome, *, at: datetime, pol
 
 
 def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after the summary of the session of POST `number`.
+    """Return the job after the summary of the session of POST `number`.
 
-    Only the first summary of a POST counts: a repeated BUSY must not cancel the redial that the first BUSY granted. But
-    a later summary counts if it brings an opt-out, or if the person has answered and the job has no known end. A
-    summary of a session that missed its window, or had no free line, does not count as the first, because another
-    session of the POST may have made the phone ring, or an event tells that this one did (`Outcome.rang`). A summary of
-    an older POST settles the job only if no newer POST may have rung. If the person has answered, the summary also
-    settles a job that waits to call again. If a redial was requested after the POST, only an answered call or an
-    opt-out settles the job.
+    Only the first summary of a POST counts, or a repeated BUSY would cancel the redial of the first. A later one counts
+    if it brings an opt-out, or if the person has answered and the job has no known end. A session that missed its
+    window, or had no free line, is no first one, because another session of the POST may have rung. A summary of an
+    older POST settles the job if no newer one may have rung, or if the person has answered and the job waits. After a
+    redial that was requested since, only an answered call or an opt-out settles the job.
     """
     post = _recorded(job, number, evidence="summary")
     if post.outcome is not None and (post.outcome.was_placed or not outcome.was_placed):
@@ -264,10 +257,10 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
 
 
 def _summarised_again(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after another summary of a POST that has an outcome.
+    """Return the job after another summary of a POST that has an outcome.
 
-    One POST can have two sessions, because something between this machine and 8x8 may repeat a request. The person may
-    answer one of the two calls, while the other is BUSY. Also, a summary may come after the log of 8x8 was read.
+    One POST can have two sessions, if something between this machine and 8x8 repeats a request: one may be answered,
+    and the other BUSY. A summary may also come after the log of 8x8 was read.
     """
     before, status = job.status_of(post), outcome.status_of(job.number_of(post))
     waits = job.state in {S.QUEUED, S.LEASED}
@@ -284,10 +277,7 @@ def _summarised_again(job: Job, post: Post, outcome: Outcome, *, at: datetime, p
 
 
 def _with_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime) -> Post:
-    """The POST with this outcome, which became known at `at`.
-
-    The time is stored, as `outcome_known_at`, only if a person has redialled the job since the POST began.
-    """
+    """Return the POST with this outcome, and with the time at which it became known, if a person redialled since."""
     redialled_at = job.redialled_at
     is_late = redialled_at is not None and redialled_at >= post.began_at
     return replace(post, outcome=outcome, outcome_known_at=at if is_late else post.outcome_known_at)
@@ -302,11 +292,10 @@ def found_placed(
     at: datetime,
     policy: CallPolicy,
 ) -> Job:
-    """The job after a session in 8x8's log was matched to POST `number`: the call was placed.
+    """Return the job after a session in 8x8's log was matched to POST `number`: the call was placed.
 
-    With an `outcome` from the log, the job is settled as by a summary, and a summary that comes later counts as a
-    further one. Without an outcome, the job waits for its summary. The match is based on phone numbers and times, so an
-    answer to this POST overrides it: a refusal, or another session.
+    An `outcome` from the log settles the job as a summary does. The match is by numbers and times, so an answer to this
+    POST overrides it: a refusal, or another session.
     """
     post = _recorded(job, number, evidence="session")
     if post.verdict in NOBODY_CALLED or post.session_id not in {None, session_id}:
@@ -327,7 +316,7 @@ def found_placed(
 
 
 def failed_with(job: Job, number: int, legs: Sequence[CallLeg]) -> Job:
-    """The job with the SIP codes of these legs in the outcome of POST `number`. Its state stays as it is."""
+    """Return the job with the SIP codes of these legs in the outcome of POST `number`. Its state stays as it is."""
     post = job.post(number)
     if post is None or post.outcome is None or (told := post.outcome.with_sip_codes(legs)) == post.outcome:
         return job
@@ -335,7 +324,7 @@ def failed_with(job: Job, number: int, legs: Sequence[CallLeg]) -> Job:
 
 
 def session_of(post: Post) -> str | None:
-    """The session of a POST, by its answer or by its summary."""
+    """Return the session of a POST, by its answer or by its summary."""
     return post.session_id or (post.outcome.session_id if post.outcome is not None else None)
 
 
@@ -344,10 +333,7 @@ MOST_PRESSES = 200
 
 
 def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
-    """The job with a key press added to its POST `number`, sorted by time.
-
-    The job is unchanged if the POST already has this key press, or `MOST_PRESSES` others.
-    """
+    """Return the job with a key press added to its POST `number`, unless it has it, or `MOST_PRESSES` others."""
     post = None if number is None else job.post(number)
     if post is None or has_press(post.presses, press) or len(post.presses) >= MOST_PRESSES:
         return job
@@ -356,14 +342,14 @@ def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
 
 
 def has_press(presses: tuple[KeyPress, ...], press: KeyPress) -> bool:
-    """Whether a key press is among these."""
+    """Return whether a key press is among these."""
     return any(each == press if press.event_id is None else each.event_id == press.event_id for each in presses)
 
 
 def mismatched(job: Job, number: int, *, session_id: str, at: datetime, policy: CallPolicy) -> Job:
-    """The job after evidence that its POST `number` was matched to the session of another call.
+    """Return the job after evidence that its POST `number` was matched to the session of another call.
 
-    This POST is no longer known to be placed, so the job is in doubt again. An answer to the POST stays valid.
+    This POST is no longer known to be placed, so the job is in doubt again.
     """
     post = job.post(number)
     if post is None or post.verdict is not VerdictKind.PLACED or post.session_id != session_id or post.outcome:
@@ -385,7 +371,7 @@ def _newer_that_may_have_rung(job: Job, post: Post) -> Post | None:
 
 
 def _other_of_its_attempt(job: Job, post: Post) -> Post | None:
-    """The newest other POST of the same attempt that may have rung. No redial lies between the two POSTs."""
+    """Return the newest other POST of the same attempt, without a redial between, that may have rung."""
     return next(
         (
             other

@@ -59,7 +59,7 @@ _STATES = frozenset(GateState)
 
 
 def known_gate(state: str) -> GateState:
-    """The state of a stored gate. A state that only a newer version knows counts as held."""
+    """Return the state of a stored gate. A state that only a newer version knows counts as held."""
     return GateState(state) if state in _STATES else GateState.HELD
 
 
@@ -78,7 +78,7 @@ class Gate:
     holder: HoldKind | None = None
     """Whose hold it is; None for that of a person, or of a worker."""
     token: str | None = field(default=None, compare=False, repr=False)
-    """Of an order that may be given again after an error: what tells its repeat from another order."""
+    """Identity of an order that may be given again after an error."""
 
     @classmethod
     def of(
@@ -92,7 +92,7 @@ class Gate:
         reason: str = "",
         kinds: frozenset[GateKind] = frozenset(),
     ) -> Self:
-        """The gate of a queue, or of one of its batches if `batch_id` is given, as ordered at `since`.
+        """Return the gate of a queue, or of one of its batches, as ordered at `since`.
 
         Raises InvalidInputError for a batch id or a reason that no store can keep.
         """
@@ -107,7 +107,7 @@ class Gate:
         )
 
     def is_closed(self, *, at: datetime) -> bool:
-        """Whether the gate stops calls at this time."""
+        """Return whether the gate stops calls at this time."""
         match self.state:
             case GateState.OPEN:
                 return False
@@ -117,17 +117,15 @@ class Gate:
                 return self.until is None or at < self.until
 
     def keeps_back(self, batch_id: str | None, *, at: datetime) -> bool:
-        """Whether the gate is closed at this time, and belongs to the queue or to all calls of this batch."""
+        """Return whether the gate is closed at this time for the calls of this batch."""
         return self.is_closed(at=at) and (self.scope is GateScope.QUEUE or self.name == batch_id)
 
 
 def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
-    """The gate that a store keeps after an order.
+    """Return the gate that a store keeps after an order.
 
-    An order to open ends a hold. A hold never shortens an earlier hold: a 429 that asks for two seconds must not end
-    the hold of a person, or a longer hold of another 429. If neither hold has an end, the reason of the second is added
-    to that of the first, for the person who resumes. A gate is closed since the time of its newest reason. A cancelled
-    batch stays cancelled.
+    An order to open ends a hold. A hold never shortens an earlier one: a 429 must not end the hold of a person. If
+    neither has an end, the reasons are joined, for the person who resumes. A cancelled batch stays cancelled.
     """
     if standing is None or not standing.is_closed(at=at) or ordered.state is GateState.CANCELLED:
         return ordered

@@ -12,10 +12,7 @@ So long, at most, workers do not know it: they measure the clock of a server eve
 
 
 class SlotTime(NamedTuple):
-    """A send slot in epoch seconds, the TAT after it, the time of the next possible slot, and `unreached`.
-
-    `at` is None if no slot was free in time.
-    """
+    """A send slot in epoch seconds, None if none was free; the TAT after it, the next slot, and `unreached`."""
 
     at: float | None
     tat: float
@@ -33,19 +30,17 @@ def allot_slot(
     last: float = 0.0,
     unreached: float | None = None,
 ) -> SlotTime:
-    """The next send slot, not before `after` and not later than `until`, at `rate` per second.
+    """Return the next send slot, not before `after` and not later than `until`, at `rate` per second.
 
-    `burst` is the number of calls that may leave at once after a pause; 1 gives even spacing. No slot is before the
-    `last` one. Unused time beyond the burst is lost, so any sliding second holds at most `rate + burst` slots. All
-    times are in seconds on one clock. `until` must be less than `CLOCKS_DIFFER` apart for any two workers, the
-    difference of clocks included.
+    `burst` is the number of calls that may leave at once after a pause. No slot is before the `last` one. Unused time
+    beyond the burst is lost, so any sliding second holds at most `rate + burst` slots. All times are in seconds on one
+    clock. For any two workers, `until` must be less than `CLOCKS_DIFFER` apart, with their clocks.
 
     A TAT that no worker could have reached says that a clock was set, and that some workers do not know it yet. Nobody
-    gets a slot then until all know: until nobody has reached the TAT for `CLOCKS_DIFFER`, by the time of the first who
-    could not (`unreached`). If it was set back, the TAT is then reduced to the furthest one that a worker can reach:
-    otherwise nothing would leave until the clock reached its earlier time again. If it was set forward, slots that were
-    allotted before may still be ahead, so the first one after such a gap is the latest, and a burst leaves with it.
-    Store the returned `tat` and `unreached` even if `at` is None.
+    gets a slot until nobody has reached it for `CLOCKS_DIFFER` (`unreached` is when that began). If the clock was set
+    back, the TAT is then reduced to the furthest one that a worker can reach. If it was set forward, earlier slots may
+    still be ahead, so the first one after such a gap is the latest. Store the returned `tat` and `unreached` even if
+    `at` is None.
     """
     interval = 1.0 / rate
     tolerance = (burst - 1) * interval
@@ -65,7 +60,7 @@ def allot_slot(
 
 
 class SendSlot(NamedTuple):
-    """The time of a send slot, None if none was free in time; and the time of the next one that may be free."""
+    """The time of a send slot, None if none was free in time; and of the next one that may be free."""
 
     at: datetime | None
     next_at: datetime
@@ -73,9 +68,9 @@ class SendSlot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a store keeps of the send slots of a queue: how they were allotted, the TAT, and the last of them.
+    """The send slots of a queue as a store keeps them: rate, TAT and the last slot, in epoch seconds.
 
-    `unreached` is the time since which nobody has reached the TAT (`allot_slot`). Times are in epoch seconds.
+    `unreached` is the time since which nobody has reached the TAT (`allot_slot`).
     """
 
     rate: float | None = None
@@ -85,7 +80,7 @@ class Pace:
     unreached: float | None = None
 
     def allot(self, *, rate: float, burst: int, after: datetime, until: datetime) -> tuple[Pace, SendSlot]:
-        """The pace after one more slot at this rate, and the slot."""
+        """Return the pace after one more slot at this rate, and the slot."""
         tat = self.tat
         if (self.rate, self.burst) != (rate, burst):
             # A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
@@ -104,6 +99,6 @@ class Pace:
 
 
 def slot_from(at: float | None, next_at: float) -> SendSlot:
-    """The send slot with these times in epoch seconds."""
+    """Return the send slot with these times in epoch seconds."""
     # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
     return SendSlot(None if at is None else datetime.fromtimestamp(at, UTC), datetime.fromtimestamp(next_at, UTC))

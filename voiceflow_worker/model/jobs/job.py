@@ -21,7 +21,7 @@ from voiceflow_worker.model.window import CallWindow
 
 
 class JobState(StrEnum):
-    """The state of a job. The meaning of `due_at` is given for each state."""
+    """The state of a job, with the meaning of its `due_at`."""
 
     QUEUED = "queued"
     """The job waits. At `due_at` it may be sent."""
@@ -48,7 +48,7 @@ class JobState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the job has ended (a late summary may still add to it)."""
+        """True if the job has ended (a late summary may still add to it)."""
         return self in FINAL_STATES
 
 
@@ -66,10 +66,9 @@ _PLACED = frozenset({VerdictKind.CREATED, VerdictKind.PLACED})
 
 
 class KeyPress(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The keys that a person pressed in answer to `menu`. `event_id` names the event (VCA) that reported them.
+    """The keys that a person pressed in answer to `menu`, reported by the event (VCA) `event_id`.
 
-    `answer` is the name that the menu gave to these keys when they were pressed, such as `confirmed`. Keys that
-    `leads_on` are keys of the menu, with a name or without one; others are wrong keys.
+    `answer` is the name that the menu gave to these keys. Keys that do not `leads_on` are wrong keys.
     """
 
     at: datetime
@@ -83,11 +82,10 @@ class KeyPress(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One POST of a job.
 
-    `client_request_id` is `<job id>.<number>`, and `valid_until` the `validUntil` that was sent. `redial` is the number
-    of redials granted before the POST began. If two POSTs with the same `redial` may both have rung, that is an
-    incident. `outcome_known_at` is the time at which the outcome became known, if a person had redialled the job before
-    that. `bridged` are the numbers to which menus bridged the session, as they are locked. `place` is the place of the
-    number that was called among the person's.
+    `client_request_id` is `<job id>.<number>`, and `valid_until` the `validUntil` that was sent. `redial` counts the
+    redials granted before it: two POSTs of one `redial` that may both have rung are an incident. `outcome_known_at` is
+    set if a person had redialled before the outcome became known. `bridged` are the numbers to which menus bridged the
+    session, and `place` is that of the called number among the person's.
     """
 
     number: int
@@ -108,31 +106,31 @@ class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 
     @property
     def digits(self) -> str | None:
-        """The keys pressed in this call, one group for each question, separated by commas; None if there were none."""
+        """Keys pressed in this call, in groups with commas between; None if there were none."""
         return ",".join(press.digits for press in self.presses) or None
 
     @property
     def answer(self) -> str | None:
-        """The name of the last keys that have a name; None if no keys with a name were pressed in this call."""
+        """Name of the last keys that have a name; None without such keys."""
         return next((press.answer for press in reversed(self.presses) if press.answer is not None), None)
 
     @property
     def may_have_rung(self) -> bool:
-        """Whether this POST counts as an attempt: a phone may have rung for it."""
+        """True if this POST counts as an attempt: a phone may have rung for it."""
         if self.outcome is not None:
             return self.outcome.was_placed
         return self.verdict not in _DID_NOT_RING
 
     @property
     def was_placed(self) -> bool:
-        """Whether the POST was placed, according to its summary, its answer, the log or a person."""
+        """True if the POST was placed, by its summary, its answer, the log or a person."""
         if self.outcome is not None:
             return self.outcome.was_placed
         return self.verdict in _PLACED
 
     @property
     def is_open(self) -> bool:
-        """Whether a phone may have rung or may still ring for this POST, and no summary has come."""
+        """True if a phone may have rung or may still ring for this POST, and no summary has come."""
         return self.outcome is None and self.may_have_rung
 
 
@@ -140,23 +138,23 @@ class NoteKind(StrEnum):
     """The kind of a note."""
 
     RANG_TWICE = "rang_twice"
-    """An incident: two POSTs of one job may both have rung, without a redial between them."""
+    """Incident: two POSTs of one job may both have rung, without a redial between them."""
     RESOLVED = "resolved"
     REDIALLED = "redialled"
     CANCELLED = "cancelled"
     CHANGED = "changed"
-    """The job was changed before it was sent, such as by a list that was imported again; the text says in what."""
+    """The job was changed before it was sent; the text says in what."""
     MADE_AGAIN = "made_again"
     """The job was made again, as the call whose key ends in `/again-N`; the text is N."""
 
     @property
     def is_incident(self) -> bool:
-        """Whether the note reports that two POSTs may have rung, so that a person must look at the job."""
+        """True if two POSTs may have rung, so that a person must look at the job."""
         return self is NoteKind.RANG_TWICE
 
 
 class ReasonKind(StrEnum):
-    """What the reason of a job says, for programs. Other reasons are for people alone, and have no kind."""
+    """The reason of a job, for programs. Other reasons are for people alone, and have no kind."""
 
     NUMBER_BUSY = "number_busy"
     """The job waits because its number, or that of a second party, is busy with another call."""
@@ -169,8 +167,7 @@ class ReasonKind(StrEnum):
     BY_PERSON = "by_person"
     """The job was cancelled by a person, or its batch was: for good, whatever list its person is in afterwards."""
     REMOVED = "removed"
-    """The job was cancelled because nobody orders it any more: its list is without its row, its import was discarded,
-    its task was stopped. Whoever is in a list again is called."""
+    """The job was cancelled because nobody orders it any more: its list is without its row, or its task was stopped."""
     SENT_AS_ANOTHER = "sent_as_another"
     """The job has ended because the same call may have been sent under another id, before the store was rolled back."""
 
@@ -184,10 +181,7 @@ class Note(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 
 
 class Edits(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a job that was changed keeps of that: the `digest` of what it says now, and how it was `made`.
-
-    `made` is the digest of all that was asked for when it was enqueued (`differences.asked_digest`).
-    """
+    """The `digest` of what a changed job says now, and of all that it was `made` with (`asked_digest`)."""
 
     digest: str
     made: str
@@ -197,10 +191,7 @@ _STATUSES = frozenset(SessionStatus)
 
 
 class RedialPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A redial policy: the session statuses after which to call again, the most redials, and the wait before each.
-
-    `after` is one wait, or a wait for each status in `on`.
-    """
+    """The session statuses after which to call again, the most redials, and one wait, or one for each status."""
 
     on: frozenset[SessionStatus]
     limit: int
@@ -225,7 +216,7 @@ class RedialPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
             raise InvalidInputError("; ".join(f"{each.lower()} {why[each in self.on]}" for each in sorted(wrong)))
 
     def wait(self, status: SessionStatus | None) -> timedelta:
-        """The wait after this status; the longest one after a status that is not in `on`."""
+        """Return the wait after this status; the longest one after a status that is not in `on`."""
         if not isinstance(self.after, Mapping):
             return self.after
         found = None if status is None else self.after.get(status)
@@ -236,7 +227,7 @@ _UUID = re.compile(r"\{?([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})\}
 
 
 def usual_key(key: str) -> str:
-    """A unique key as it is kept: a UUID in small letters and without braces, as most programs write it."""
+    """Return a unique key as it is kept: a UUID in small letters and without braces."""
     return key if (found := _UUID.fullmatch(key)) is None else found[1].lower()
 
 
@@ -266,20 +257,19 @@ MOST_NUMBERS = 10
 class Job(Struct, frozen=True):
     """One call to be placed. It is immutable: moves return a new job.
 
-    Stores have an index on the first group of fields, the head. `body` is the 8x8 request body without `validUntil` and
-    `clientRequestId`, made and validated once. `revision` is a token of the last writer. Until `active_until` the call
-    counts against `max_active`. `destination` is the person's first number. `further_numbers` are called after it, one
-    after the other, if a number was busy or nobody answered; `place` is the place of the number whose turn it is, 0 for
-    the first. `first_due_at` is when the call that comes next was first due, if that is not when the job was, and
-    `returned_at` when it first came back into the queue after that. If it `goes_first`, it is leased before the other
-    calls of its priority. `redials` counts each time that another call was granted, to a further number too.
-    `worker_id` is the worker that holds the job, or, of a queued job, the import that stored it. `posts` has all POSTs;
-    only the oldest of those that placed no call may be dropped. `data` are flat JSON values of the user. They reach
-    menu handlers and reports, and are not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the
-    time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the zone of the person.
-    `validity` is what was asked for where `valid_until` was counted from it. `body_digest` is that of the body with
-    which the job was enqueued, also if it was changed since (`edits`). If it `ends_because` of something, it gets no
-    further attempt once the call that is on its way has ended.
+    Stores have an index on the first group of fields. `body` is the 8x8 request body without `validUntil` and
+    `clientRequestId`; `body_digest` is that of the body with which the job was enqueued, also if it has `edits`.
+    `revision` is a token of the last writer. Until `active_until` the call counts against `max_active`.
+
+    `further_numbers` are called after `destination`, if a number was busy or did not answer; `place` is that of the
+    number whose turn it is. `first_due_at` is when the next call was first due, if not when the job was, and
+    `returned_at` when it first came back into the queue after that. A job that `goes_first` is leased before others of
+    its priority. `redials` counts each further call that was granted. `worker_id` is the worker that holds the job, or
+    the import that stored it. Of `posts`, only the oldest that placed no call may be dropped.
+
+    `data` are flat JSON values of the user, which are not sent to 8x8. `menu` names the first IVR menu. `window` is in
+    its own zone, else in `time_zone`. `validity` is the span from which `valid_until` was counted. If the job
+    `ends_because` of something, it gets no further attempt after the call that is on its way.
     """
 
     id: str
@@ -329,17 +319,17 @@ class Job(Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """The digest of what the job says now."""
+        """Digest of what the job says now."""
         return self.body_digest if self.edits is None else self.edits.digest
 
     @property
     def urgency(self) -> int:
-        """The order of leasing, the highest first: twice the priority, and one more if it goes first."""
+        """Order of leasing, the highest first: twice the priority, and one more if it goes first."""
         return 2 * self.priority + self.goes_first
 
     @property
     def first_due(self) -> datetime:
-        """When the call that comes next was first due: how late it is counts from then."""
+        """Time at which the next call was first due: how late it is counts from then."""
         if self.first_due_at is not None:
             return self.first_due_at
         begin = self.not_before or self.created_at
@@ -347,17 +337,17 @@ class Job(Struct, frozen=True):
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The numbers of the person, in the order in which they are called."""
+        """Numbers of the person, in the order in which they are called."""
         return self.destination, *self.further_numbers
 
     @property
     def number(self) -> str:
-        """The number whose turn it is: the one that the next POST calls, or that the newest has called."""
+        """Number whose turn it is: the one that the next POST calls, or that the newest has called."""
         return self.numbers[self.place] if self.place else self.destination
 
     @property
     def second_parties(self) -> tuple[str, ...]:
-        """The numbers that the flow bridges to the call."""
+        """Numbers that the flow bridges to the call."""
         return second_parties(self.body)
 
     @property
@@ -366,58 +356,58 @@ class Job(Struct, frozen=True):
         return *self.numbers, *self.second_parties
 
     def number_of(self, post: Post) -> str:
-        """The number of the person that this POST called."""
+        """Return the number of the person that this POST called."""
         return self.numbers[post.place]
 
     def parties_of(self, post: Post) -> tuple[str, ...]:
-        """Every number that the call of this POST may have made ring, with those of its menus."""
+        """Return every number that the call of this POST may have made ring, with those of its menus."""
         return self.number_of(post), *self.second_parties, *post.bridged
 
     def status_of(self, post: Post) -> SessionStatus | None:
-        """How the call of this POST to the person ended; None without an outcome, or if its status is unknown."""
+        """Return the status of this POST's call to the person; None without an outcome, or for an unknown status."""
         return None if post.outcome is None else post.outcome.status_of(self.number_of(post))
 
     @property
     def again(self) -> int | None:
-        """The N of the call as which this one was made again, whose key ends in `/again-N`; None if it was not."""
+        """N of the call as which this one was made again, whose key ends in `/again-N`; None if it was not."""
         return next((int(note.text) for note in self.notes if note.kind is NoteKind.MADE_AGAIN), None)
 
     @property
     def may_call(self) -> bool:
-        """Whether the job may still ring a phone, or may have rung one: not if it ended before it was sent."""
+        """True if the job may still ring a phone, or may have rung one."""
         return self.state not in ENDED_UNSENT or any(post.may_have_rung for post in self.posts)
 
     @property
     def name(self) -> str:
-        """The name of the person, from the columns of the row that most likely have it; empty without one."""
+        """Name of the person; empty without one."""
         return person_in(self.data or {})
 
     @property
     def noted_at(self) -> datetime:
-        """The newest time by the store's clock: enqueued, POST begun or answered, or decision of a person."""
+        """Newest time by the store's clock: enqueued, POST begun or answered, or decision of a person."""
         times = [self.created_at, *(note.at for note in self.notes)]
         times += (at for post in self.posts for at in (post.began_at, post.answered_at) if at is not None)
         return max(times)
 
     @property
     def touched_at(self) -> datetime:
-        """The time of the newest event: the ends of sessions, by 8x8's clock, are events too."""
+        """Newest time of all, with the ends of sessions by 8x8's clock."""
         ends = (post.outcome.ended_at for post in self.posts if post.outcome is not None)
         return max([self.noted_at, *filter(None, ends)])
 
     @property
     def attempt(self) -> int:
-        """The number of POSTs that may have rung. A 429 does not count; a redial does."""
+        """Number of POSTs that may have rung. A 429 does not count; a redial does."""
         return sum(1 for post in self.posts if post.may_have_rung)
 
     @property
     def last_post(self) -> Post | None:
-        """The newest POST, if any was begun."""
+        """Newest POST."""
         return self.posts[-1] if self.posts else None
 
     @property
     def open_post(self) -> Post | None:
-        """The newest POST that may have rung and has no outcome. The state of the job refers to it."""
+        """Newest POST that may have rung and has no outcome. The state of the job refers to it."""
         for post in reversed(self.posts):
             if post.is_open:
                 return post
@@ -425,7 +415,7 @@ class Job(Struct, frozen=True):
 
     @property
     def ended_post(self) -> Post | None:
-        """The newest POST that has an outcome."""
+        """Newest POST that has an outcome."""
         for post in reversed(self.posts):
             if post.outcome is not None:
                 return post
@@ -433,53 +423,53 @@ class Job(Struct, frozen=True):
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome of the newest POST that has one."""
+        """Outcome of the newest POST that has one."""
         post = self.ended_post
         return None if post is None else post.outcome
 
     @property
     def outcome_status(self) -> SessionStatus | None:
-        """How the call to the person ended, by the newest outcome; None if there is none, or its status is unknown."""
+        """Status of the call to the person by the newest outcome; None without one, or if it is unknown."""
         post = self.ended_post
         return None if post is None else self.status_of(post)
 
     @property
     def digits(self) -> str | None:
-        """The keys that were pressed in the newest call with key presses; None if there is no such call."""
+        """Keys that were pressed in the newest call with key presses."""
         return next((post.digits for post in reversed(self.posts) if post.presses), None)
 
     @property
     def answer(self) -> str | None:
-        """The person's answer, by the name that a menu gives to keys: the last one of all calls to the person."""
+        """Answer of the person, by the name that a menu gives to keys: the last one of all calls."""
         return next((answer for post in reversed(self.posts) if (answer := post.answer) is not None), None)
 
     @property
     def has_outcome(self) -> bool:
-        """Whether a POST is known to have been placed and ended. The job then never becomes expired or cancelled."""
+        """True if a POST is known to have been placed and ended. The job then never becomes expired or cancelled."""
         return any(post.outcome is not None and post.outcome.was_placed for post in self.posts)
 
     @property
     def placed_post(self) -> Post | None:
-        """Of the POSTs since the last redial, the newest that is known to have been placed; None if there is none."""
+        """Newest POST since the last redial that is known to have been placed."""
         return next((post for post in reversed(self.posts) if post.redial == self.redials and post.was_placed), None)
 
     @property
     def rounds(self) -> int:
-        """The redials that began with the person's first number again: the limit of a redial policy counts these."""
+        """Redials that began with the person's first number again: the limit of a redial policy counts these."""
         further = {post.redial for post in self.posts if post.place} | ({self.redials} if self.place else set[int]())
         return self.redials - len(further)
 
     @property
     def redialled_at(self) -> datetime | None:
-        """The time at which a person last redialled the job, if ever."""
+        """Time at which a person last redialled the job."""
         return max((note.at for note in self.notes if note.kind is NoteKind.REDIALLED), default=None)
 
     @property
     def conclusive_posts(self) -> Sequence[Post]:
-        """The POSTs, newest first, after which the policy grants no further redial: the person answered or opted out.
+        """POSTs, newest first, after which no further redial is granted: the person answered or opted out.
 
-        A POST from before the last redial is left out in two cases: a person redialled the job after the outcome of
-        this POST became known, or the policy redials calls with this outcome.
+        A POST from before the last redial is left out if a person redialled after its outcome became known, or if the
+        policy redials calls with this outcome.
         """
         by_person = self.redialled_at
         redialled = frozenset[SessionStatus]() if self.redial is None else self.redial.on - OPT_OUTS
@@ -496,31 +486,31 @@ class Job(Struct, frozen=True):
 
     @property
     def settling_post(self) -> Post | None:
-        """The POST that settles the job if its newest POST placed no call; None if the job may be sent again."""
+        """POST that settles the job if its newest POST placed no call; None if the job may be sent again."""
         return self.placed_post or next(iter(self.conclusive_posts), None)
 
     @property
     def session_id(self) -> str | None:
-        """The session id of the newest POST that has one."""
+        """Session id of the newest POST that has one."""
         return next((post.session_id for post in reversed(self.posts) if post.session_id), None)
 
     def request_id(self, number: int) -> str:
-        """The `clientRequestId` of the POST with this number."""
+        """Return the `clientRequestId` of the POST with this number."""
         return f"{self.id}.{number}"
 
     def post(self, number: int) -> Post | None:
-        """The POST with this number, if it is recorded."""
+        """Return the POST with this number, if it is recorded."""
         for post in reversed(self.posts):  # asked some ten times for each call: a generator takes twice as long
             if post.number == number:
                 return post
         return None
 
     def is_expired(self, *, at: datetime) -> bool:
-        """Whether the validity of the job has passed."""
+        """Return whether the validity of the job has passed."""
         return self.valid_until is not None and at >= self.valid_until
 
     def opens(self, *, at: datetime) -> datetime | None:
-        """The first time from `at` on at which the calling window is open; `at` itself without a window.
+        """Return the first time from `at` on at which the calling window is open; `at` itself without a window.
 
         None if the window never opens, or if its zone or its holidays are unknown to this installation.
         """
@@ -533,15 +523,15 @@ class Job(Struct, frozen=True):
             return None
 
     def rings_from(self, *, at: datetime) -> datetime | None:
-        """The first time from `at` on at which it may ring: its window `opens`, while it is valid; None without one."""
+        """Return the first time from `at` on, within window and validity; None without one."""
         opens = self.opens(at=at)
         return None if opens is None or self.is_expired(at=opens) else opens
 
     def closes(self, *, at: datetime) -> datetime | None:
-        """The end of the window that is open at `at`; None without a window, or if it stays open for about a week."""
+        """Return the end of the window that is open at `at`; None if it has none for about a week."""
         zone = None if self.window is None else self.window.zone_for(self.time_zone)
         return self.window.closes(at, zone) if self.window is not None and zone is not None else None
 
     def may_ring(self, *, at: datetime) -> bool:
-        """Whether the calling window is open; True without a window."""
+        """Return whether the calling window is open; True without a window."""
         return self.window is None or self.opens(at=at) == at

@@ -1,9 +1,7 @@
 """The moves of a job, as pure functions: each takes a job and returns the job after the move, or raises.
 
-`MOVES` is the table of all moves. No function reads a clock, a store or a setting: time and policy are arguments. A
-call cannot be taken back, and the 8x8 API has no idempotency key. So once a byte of a POST may have left (`sending`),
-only evidence moves the job, never time (RFC 9110 §9.2.2: a client must not retry a non-idempotent request unless it
-knows that the original was never applied).
+No function reads a clock, a store or a setting. A call cannot be taken back, and the 8x8 API has no idempotency key. So
+once a byte of a POST may have left (`sending`), only evidence moves the job, never time (RFC 9110 §9.2.2).
 """
 
 from __future__ import annotations
@@ -65,21 +63,20 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
 """The states in which each move may start. Answers and summaries (`evidence`) are accepted in every state."""
 
 KEPT_POSTS = {VerdictKind.NOT_SENT: 10, VerdictKind.TURNED_AWAY: 50}
-"""The most POSTs without a placed call that a job keeps, by kind of verdict. Older ones are dropped: otherwise the
-record of a job would grow without end in a long outage."""
+"""The most POSTs without a placed call that a job keeps, by kind of verdict, so that a long outage adds no more."""
 
 CHECK_AGAIN = timedelta(days=1)
-"""How long a job waits until it is due again if its calling window never opens, or is unknown to this installation."""
+"""The time after which a job is due again if its calling window never opens, or is unknown here."""
 
 
 def lease(job: Job, *, worker_id: str, until: datetime) -> Job:
-    """Give a queued job to a worker. Nothing is sent yet; after `until` the job is queued again."""
+    """Give a queued job to a worker. After `until` the job is queued again."""
     require(job, MoveName.LEASE)
     return replace(job, state=S.LEASED, worker_id=worker_id, due_at=until)
 
 
 RETRIES_FIRST = timedelta(minutes=1)
-"""For so long after it first came back, a call that waits again and again is leased before those never tried."""
+"""The time after its first return in which a call that waits again and again is leased before those never tried."""
 
 
 def release(
@@ -90,7 +87,7 @@ def release(
     reason: str | None = None,
     kind: ReasonKind | None = None,
 ) -> Job:
-    """Put a leased job back into the queue, with a reason and its kind; nothing was sent for it. See `returned`."""
+    """Put a leased job back into the queue; nothing was sent for it. See `returned`."""
     require(job, MoveName.RELEASE)
     return returned(job, at=at, due_at=due_at, reason=reason, kind=kind)
 
@@ -104,11 +101,11 @@ def returned(
     reason: str | None,
     kind: ReasonKind | None = None,
 ) -> Job:
-    """A job that a worker had, back in the queue, where it keeps its place: nobody was called.
+    """Return a job that a worker had to the queue, where it keeps its place: nobody was called.
 
-    Without `due_at`, it is due as before. With it, it is leased before the calls that were never tried, if it is due
-    within a minute of its first return, or when the hold of the queue ends (`held_until`). A call that has to wait for
-    its window, or for its person's limit, was not due: it gets a new place.
+    With a new `due_at`, it is leased before the calls that were never tried, if it is due within a minute of its first
+    return, or when the hold of the queue ends (`held_until`). A call that waits for its window, or for its person's
+    limit, was not due: it gets a new place.
     """
     due = min(job.first_due, at) if due_at is None else due_at
     if not job.may_ring(at=at):
@@ -125,15 +122,14 @@ def returned(
 
 
 def with_new_place(job: Job) -> Job:
-    """A job that waits, in a new place among those that are due."""
+    """Return a job that waits, in a new place among those that are due."""
     return replace(job, first_due_at=job.due_at, returned_at=None, goes_first=False)
 
 
 def valid_until_of_post(job: Job, *, at: datetime, policy: CallPolicy) -> datetime:
-    """The `validUntil` of a POST that is made ready now.
+    """Return the `validUntil` of a POST that is made ready now. After it, 8x8 drops the POST (-1015, -2007).
 
-    It is the earliest of three times: the end of the submit window, the validity of the job, and the end of its calling
-    window. After that time, 8x8 drops the POST (-1015, -2007), and no phone can ring for it.
+    It is the earliest of the end of the submit window, of the job's validity and of its calling window.
     """
     ends = (at + policy.submit_window, job.valid_until, job.closes(at=at))
     earliest = min(end for end in ends if end is not None)
@@ -146,7 +142,7 @@ def begin(
 ) -> Job:
     """Journal the next POST, before its first byte leaves: from now on only evidence moves the job.
 
-    `valid_until` is that of the POST if it is ready already; it is committed with the journal entry.
+    `valid_until` is that of the POST if it is ready already.
     """
     require(job, MoveName.BEGIN)
     number = job.post_count + 1
@@ -178,7 +174,7 @@ def doubt(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
 
 
 def into_doubt(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
-    """The job in doubt, counted as active until its POST can no longer ring."""
+    """Return the job in doubt, counted as active until its POST can no longer ring."""
     post = job.open_post
     return replace(
         job,
@@ -217,16 +213,13 @@ OLD_DOUBT = "it counts as placed, because nobody resolved the doubt"
 
 
 def is_old_doubt(job: Job, *, at: datetime, policy: CallPolicy) -> bool:
-    """Whether a job has been in doubt for longer than the policy keeps doubts."""
+    """Return whether a job has been in doubt for longer than the policy keeps doubts."""
     post = job.open_post
     return job.state is S.IN_DOUBT and post is not None and at >= post.began_at + policy.doubt_kept
 
 
 def expire(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None = None) -> Job:
-    """End a job whose validity ended before it was sent, or for another reason.
-
-    If an earlier call was placed, the job ends as `unreached`, or as `accepted` if that call has no summary.
-    """
+    """End a job whose validity ended before it was sent, or for another reason."""
     require(job, MoveName.EXPIRE)
     state = unless_placed(job, S.EXPIRED)
     again = "its next number could be called" if job.place else "the redial"
@@ -237,11 +230,7 @@ def expire(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None = N
 
 
 def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy, kind: ReasonKind | None = None) -> Job:
-    """Cancel a job that was not sent yet, with a reason and its kind.
-
-    Raises `TooLateError` if the POST may have left, or the job has ended. If an earlier POST of the job was placed, the
-    job ends as `unreached`, or as `accepted` if no placed POST has an outcome.
-    """
+    """Cancel a job that was not sent yet. Raises `TooLateError` if its POST may have left, or it has ended."""
     if job.state not in MOVES[MoveName.CANCEL]:
         remedy = (
             "the call has ended" if job.state.is_final else "the request may have left, and a call cannot be taken back"
@@ -274,10 +263,9 @@ def resolve(
     """Settle a job in doubt by the decision of a person.
 
     "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts the job back in the queue,
-    unless another POST settles it (`by_other_post`). "Not placed" raises `TooEarlyError` if `recorded_at` is not
-    later than the `validUntil` of the POST plus the clock skew. `recorded_at` is the Date header of a fresh answer of
-    8x8, or else the store's clock. `number` is the number of the POST that the person judged, if known. Raises
-    IllegalMoveError if another POST is in doubt.
+    unless another POST settles it; it raises `TooEarlyError` until `recorded_at` is later than the `validUntil` of the
+    POST plus the clock skew. `recorded_at` is the Date header of a fresh answer of 8x8, or else the store's clock.
+    `number` is the POST that the person judged. Raises IllegalMoveError if another POST is in doubt.
     """
     require(job, MoveName.RESOLVE)
     post = job.open_post
@@ -310,11 +298,10 @@ def redial(
     number: int | None = None,
     not_before: datetime | None = None,
 ) -> Job:
-    """Queue a job for another call, at the request of a person. A `completed` or `accepted` job needs `force`.
+    """Queue a job for another call to the person's first number, at the request of a person.
 
-    The call is made at `not_before`, if that is later than `at`, to the person's first number. `number` is the number
-    of the newest POST that the person saw, if known, or 0 if the person saw no POST. Raises
-    IllegalMoveError if another POST is the newest.
+    A `completed` or `accepted` job needs `force`. `number` is the number of the newest POST that the person saw, or 0
+    for none: IllegalMoveError is raised if another is the newest.
     """
     refused = partial(IllegalMoveError, job.id, state=job.state.value, move=MoveName.REDIAL)
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
@@ -355,16 +342,15 @@ def made_again(job: Job, number: int, *, at: datetime) -> Job:
 
 
 def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:
-    """The job with the note of a person. Raises InvalidInputError for a text that no store can keep."""
+    """Return the job with the note of a person. Raises InvalidInputError for a text that no store can keep."""
     checked_text(f"the note for call {job.id}", text)
     return replace(job, notes=(*job.notes, Note(at=at, kind=kind, text=text)))
 
 
 def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after its call was placed: it waits for a summary, or, without webhooks, ends as `accepted`.
+    """Return the job after its call was placed: it waits for a summary, or, without webhooks, ends as `accepted`.
 
-    A job that has ended does not wait: it ends as `accepted` too. A summary that comes later is recorded, and grants no
-    further call.
+    A job that has ended does not wait: it ends as `accepted` too, and gets no further call.
     """
     if job.state is S.ACCEPTED:
         return job
@@ -387,20 +373,17 @@ def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
 
 
 def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job as settled by `post`, a POST that placed a call.
-
-    The job is not sent again, because that would call the person a second time.
-    """
+    """Return the job as settled by `post`, which placed a call: to send again would call the person twice."""
     if post.outcome is None:
         return submitted(job, at=at, policy=policy)
     return by_outcome(job, post, post.outcome, at=at, policy=policy)
 
 
 def by_other_post(job: Job, *, at: datetime, policy: CallPolicy) -> Job | None:
-    """A job whose newest POST placed no call, as another POST settles it; None if it may be sent again, or has ended.
+    """Return a job whose newest POST placed no call, as another POST settles it; None if it may be sent again.
 
-    If another POST of this attempt may have rung, the job is in doubt. If somebody cancelled the job while the POST was
-    in progress, or the person may have been called twice by it, the job ends. (Each needs a rollback of the store.)
+    If another POST of this attempt may have rung, the job is in doubt. If somebody cancelled it meanwhile, or the
+    person may have been called twice, it ends. (Each needs a rollback of the store.)
     """
     if job.settling_post is not None:
         return by_placed_post(job, job.settling_post, at=at, policy=policy)
@@ -424,12 +407,11 @@ _NOT_REACHED = frozenset(
 
 
 def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after an outcome of the session of `post`: queued again if another call is granted, otherwise ended.
+    """Return the job after an outcome of the session of `post`: queued again for a granted call, else ended.
 
-    The next call is to the person's next number if this one was busy or did not answer. After the last number, the
-    redial policy may grant another round, which begins with the first. The validity must not end before it. A job that
-    has ended gets no further call, for its end was told; also an `accepted` one, of which only now is known how it
-    ended. A body that failed at 8x8 (`BODY_CODES`) would fail again.
+    The next call is to the person's next number if this one was busy or did not answer; after the last, the redial
+    policy may grant another round. A job that has ended gets no further call, because its end was reported. A body that
+    failed at 8x8 (`BODY_CODES`) would fail again.
     """
     status = outcome.status_of(job.number_of(post))
     # The summary of an earlier POST may come late, after the job was sent again.
@@ -460,23 +442,20 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
 
 
 def was_cancelled(job: Job) -> bool:
-    """Whether a person cancelled the job, and has not redialled it since. Late evidence then grants no redial."""
+    """Return whether a person cancelled the job and has not redialled it. Late evidence then grants no redial."""
     orders = [note.kind for note in job.notes if note.kind in {NoteKind.CANCELLED, NoteKind.REDIALLED}]
     return bool(orders) and orders[-1] is NoteKind.CANCELLED
 
 
 def _wording(job: Job, post: Post, outcome: Outcome) -> str:
-    """The status of the call to the person: in 8x8's spelling if it is the status of the session, else by its name."""
+    """Return the status of the call to the person, in 8x8's spelling if it is that of the session."""
     number = job.number_of(post)
     same = outcome.status_of(number) is outcome.status
     return outcome.status_text if same else outcome.text_of(number)
 
 
 def redial_at(job: Job, status: SessionStatus | None, *, at: datetime) -> datetime | None:
-    """The time of the redial that the policy grants after a call that ended so; None if it grants none.
-
-    The calling window and the validity are not considered here. After an opt-out the time is None, whatever the policy.
-    """
+    """Return the time of the redial that the policy grants after this status; None if it grants none."""
     plan = job.redial
     if plan is None or status is None or status not in plan.on - OPT_OUTS or job.rounds >= plan.limit:
         return None
@@ -487,7 +466,7 @@ def redial_at(job: Job, status: SessionStatus | None, *, at: datetime) -> dateti
 
 
 def _why_not(job: Job, wanted: datetime) -> str:
-    """The reason why the next call, to a further number or as a redial, is not made at the wanted time or later."""
+    """Return the reason why the next call is not made at the wanted time or later."""
     again = job.opens(at=wanted)
     if again is None:
         return f"its calling window ({job.window}) does not open any more"
@@ -495,10 +474,7 @@ def _why_not(job: Job, wanted: datetime) -> str:
 
 
 def unless_placed(job: Job, state: JobState) -> JobState:
-    """The final state of a job that will not be sent again: `state` if none of its POSTs was placed.
-
-    Otherwise the state is `unreached` if a placed call has an outcome, and `accepted` if no placed call has one.
-    """
+    """Return the final state of a job that will not be sent again: `state`, unless one of its POSTs was placed."""
     if job.has_outcome:
         return S.UNREACHED
     return S.ACCEPTED if any(post.was_placed for post in job.posts) else state
@@ -513,7 +489,7 @@ def ended(
     policy: CallPolicy,
     kind: ReasonKind | None = None,
 ) -> Job:
-    """The job in a final state, to be pruned once the retention has passed."""
+    """Return the job in a final state, to be pruned once the retention has passed."""
     return replace(
         job, state=state, worker_id=None, due_at=at + policy.retention, active_until=None, reason=reason,
         reason_kind=kind,
@@ -521,7 +497,7 @@ def ended(
 
 
 def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
-    """The job in the queue for another call, with a new place: due at `due_at`, or when its window opens after that."""
+    """Return the job in the queue for another call, due at `due_at`, or when its window opens after that."""
     due_at = in_its_window(job, due_at)
     queued = replace(
         job, state=S.QUEUED, worker_id=None, due_at=due_at, active_until=None, reason=reason, reason_kind=None
@@ -530,12 +506,12 @@ def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
 
 
 def in_its_window(job: Job, due_at: datetime) -> datetime:
-    """When a job that is due at this time may ring: when its window opens."""
+    """Return when a job that is due at this time may ring: when its window opens."""
     return job.opens(at=due_at) or due_at + CHECK_AGAIN
 
 
 def with_post(job: Job, post: Post) -> Job:
-    """The job with one of its POSTs replaced. The oldest POSTs that placed no call are dropped (`KEPT_POSTS`)."""
+    """Return the job with one of its POSTs replaced, without the oldest that placed no call (`KEPT_POSTS`)."""
     posts = tuple(post if old.number == post.number else old for old in job.posts)
     kept = KEPT_POSTS.get(post.verdict) if post.verdict is not None else None
     if kept is not None and len(posts) > kept:

@@ -31,10 +31,9 @@ _WORDS = "busy, no_answer, canceled, unreached (these three together), error, or
 
 
 def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
-    """The statuses that a text such as `busy,no-answer` names.
+    """Return the statuses that a text such as `busy,no-answer` names.
 
-    `unreached` is NO_ANSWER, BUSY and CANCELED together, and `failed` is FAILED and ERROR. Raises InvalidInputError for
-    an unknown word, for an opt-out, and for COMPLETED (the person was reached).
+    Raises InvalidInputError for an unknown word, for an opt-out, and for COMPLETED (the person was reached).
     """
     words = text.split(",") if isinstance(text, str) else list(text)
     found: set[SessionStatus] = set()
@@ -54,9 +53,9 @@ def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
 
 
 def read_outcomes(words: Iterable[str], *, others: Iterable[str] = ()) -> frozenset[str]:
-    """The outcomes that words such as `busy` or `busy,no-answer` mean, named as in totals.
+    """Return the outcomes that words such as `busy` or `busy,no-answer` mean, named as in totals.
 
-    `others` are valid names besides the known statuses, such as new statuses of 8x8. Raises InvalidInputError.
+    `others` are valid names besides the known statuses. Raises InvalidInputError.
     """
     known = {_name(each): {each} for each in (*others, *SessionStatus)} | {"CANCELLED": {_S.CANCELED.value}}
     known |= {"REACHED": {each.value for each in REACHED}, "UNREACHED": {each.value for each in _GROUPS["UNREACHED"]}}
@@ -75,7 +74,7 @@ def _name(word: str) -> str:
 
 
 def redial_words(value: object) -> tuple[str, ...]:
-    """The names of the statuses that a setting such as `busy,no-answer` means. Raises ValueError."""
+    """Return the names of the statuses that a setting such as `busy,no-answer` means. Raises ValueError."""
     try:
         found = read_redial_on(value if isinstance(value, str) else [str(each) for each in _listed(value)])
     except InvalidInputError as error:
@@ -94,10 +93,7 @@ RedialWait: TypeAlias = timedelta | Mapping[SessionStatus, timedelta]
 
 
 def read_redial_after(value: object) -> RedialWait:
-    """The wait that a text such as `30m`, or `busy=5m,no_answer=2h`, means. Raises ValueError.
-
-    The words are those of `read_redial_on`. A mapping from them to durations is read too.
-    """
+    """Return the wait that a text such as `30m`, or `busy=5m,no_answer=2h`, means. Raises ValueError."""
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, Mapping):
@@ -124,16 +120,16 @@ def read_redial_after(value: object) -> RedialWait:
 
 
 def write_redial_after(after: RedialWait) -> str:
-    """A text that `read_redial_after` reads as this wait."""
+    """Return a text that `read_redial_after` reads as this wait."""
     if isinstance(after, timedelta):
         return write_duration(after)
     return ",".join(f"{status.lower()}={write_duration(wait)}" for status, wait in sorted(after.items()))
 
 
 def redial_policy(on: str | Iterable[str], *, limit: int, after: RedialWait, spare: bool = False) -> RedialPolicy:
-    """A redial policy. Raises InvalidInputError for a limit above 0 without outcomes after which to call again.
+    """Return a redial policy. Raises InvalidInputError for a limit above 0 without outcomes to call again after.
 
-    Each outcome needs a wait, and with `spare`, waits for other outcomes are left out.
+    With `spare`, waits for outcomes that are not named are left out.
     """
     statuses = read_redial_on(on)
     if limit > 0 and not statuses:
@@ -167,7 +163,7 @@ class PersonLimit:
             )
 
     def in_words(self) -> str:
-        """The limit as a clause: `3 attempts within 24h`."""
+        """Return the limit as a clause: `3 attempts within 24h`."""
         return f"{count_of(self.attempts, 'attempt')} within {write_duration(self.span)}"
 
     def __str__(self) -> str:
@@ -175,13 +171,13 @@ class PersonLimit:
 
 
 def strictest(limits: Iterable[PersonLimit]) -> PersonLimit | None:
-    """The limit that keeps all of these: the fewest attempts within the longest span. None without any."""
+    """Return the limit that keeps all of these: the fewest attempts within the longest span."""
     found = list(limits)
     return PersonLimit(min(each.attempts for each in found), max(each.span for each in found)) if found else None
 
 
 def read_person_limit(value: object) -> PersonLimit:
-    """The limit that a text such as `3/24h` names. Raises ValueError."""
+    """Return the limit that a text such as `3/24h` names. Raises ValueError."""
     if isinstance(value, PersonLimit):
         return value
     attempts, slash, span = str(value).partition("/")
@@ -217,17 +213,15 @@ LEAST_DOUBT = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicy:
-    """The policy of one queue.
+    """The policy of one queue. Raises InvalidInputError for a duration below zero or above 100 years.
 
-    `submit_window` is the longest time from the journal entry of a POST to its `validUntil`, after which the POST can
-    no longer be placed. `ringing` is the longest time that a phone rings after 8x8 accepted the call. `clock_skew` is
-    the largest difference between this clock and that of 8x8. `summary_deadline` is the time that a submitted call
-    waits for its summary. A job that is still valid fails if more than `missed_windows` of its POSTs come back as
-    expired (-1015, -2007). `longest_call` is the longest duration of a call, and `export_settle` the longest delay from
-    its end to its row in the log export. `first_check` and `longest_check` are the first and the longest wait between
-    two looks for evidence about a call in doubt, `first_backoff` and `longest_backoff` those between two tries of a
-    call that was not placed. Many calls at once may bridge to a number in `shared_numbers`. Raises InvalidInputError
-    for a duration below zero or above 100 years.
+    `submit_window` is the time from the journal entry of a POST to its `validUntil`. `ringing` is the longest time that
+    a phone rings, `longest_call` the longest duration of a call, and `clock_skew` the largest difference between this
+    clock and that of 8x8. A submitted call waits for its summary until `summary_deadline`. A job that is still valid
+    fails if more than `missed_windows` of its POSTs come back as expired (-1015, -2007). `export_settle` is the longest
+    delay of a row in the log export. `first_check` and `longest_check` are the waits between two looks for evidence,
+    `first_backoff` and `longest_backoff` those between two tries. Many calls at once may bridge to a number in
+    `shared_numbers`.
     """
 
     submit_window: timedelta = timedelta(seconds=120)
@@ -260,18 +254,14 @@ class CallPolicy:
 
     @property
     def doubt_kept(self) -> timedelta:
-        """How long a call stays in doubt, from its POST on: the retention, and at least a week.
-
-        Early summaries and sessions are kept for that week too.
-        """
+        """Time for which a call stays in doubt after its POST: the retention, and at least a week."""
         return max(self.retention, LEAST_DOUBT)
 
 
 def backoff(failures: int, *, first: timedelta, longest: timedelta, seed: str) -> timedelta:
-    """The wait after this many failures in a row: from `first`, doubled each time, to `longest`.
+    """Return the wait after this many failures in a row: from `first`, doubled each time, to `longest`.
 
-    The wait is shortened by up to half (equal jitter): jobs that failed together must not retry together. The same
-    `seed` and `failures` always give the same wait.
+    It is shortened by up to half, the same for each `seed`: jobs that failed together must not retry together.
     """
     doubled = first * (1 << min(max(failures - 1, 0), 30))
     whole = min(doubled, longest)
@@ -279,6 +269,6 @@ def backoff(failures: int, *, first: timedelta, longest: timedelta, seed: str) -
 
 
 def spread(seed: str) -> float:
-    """A pseudo-random number in [0, 1). The same seed gives the same number."""
+    """Return a pseudo-random number in [0, 1), the same for the same seed."""
     # 48 bits: the largest number of 54 bits or more would round up to 1.0 as a float.
     return int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=6).digest()) / 2**48

@@ -2,7 +2,6 @@
 
 A journal file has the job as it was just before its newest POST was sent. If the store has fewer POSTs, that record is
 taken, with what only the store knows. Else the store was also used after the rollback: the job stays in doubt, or ends.
-A POST is identified by its number and the time at which it began.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _WEIGHT = {None: 0, VerdictKind.UNKNOWN: 1, VerdictKind.NOT_PLACED: 2, VerdictKi
 
 
 def is_forgotten(journalled: Job, stored: Job) -> bool:
-    """Whether the job in the store lacks the newest POST of the journalled job."""
+    """Return whether the job in the store lacks the newest POST of the journalled job."""
     post = journalled.posts[-1]
     known = stored.post(post.number)
     if known is None:
@@ -34,10 +33,7 @@ def is_forgotten(journalled: Job, stored: Job) -> bool:
 
 
 def with_lost_posts(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job with the forgotten POSTs of the journalled job; in doubt if one of them may have rung.
-
-    Returns `job` itself if the newest POST of the journalled job is not missing.
-    """
+    """Return the job with the forgotten POSTs of the journalled job; in doubt if one of them may have rung."""
     if not is_forgotten(journalled, job):
         return job
     long, short = (journalled, job) if journalled.post_count > job.post_count else (job, journalled)
@@ -55,14 +51,14 @@ def with_lost_posts(job: Job, journalled: Job, *, at: datetime, policy: CallPoli
 
 
 def restored(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """A job from a journal file, to be restored: in doubt if its state is `sending`, else unchanged."""
+    """Return a job from a journal file, to be restored: in doubt if its state is `sending`, else unchanged."""
     if job.state is not JobState.SENDING:
         return job
     return into_doubt(job, at=at, reason=REASON, policy=policy)
 
 
 def seen_in_log(job: Job, *, row: str, began_at: datetime, place: int, at: datetime, policy: CallPolicy) -> Job:
-    """A waiting job with the POST that it lacks, as a row of 8x8's log shows it: in doubt, for a person to decide."""
+    """Return a waiting job with the POST that it lacks, as a row of 8x8's log shows it: in doubt."""
     number = job.post_count + 1
     post = Post(
         number=number,
@@ -87,7 +83,7 @@ def _strength(post: Post) -> tuple[int, ...]:
 
 
 def _stronger(post: Post, other: Post | None, *, at: datetime) -> Post:
-    """The record of a POST with more evidence; `post` if `other` is not a record of it."""
+    """Return the record of a POST with more evidence; `post` if `other` is not a record of it."""
     if other is None or other.began_at != post.began_at or _strength(other) <= _strength(post):
         return post
     # An order to redial in the other record was given without this outcome.
@@ -95,7 +91,7 @@ def _stronger(post: Post, other: Post | None, *, at: datetime) -> Post:
 
 
 def _is_lost(post: Post, job: Job) -> bool:
-    """Whether a job lacks a POST that may have rung, and no note reports it."""
+    """Return whether a job lacks a POST that may have rung, and no note reports it."""
     known = job.post(post.number)
     begun = post.began_at.isoformat()
     is_noted = any(note.kind is NoteKind.RANG_TWICE and begun in note.text for note in job.notes)

@@ -21,13 +21,11 @@ STATE, OUTCOME, ANSWER = "state:", "outcome:", "answer:"
 _LONGEST = 100
 """The most characters of a text in the name of a field."""
 _MOST = 2**40
-"""The most that one job adds to a field: a duration of 12 days. The sum for eight million such jobs fits into 64 bits;
-SQLite refuses a move that makes a sum larger than that. The sum for thousands of jobs in one step is below 2^53, the
-limit up to which the numbers of Lua are exact."""
+"""The most that one job adds to a field: a duration of 12 days. Sums stay below the limits of SQLite and Lua."""
 
 
 def tally_of(job: Job) -> dict[str, int]:
-    """The amounts that a job adds to totals, besides its state. Empty if no call was placed or ended."""
+    """Return the amounts that a job adds to totals, besides its state."""
     if not job.posts:
         return {}
     tally: dict[str, int] = {}
@@ -52,7 +50,7 @@ def tally_of(job: Job) -> dict[str, int]:
 
 
 def outcome_name(job: Job) -> str | None:
-    """The name of the newest outcome of a job: its status, or an unknown status as text; None without an outcome."""
+    """Return the name of the newest outcome of a job: its status, else as 8x8 spells it; None without one."""
     outcome = job.outcome
     return None if outcome is None else _outcome_name(outcome, job.outcome_status)
 
@@ -62,63 +60,60 @@ def _outcome_name(outcome: Outcome, status: SessionStatus | None) -> str:
 
 
 def _named(text: str) -> str:
-    """A text as the name of a field. Characters that cannot be printed or stored become question marks."""
+    """Return a text as the name of a field, with question marks for what cannot be printed."""
     text = text[:_LONGEST]
     return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _whole(amount: float) -> int:
-    """The amount in millionths, as a whole number."""
+    """Return the amount in millionths, as a whole number."""
     return max(min(round(amount * 1_000_000), _MOST), -_MOST) if isfinite(amount) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """The totals of a queue or of a batch.
-
-    `live` is the sum of the tallies of the jobs in the store, with a count for each state.
-    """
+    """The totals of a queue or of a batch: the sum of the tallies of the jobs in the store, and of their states."""
 
     live: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def states(self) -> dict[JobState, int]:
-        """The number of jobs in the store by state; every state is present."""
+        """Number of jobs by state; every state is present."""
         return {state: self.live.get(STATE + state, 0) for state in JobState}
 
     @property
     def has_open_calls(self) -> bool:
-        """Whether a job waits, is in progress, or is in doubt. A batch of which none does has ended."""
+        """True if a job waits, is in progress, or is in doubt."""
         return any(count for state, count in self.states.items() if not state.is_final)
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """The number of jobs by the outcome of their newest session, the most frequent first."""
+        """Number of jobs by the outcome of their newest session, the most frequent first."""
         return self._frequent(OUTCOME)
 
     @property
     def answers(self) -> dict[str, int]:
-        """The number of jobs by the person's answer, the most frequent first."""
+        """Number of jobs by the person's answer, the most frequent first."""
         return self._frequent(ANSWER)
 
     @property
     def other_keys(self) -> int:
-        """The number of jobs whose person pressed keys, but none that has a name."""
+        """Number of jobs whose person pressed keys, but none that has a name."""
         return self._sum(OTHER_KEYS)
 
     @property
     def seconds(self) -> float:
-        """The total duration of all sessions in seconds: those of every attempt."""
+        """Total duration of all sessions in seconds, of every attempt."""
         return round(self._sum(MICROSECONDS) / 1_000_000, 3)
 
     @property
     def answered(self) -> int:
-        """The number of jobs that a person answered."""
+        """Number of jobs that a person answered."""
         return self._sum(ANSWERED)
 
     @property
     def placed(self) -> int:
-        """The number of jobs with a call that was placed."""
+        """Number of jobs with a call that was placed."""
         return self._sum(PLACED)
 
     def _sum(self, name: str) -> int:

@@ -26,10 +26,9 @@ _E164 = re.compile(r"\+?[1-9][0-9]{6,14}")
 
 
 def normalise(text: str) -> str:
-    """The number in E.164 form with a leading +. The text must have 7 to 15 digits, and may begin with a +.
+    """Return the number in E.164 form with a leading +. Raises PhoneNumberError with the reason.
 
-    Only the form is checked: `is_valid` looks into the numbering plan, and `read_number` reads numbers as people write
-    them. Raises PhoneNumberError with the reason.
+    Only the form is checked: `is_valid` looks into the numbering plan, and `read_number` reads other spellings.
     """
     if not is_e164(text):
         code, reason = form_problem(text)
@@ -38,20 +37,17 @@ def normalise(text: str) -> str:
 
 
 def is_e164(text: str) -> bool:
-    """Whether `normalise` would accept the text."""
+    """Return whether `normalise` would accept the text."""
     return _E164.fullmatch(text) is not None
 
 
 def with_plus(text: str) -> str:
-    """A number as 8x8 writes it, which may lack its +, with its +; any other text as it is."""
+    """Return a number with its +, which 8x8 may leave out; any other text as it is."""
     return f"+{text}" if is_e164(text) and not text.startswith("+") else text
 
 
 def form_problem(text: str) -> tuple[int, str]:
-    """The reason why a text is not in E.164 form: the code of 8x8, and a clause.
-
-    The code is -1011 for several numbers, otherwise -1017. Use this only for a text that `is_e164` refuses.
-    """
+    """Return why a text is not in E.164 form: the code of 8x8 (-1011 for several numbers, else -1017), and a clause."""
     if holds_several(text):
         return MANY_NUMBERS, "it holds several numbers; give one number for each call"
     digits = sum(character.isdigit() for character in text)
@@ -70,7 +66,7 @@ def form_problem(text: str) -> tuple[int, str]:
 
 
 def holds_several(text: str) -> bool:
-    """Whether a text holds more than one phone number: two long runs of digits with something between them."""
+    """Return whether a text holds two long runs of digits with something between them."""
     return _SEVERAL.fullmatch(text.strip()) is not None
 
 
@@ -81,7 +77,7 @@ _DIALLED_ALIKE = (
 
 
 class PlannedNumber(NamedTuple):
-    """What the numbering plans know of a number: its ISO 3166 region, None if there is none, and if they have it."""
+    """The ISO 3166 region of a number by the numbering plans, None if there is none, and whether they have it."""
 
     region: str | None
     is_valid: bool
@@ -122,22 +118,18 @@ def is_valid(e164: str) -> bool:
 
 
 def country_of(e164: str) -> str | None:
-    """The ISO 3166 region of a number in E.164 form, such as SG; None if there is none. Never raises."""
+    """Return the ISO 3166 region of a number in E.164 form, such as SG; None if there is none. Never raises."""
     return planned(e164).region
 
 
 @cache
 def dialled_alike(region: str) -> tuple[str, ...]:
-    """The regions that are dialled as this one, and itself. The first is the country, the others its territories."""
+    """Return the regions that are dialled as this one: the country first, then its territories."""
     return next((names for names in map(tuple, map(str.split, _DIALLED_ALIKE)) if region in names), (region,))
 
 
 def canonical_number(e164: str) -> str:
-    """Return a number in E.164 form as its numbering plan writes it.
-
-    That is without a 0 that is dialled within the country only, and as it is since a change of the plan. A number that
-    no plan knows is returned unchanged. Raises InvalidInputError for what is no text.
-    """
+    """Return a number in E.164 form as its numbering plan writes it now; unchanged if no plan knows it."""
     return _canonical_number(e164 if type(e164) is str else checked_text("e164", e164))
 
 
@@ -218,7 +210,7 @@ _RESPELT: Mapping[str, tuple[tuple[str, str], ...]] = {
 
 @cache
 def _respelt() -> Mapping[str, Sequence[tuple[re.Pattern[str], str]]]:
-    """The rules by country code: what the digits behind it match, and the other number that they stand for."""
+    """Return the rules by country code: what the digits behind it match, and the other number that they stand for."""
     rules: dict[str, list[tuple[re.Pattern[str], str]]] = {}
     for code, pairs in _RESPELT.items():
         for old, new in pairs:
@@ -232,10 +224,10 @@ def _respelt() -> Mapping[str, Sequence[tuple[re.Pattern[str], str]]]:
 
 @lru_cache(maxsize=1024)  # several checks of a call ask for its number
 def aliases(e164: str) -> tuple[str, ...]:
-    """Every number in E.164 form that reaches the same telephone, the given number first.
+    """Return every number in E.164 form that reaches the same telephone, the given number first.
 
-    Nearly every number has one spelling. Requests, listings and unique keys keep the spelling that was given. The
-    suppression list and the locks on numbers hold for every spelling.
+    Nearly every number has one spelling. Requests, listings and unique keys keep the given one; the suppression list
+    and the locks on numbers hold for every spelling.
     """
     found, rules = [e164], _respelt()
     for each in found:
@@ -248,17 +240,17 @@ def aliases(e164: str) -> tuple[str, ...]:
 
 
 def all_aliases(numbers: Iterable[str]) -> dict[str, None]:
-    """Every spelling of these numbers, each once and in order."""
+    """Return every spelling of these numbers, each once and in order."""
     return {spelling: None for number in numbers for spelling in aliases(number)}
 
 
 def phone_identity(e164: str) -> str:
-    """The text that identifies the telephone of a number in E.164 form: the same for every spelling of the number."""
+    """Return the text that identifies the telephone of a number, the same for every spelling."""
     return max(aliases(e164 if type(e164) is str else checked_text("e164", e164)))
 
 
 class Likeness(IntEnum):
-    """The degree to which what a log or an event shows matches a call."""
+    """The degree to which a log or an event shows the number of a call."""
 
     OTHER = 0
     MAYBE = 1
@@ -272,11 +264,10 @@ _LONGEST_COUNTRY_CODE = 3
 
 
 def likeness(written: str | None, number: str) -> Likeness:
-    """The degree to which a number in a log matches `number`, which is in E.164 form.
+    """Return the degree to which a number in a log matches `number`, which is in E.164 form.
 
-    A number with other digits is OTHER. A number that shows only some of the digits, because it is masked or shortened
-    or lacks its country code, is MAYBE if these digits fit, and otherwise OTHER. A missing or unreadable number is
-    MAYBE.
+    A number with other digits is OTHER. One that shows only some digits, because it is masked, shortened or without its
+    country code, is MAYBE if these fit. So is a missing or unreadable number.
     """
     digits = number.removeprefix("+")
     plain = "" if written is None else _MARKS.sub("", written)

@@ -54,10 +54,8 @@ def read_number(text: str, country: str | None = None) -> str:
     """Read one telephone number; return its E.164 form, with its +.
 
     Digits behind a + are taken at their word if their country has numbers of this length. All other digits are a number
-    of the `country` (ISO 3166, such as SG, or a name), with or without its country code, or behind 00 a number abroad;
-    it must be valid in a numbering plan, and have one reading alone. A territory that is dialled as in the country,
-    such as Jersey in GB, belongs to it. With the country `international`, digits begin with a country code. Spaces,
-    dashes, dots, slashes and brackets do not matter.
+    of the `country` (ISO 3166, such as SG, or a name), or behind 00 a number abroad; it must be valid in a numbering
+    plan, and have one reading alone. With the country `international`, digits begin with a country code.
 
     Raises PhoneNumberError with the reason and the code of 8x8, and InvalidInputError for an unknown country.
     """
@@ -91,11 +89,10 @@ def read_number(text: str, country: str | None = None) -> str:
 
 
 def possible_numbers(text: str, country: str | None = None) -> Sequence[str]:
-    """Return every number that a text may hold, for a list of numbers not to call; none if there is none.
+    """Return every number that a text may hold, for a list of numbers not to call.
 
-    A text that `read_number` reads holds one. Of other texts, these are the numbers that any neighbouring groups of
-    digits are, with + or in the country: those that a plan has, or if there are none, those of a possible length.
-    Raises InvalidInputError for an unknown country.
+    If `read_number` refuses the text, these are the numbers that any neighbouring groups of digits are: those that a
+    plan has, or if there are none, those of a possible length. Raises InvalidInputError for an unknown country.
     """
     with suppress(PhoneNumberError):
         return [read_number(text, country)]
@@ -125,10 +122,7 @@ def _digits_meant(run: str, home: str | None) -> Sequence[str]:
 
 
 def _plain(text: str) -> str:
-    """Return the text with digits, dashes and spaces in ASCII, and without invisible characters.
-
-    What only looks like a digit stays as it is: a ² may be the mark of a footnote.
-    """
+    """Return the text with digits, dashes and spaces in ASCII, and without invisible characters."""
     if text.isascii():
         return text.strip().removeprefix("'").strip()
     usual = "".join(
@@ -186,7 +180,7 @@ def _home(country: str) -> str:
 
 
 def read_country(text: str) -> str:
-    """Return the ISO 3166 code of the country that a text names by this code, by three letters or in English.
+    """Return the ISO 3166 code of the country that a text names by two or three letters or in English.
 
     Returns INTERNATIONAL for that word. Raises InvalidInputError.
     """
@@ -210,7 +204,7 @@ _LIST = "give numbers separated by commas, such as +6531234567, +6587654321"
 
 
 def read_numbers(value: object) -> tuple[str, ...]:
-    """The numbers in E.164 form from a list, or from a text such as `+6531234567, +6587654321`. Raises ValueError."""
+    """Return the E.164 forms of the numbers in a list, or in a text with commas. Raises ValueError."""
     parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
     try:
         return tuple(read_number(str(part)) for part in parts if str(part).strip())
@@ -228,7 +222,7 @@ T = TypeVar("T")
 
 
 def in_table(table: Mapping[str, T], country: str | None) -> T | None:
-    """What a table by country has for a number of this country; None if it has nothing for it.
+    """Return the entry of a table by country for a number of this country; None if it has nothing for it.
 
     A territory that is dialled as in its country (Jersey, the Vatican) is a part of it, unless it is named itself.
     """
@@ -249,11 +243,11 @@ class Sources:
 
     @property
     def only(self) -> str | None:
-        """The number for everybody; None if the number depends on the country."""
+        """Number for everybody; None if the number depends on the country."""
         return self.by_country[ALL] if len(self.by_country) == 1 and ALL in self.by_country else None
 
     def to(self, person: str) -> str:
-        """The number to call this person from. It is always the same. Raises PhoneNumberError if there is none."""
+        """Return the number to call this person from. Raises PhoneNumberError if there is none."""
         country = country_of(person)
         found = in_table(self.by_country, country)
         if found is None:
@@ -267,7 +261,7 @@ class Sources:
 
 @lru_cache(maxsize=256)
 def read_whole_number(text: str) -> str:
-    """The E.164 form of a number, where nothing can say its country but the number itself. Raises PhoneNumberError."""
+    """Return the E.164 form of a number that has its country code. Raises PhoneNumberError."""
     try:
         return read_number(text)
     except PhoneNumberError as error:
@@ -275,10 +269,9 @@ def read_whole_number(text: str) -> str:
 
 
 def read_sources(text: str, country: str | None = None) -> Sources:
-    """The numbers to call from in a text: `+6531234567` for everybody, or `SG=+6531234567,MY=+60312345678,*=+1…`.
+    """Return the numbers to call from: `+6531234567` for everybody, or `SG=+6531234567,*=+12025550123`.
 
-    Numbers are read as by `read_number`. Raises PhoneNumberError for one that is not certain, and InvalidInputError for
-    a country that does not exist or stands twice.
+    Raises PhoneNumberError for a number that is not certain, and InvalidInputError for a country.
     """
     if "=" not in text:
         return Sources({ALL: read_number(text, country)})

@@ -1,4 +1,4 @@
-"""The numbers whose time zone is not what `phonenumbers` says: the table zones.tsv, which tells its sources."""
+"""The numbers whose time zone is not what `phonenumbers` says: the table zones.tsv, which names its sources."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from voiceflow_worker.model.tables import rows_of
 
 
 def listed_zones(digits: str) -> tuple[str, ...]:
-    """The zones that the table has for the longest beginning of a number; none for a number that is not in it.
+    """Return the zones that the table has for the longest beginning of a number.
 
-    Several zones are a question: the digits do not tell in which of them the phone is.
+    Several zones are a question: the digits do not show in which of them the phone is.
     """
     table = _table()
     return next((table[digits[:size]] for size in range(len(digits), 1, -1) if digits[:size] in table), ())
 
 
 def listed_prefixes() -> Collection[str]:
-    """The beginnings of numbers that the table has."""
+    """Return the beginnings of numbers that the table has."""
     return _table().keys()
 
 

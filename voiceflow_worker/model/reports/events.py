@@ -40,9 +40,9 @@ _LONGEST_NAME = 64
 
 
 class Payload:
-    """One JSON object of an event, read field by field.
+    """One JSON object of an event, read field by field. No method raises.
 
-    Names are matched without case, dashes and underscores (`CallA`, `callA`). No method raises.
+    Names are matched without case, dashes and underscores (`CallA`, `callA`).
     """
 
     def __init__(self, data: Mapping[str, object]) -> None:
@@ -53,9 +53,9 @@ class Payload:
                 self._names.setdefault(fold_name(name), name)
 
     def text(self, name: str, *, longest: int = LONGEST_TEXT) -> str | None:
-        """A string without surrounding blanks, or an integer as a string; None for null, "null" and an empty string.
+        """Return a string without blanks around it, cut after `longest` characters, or an integer as a string.
 
-        A string of more than `longest` characters is cut.
+        None is returned for null, "null" and an empty string.
         """
         value = self.raw(name)
         if isinstance(value, str):
@@ -66,19 +66,19 @@ class Payload:
         return None
 
     def identifier(self, name: str) -> str | None:
-        """An id, as a string. An id of more than 200 characters is not read: None."""
+        """Return an id as a string; None for one of more than 200 characters."""
         value = self.raw(name)
         if isinstance(value, str) and len(value) > LONGEST_EVENT_ID:
             return None
         return self.text(name)
 
     def number(self, name: str) -> str | None:
-        """A telephone number: with its + if it is in E.164 form, otherwise (such as masked) unchanged."""
+        """Return a telephone number, with its + if it is in E.164 form; else (such as masked) unchanged."""
         text = self.text(name)
         return phone.normalise(text) if text is not None and phone.is_e164(text) else text
 
     def whole(self, name: str) -> int | None:
-        """A whole number, which the field may have as a string; None for any other value."""
+        """Return a whole number, which the field may have as a string; None for any other value."""
         value = self.raw(name)
         if isinstance(value, str) and _WHOLE_TEXT.fullmatch(value.strip()):
             value = float(value) if "." in value else int(value)
@@ -87,7 +87,7 @@ class Payload:
         return int(value) if value == int(value) else None
 
     def decimal(self, name: str) -> float | None:
-        """A finite number, which the field may have as a string; None for any other value."""
+        """Return a finite number, which the field may have as a string; None for any other value."""
         value = self.raw(name)
         if isinstance(value, str) and _NUMBER_TEXT.fullmatch(value.strip()):
             value = float(value)
@@ -96,37 +96,37 @@ class Payload:
         return float(value)
 
     def duration(self, name: str, *, unit: timedelta) -> timedelta | None:
-        """A number of units (`unit`), as a duration; None for a negative number and for a century or more."""
+        """Return a number of units (`unit`) as a duration; None below 0, and for a century or more."""
         count = self.decimal(name)
         if count is None or not 0 <= count < timedelta(days=36500) / unit:
             return None
         return count * unit
 
     def moment(self, name: str) -> datetime | None:
-        """A time in UTC, from ISO 8601 (in UTC if it has no zone), or from seconds or milliseconds since 1970."""
+        """Return a time in UTC, from ISO 8601, or from seconds or milliseconds since 1970."""
         value = self.raw(name)
         if isinstance(value, str) and _NUMBER_TEXT.fullmatch(value.strip()) and len(value.strip()) > len("20240325"):
             value = float(value)
         return _moment(value)
 
     def nested(self, name: str) -> Payload | None:
-        """An object within this object."""
+        """Return an object within this object."""
         value = self.raw(name)
         return Payload(value) if is_object(value) else None
 
     def listed(self, name: str) -> tuple[Payload, ...]:
-        """The objects in an array."""
+        """Return the objects in an array."""
         value = self.raw(name)
         return tuple(Payload(item) for item in value if is_object(item)) if is_list(value) else ()
 
     def raw(self, name: str) -> object:
-        """The value, unchanged; None if it is missing."""
+        """Return the value, unchanged; None if it is missing."""
         found = self._names.get(fold_name(name))
         return None if found is None else self._data[found]
 
 
 def fold_name(name: str) -> str:
-    """A name in lower case without dashes, underscores and blanks: `eventtype` for EVENT_TYPE and event-type."""
+    """Return a name in lower case without dashes, underscores and blanks: `eventtype` for EVENT_TYPE and event-type."""
     return _remembered_fold(name) if len(name) <= _LONGEST_NAME else _fold(name)
 
 
@@ -157,10 +157,7 @@ _READER, _IS_NEEDED = "reader", "is needed"
 def read_field(
     reader: Callable[[Payload, str], T], name: str, *, within: str | None = None, default: T | None = None
 ) -> T:
-    """A dataclass field whose value `reader` reads from a payload, under `name`.
-
-    `within` is the name of an object in the payload. If given, the value is read from that object.
-    """
+    """Return a dataclass field whose value `reader` reads under `name`, from the object `within`, if given."""
 
     def read(payload: Payload) -> T:
         return reader(payload if within is None else payload.nested(within) or Payload({}), name)
@@ -169,7 +166,7 @@ def read_field(
 
 
 def needed_field(reader: Callable[[Payload, str], T | None], name: str) -> T:
-    """A required dataclass field, read as by `read_field`. If its value is missing, `entry_of` returns None."""
+    """Return a required dataclass field. If its value is missing, `entry_of` returns None."""
 
     def read(payload: Payload) -> T | None:
         return reader(payload, name)
@@ -178,12 +175,12 @@ def needed_field(reader: Callable[[Payload, str], T | None], name: str) -> T:
 
 
 def read_fields(kind: Callable[..., object], payload: Payload) -> dict[str, Any]:
-    """The declared fields of a dataclass, read from a payload."""
+    """Return the declared fields of a dataclass, read from a payload."""
     return {name: reader(payload) for name, reader, _ in _declared(kind)}
 
 
 def entry_of(kind: Callable[..., T], payload: Payload) -> T | None:
-    """A dataclass with its fields read from a payload; None if a field that it needs is missing."""
+    """Return a dataclass with its fields read from a payload; None if a field that it needs is missing."""
     found = read_fields(kind, payload)
     lacks_one = any(is_needed and found[name] is None for name, _, is_needed in _declared(kind))
     return None if lacks_one else kind(**found)
@@ -230,7 +227,7 @@ _SECONDS = partial(Payload.duration, unit=_SECOND)
 
 
 def read_status(payload: Payload, name: str) -> SessionStatus | None:
-    """The status of a session."""
+    """Return the status of a session."""
     return fold_session_status(payload.text(name))
 
 
@@ -239,7 +236,7 @@ def _action_status(payload: Payload, name: str) -> ActionStatus | None:
 
 
 def read_direction(payload: Payload, name: str) -> Direction | None:
-    """The direction of a call."""
+    """Return the direction of a call."""
     return _DIRECTIONS.get((payload.text(name) or "").upper())
 
 
@@ -278,7 +275,7 @@ def _leg(payload: Payload, name: str) -> CallLeg | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSummary:
-    """The summary of a session (VSS). `status` is None if `status_text`, the spelling of 8x8, is not known."""
+    """The summary of a session (VSS). `status` is None if `status_text` is not known."""
 
     session_id: str | None = read_field(_IDENTIFIER, "sessionId")
     status: SessionStatus | None = read_field(read_status, "sessionStatus")
@@ -296,7 +293,7 @@ class SessionSummary:
 
     @property
     def legs(self) -> tuple[CallLeg, ...]:
-        """The legs in the summary, in the order of their calls."""
+        """Legs in the summary, in the order of their calls."""
         return tuple(leg for leg in (self.call_a, self.call_b) if leg is not None)
 
 

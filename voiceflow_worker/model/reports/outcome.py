@@ -35,11 +35,10 @@ _OF_THE_SECOND = _NOT_ANSWERED | NOT_CONNECTED
 
 
 class CallLeg(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One of the (at most two) calls of a session: the call to the person, or the call that is bridged to it.
+    """One of the (at most two) calls of a session: the call to the person, or the one that is bridged to it.
 
-    `status` is the spelling of 8x8. `seconds` is the time for which the leg was connected, `mos` the mean opinion score
-    (1 to 5), `packet_loss_rate` the share of packets lost (0.01 is 1 %). `sip_code` is how the network ended a leg that
-    was not connected, by an event (VCS) or the log.
+    `status` is the spelling of 8x8. `seconds` is the time for which the leg was connected. `sip_code` is how the
+    network ended a leg that was not connected.
     """
 
     call_id: str | None = None
@@ -56,15 +55,15 @@ class CallLeg(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
     sip_code: int | None = None
 
     def likeness(self, number: str) -> Likeness:
-        """The degree to which this leg goes to a number. A masked or national number may be the same number."""
+        """Return the degree to which this leg goes to a number."""
         return likeness(self.destination, number)
 
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The end of a session, from its summary (VSS) or the log.
 
-    `status` is None if 8x8 spells the status in a way that is not known; `status_text` is the spelling of 8x8. If
-    `is_partial`, `legs` may lack a leg of the session. It `rang` if another event of the session says so.
+    `status` is None if `status_text`, the spelling of 8x8, is not known. If `is_partial`, `legs` may lack a leg. It
+    `rang` if another event of the session says so.
     """
 
     status: SessionStatus | None
@@ -81,17 +80,13 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
     rang: bool = False
 
     def status_of(self, destination: str) -> SessionStatus | None:
-        """The status of the call to `destination`, the person who was called; None if 8x8's spelling is unknown.
+        """Return the status of the call to `destination`, the person; None if 8x8's spelling is unknown.
 
-        If the session's status says that the person was reached, it is returned. Otherwise, with two legs, the status
-        of the person's leg is returned: after the person has answered, the session has the status of the second party
-        (8x8 number masking guide, "Session statuses"). There are two exceptions. If the session's status is an opt-out,
-        it is returned unless the person's leg was answered. A leg with an unknown status counts as COMPLETED if it was
-        connected; if not, the session's status is returned.
-
-        With one leg or none, the session's status is returned. But the log may have only one of two legs so far
-        (`is_partial`). If the session's status fits, COMPLETED is returned for a leg which shows that the person
-        answered: it was answered itself, or goes to the second party, who is called only after the person answered.
+        After the person has answered, the session has the status of the second party (8x8 number masking guide), so
+        with two legs the status of the person's leg is returned. Exceptions: the session says that the person was
+        reached; it is an opt-out, and the leg was not answered; the status of the leg is unknown, which counts as
+        COMPLETED if it was connected. With one leg, the session's status is returned, unless the log lacks the other
+        (`is_partial`) and this one shows that the person answered.
         """
         if self.status in REACHED or not self.legs:
             return self.status
@@ -106,42 +101,42 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         return self.status if self.status in OPT_OUTS and status not in REACHED else status
 
     def leg_to(self, destination: str) -> CallLeg | None:
-        """The leg to `destination`: the one with its number, else the first. None if the only leg is to another."""
+        """Return the leg to `destination`: the one with its number, else the first."""
         if not self.legs or (len(self.legs) == 1 and self.legs[0].likeness(destination) is Likeness.OTHER):
             return None
         return next((leg for leg in self.legs if leg.likeness(destination) is Likeness.SAME), self.legs[0])
 
     def sip_code_of(self, destination: str) -> int | None:
-        """The SIP code with which the call to `destination` failed; None for any other end, or if it is not known."""
+        """Return the SIP code with which the call to `destination` failed, if it is known."""
         leg = self.leg_to(destination)
         return None if leg is None or self.status_of(destination) not in NOT_CONNECTED else leg.sip_code
 
     def with_sip_codes(self, of: Sequence[CallLeg]) -> Outcome:
-        """The outcome, its legs with the SIP codes that are known of them. One without legs gets these."""
+        """Return the outcome, its legs with the SIP codes that are known of them."""
         if self.status is not None and self.status not in NOT_CONNECTED:
             return self
         legs = tuple(leg if leg.sip_code is not None else replace(leg, sip_code=_code_of(leg, of)) for leg in self.legs)
         return replace(self, legs=legs or tuple(of))
 
     def _shows_an_answer(self, leg: CallLeg, destination: str) -> bool:
-        """Whether `leg`, the only leg, shows that the person answered, although the status of the session does not."""
+        """Return whether the only leg shows that the person answered, although the session does not."""
         if leg.likeness(destination) is Likeness.OTHER:
             return self.status in _OF_THE_SECOND
         return self.status in _NOT_ANSWERED and fold_session_status(leg.status) in REACHED
 
     def text_of(self, destination: str) -> str:
-        """The name of the status of the call to `destination`, or the spelling of 8x8 if the status is unknown."""
+        """Return the name of the status of the call to `destination`, or the spelling of 8x8."""
         status = self.status_of(destination)
         return self.status_text if status is None else status.value
 
     @property
     def missed_its_window(self) -> bool:
-        """Whether 8x8 dropped the call because its `validUntil` had passed (-2007): nobody was called."""
+        """True if 8x8 dropped the call because its `validUntil` had passed (-2007): nobody was called."""
         return self.code in MISSED_WINDOW_CODES
 
     @property
     def met_a_full_trunk(self) -> bool:
-        """Whether the call found no free line (-2010), and nothing says that a phone rang."""
+        """True if the call found no free line (-2010), and nothing says that a phone rang."""
         if self.code != TRUNK_FULL or self.rang:
             return False
         statuses = {self.status, *(fold_session_status(leg.status) for leg in self.legs if leg.status)}
@@ -150,12 +145,12 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
 
     @property
     def was_placed(self) -> bool:
-        """Whether the session counts as an attempt: not if 8x8 dropped it as too late, or had no free line for it."""
+        """True if the session counts as an attempt."""
         return not (self.missed_its_window or self.met_a_full_trunk)
 
 
 def _code_of(leg: CallLeg, known: Sequence[CallLeg]) -> int | None:
-    """The SIP code that is known of a leg: by its id, else by its number."""
+    """Return the SIP code that is known of a leg: by its id, else by its number."""
     same = [each for each in known if each.call_id is not None and each.call_id == leg.call_id]
     shown = leg.destination or ""
     alike = [each for each in known if None in {each.call_id, leg.call_id} and each.likeness(shown) is Likeness.SAME]

@@ -41,7 +41,7 @@ REACHED = frozenset(
 
 
 class Meaning(NamedTuple):
-    """What a code or a status means, as a clause. `remedy` is a sentence, or empty when there is nothing to do."""
+    """The meaning of a code or a status, as a clause. `remedy` is a sentence, or empty."""
 
     meaning: str
     remedy: str = ""
@@ -175,7 +175,7 @@ _BY_SPELLING = {status.value.replace("_", ""): status for status in SessionStatu
 
 
 def fold_session_status(spelling: object) -> SessionStatus | None:
-    """The status that a spelling such as `NO ANSWER`, `no-answer` or `CANCELLED` means; None for an unknown one."""
+    """Return the status that a spelling such as `NO ANSWER` or `CANCELLED` means; None for an unknown one."""
     if not isinstance(spelling, str):
         return None
     letters = "".join(filter(str.isalnum, spelling[:64])).upper()
@@ -183,15 +183,12 @@ def fold_session_status(spelling: object) -> SessionStatus | None:
 
 
 def api_code(code: int) -> Meaning:
-    """The meaning of a statusCode in an answer to a request. An unknown code has an entry that says so."""
+    """Return the meaning of a statusCode in an answer to a request."""
     return API_CODES.get(code) or _unknown(code)
 
 
 def session_error(code: int) -> Meaning:
-    """The meaning of an errorCode in a session summary, where the codes of answers may stand too.
-
-    An unknown code has an entry that says so.
-    """
+    """Return the meaning of an errorCode in a session summary, which may also be a code of answers."""
     return SESSION_ERROR_CODES.get(code) or api_code(code)
 
 

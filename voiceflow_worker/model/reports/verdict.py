@@ -45,11 +45,9 @@ class NotSentCause(StrEnum):
     BROKEN_BODY = "broken_body"
     """The stored body is not that of a call. Trying again would not help."""
     TOO_LATE = "too_late"
-    """The call's `validUntil` had passed before it could be sent: it waited too long for a limiter, or its process was
-    suspended."""
+    """The call's `validUntil` had passed before it could be sent."""
     MISSED_SLOT = "missed_slot"
-    """The call was not ready at its send slot, and the next slot is too far ahead; or its first byte could
-    not be sent soon enough after its journal entry; or its connection ended before that."""
+    """The call was not ready at its send slot, or its first byte could not be sent soon enough after its entry."""
     HELD = "held"
     """The queue was held while the call waited for its slot."""
     STOPPED = "stopped"
@@ -62,10 +60,9 @@ _CLEAR = frozenset({VerdictKind.CREATED, VerdictKind.REFUSED, VerdictKind.TURNED
 
 
 class QueueHold(Struct, frozen=True, kw_only=True):
-    """A hold of the whole queue, as a part of a verdict.
+    """A hold of the whole queue, as a part of a verdict: until a person opens it, or for `retry_after`.
 
-    With `until_opened`, the hold lasts until a person opens the queue, for example after a wrong key. Otherwise it
-    lasts for `retry_after`, or, if the answer named no time, for an interval that doubles from 1 s to 60 s.
+    Without both, it lasts for an interval that doubles from 1 s to 60 s.
     """
 
     reason: str
@@ -76,9 +73,8 @@ class QueueHold(Struct, frozen=True, kw_only=True):
 class Verdict(Struct, frozen=True, kw_only=True):
     """The result of one POST.
 
-    `code` is the 8x8 status code, or None if the answer had none; `http_status` is None when no answer came.
-    `server_date` is the answer's Date header (RFC 9110 §6.6.1): the clock of 8x8. `cause` is only for `NOT_SENT`, where
-    8x8 counts as unreachable if it is missing; and for a POST that its worker cut short (`STOPPED`).
+    `http_status` is None when no answer came. `server_date` is the clock of 8x8: the answer's Date header (RFC 9110
+    §6.6.1). `cause` is for `NOT_SENT`, and for a POST that its worker cut short (`STOPPED`).
     """
 
     kind: VerdictKind
@@ -92,12 +88,12 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
     @property
     def is_clear(self) -> bool:
-        """Whether 8x8 answered, and its answer says what became of the call."""
+        """True if 8x8 answered, and its answer decides about the call."""
         return self.kind in _CLEAR
 
     @property
     def is_outage(self) -> bool:
-        """Whether nothing was sent because 8x8 could not be reached, or the gateway failed."""
+        """True if nothing was sent because 8x8 could not be reached, or the gateway failed."""
         return self.kind is VerdictKind.NOT_SENT and self.cause in {None, NotSentCause.UNREACHABLE, NotSentCause.FAULT}
 
 
@@ -109,8 +105,7 @@ class Departure(NamedTuple):
 
 
 BeforeFirstByte = Callable[[], Awaitable[Departure]]
-"""The step before the first byte of a POST. It is awaited once, when the connection stands. If it raises, no byte of
-the POST is sent."""
+"""The step before the first byte of a POST, awaited once the connection exists. If it raises, no byte is sent."""
 
 
 class NotSentError(Exception):

@@ -60,7 +60,7 @@ def checked_time(name: str, time: datetime | None) -> datetime | None:
 
 
 def checked_duration(name: str, value: object, *, positive: bool = False) -> timedelta:
-    """Return the duration. Raise InvalidInputError for a longer one than stores keep and, if `positive`, 0 and less."""
+    """Return the duration. Raise InvalidInputError for one that no store keeps and, if `positive`, for 0 and less."""
     if not isinstance(value, timedelta):
         problem = "not a timedelta"
     elif positive and value <= timedelta():

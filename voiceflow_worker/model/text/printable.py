@@ -1,8 +1,7 @@
 """Foreign text made safe: for display, for stores, and without secrets and numbers in logs.
 
-Control characters (U+0000 to U+001F, U+007F to U+009F) move the cursor, clear the screen, change the title of the
-window, and on some terminals type text. Bidirectional overrides and isolates reorder a line (Unicode TR 36 §2.4). A NUL
-and half a surrogate pair can be kept by no store. Joiners and marks of ordinary writing are kept.
+Control characters move the cursor or type text on some terminals, and bidirectional overrides reorder a line (Unicode
+TR 36 §2.4). No store can keep a NUL or half a surrogate pair.
 """
 
 from __future__ import annotations
@@ -30,28 +29,28 @@ _IN_JSON = {code: f"\\u{code:04x}" for code in (*_STEERING, *_SURROGATES) if cod
 
 
 def printable(text: str) -> str:
-    r"""The text with control characters written out, as `\x1b`; tabs and line breaks are kept."""
+    r"""Return the text with control characters written out, as `\x1b`; tabs and line breaks are kept."""
     return text if text.isprintable() else text.translate(_IN_TEXTS)
 
 
 def printable_line(text: str) -> str:
-    r"""The text on one line, with control characters and line breaks written out, as `\x1b` and `\n`."""
+    r"""Return the text on one line, with control characters and line breaks written out, as `\x1b` and `\n`."""
     return text if text.isprintable() else text.translate(_IN_LINES)
 
 
 def printable_json(document: str) -> str:
-    r"""The JSON document with control characters written as escapes, such as `\u009b`."""
+    r"""Return the JSON document with control characters written as escapes, such as `\u009b`."""
     return document if document.isprintable() else document.translate(_IN_JSON)
 
 
 def shown_in_page(value: object) -> object:
-    """The value as a page shows it (Jinja's `finalize`): text made `printable`, markup unchanged."""
+    """Return the value as a page shows it (Jinja's `finalize`): text made `printable`, markup unchanged."""
     return value.translate(_IN_PAGES) if type(value) is str else value
 
 
 HIDDEN = "***"
 SHORTEST_HIDDEN = 6
-"""The fewest characters of a secret that is hidden wherever it stands: a shorter one may be a part of words."""
+"""The fewest characters of a secret that is hidden everywhere: a shorter one may be a part of words."""
 
 _FILES = frozenset({"sqlite", "file"})
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d{1,5}", re.ASCII)
@@ -85,14 +84,14 @@ def without_secrets(url: str, *, options: bool = False) -> str:
 
 
 def without_secrets_in(text: str, *, known: Iterable[str] = ()) -> str:
-    """A text in which the passwords of URLs, and the secrets in `known`, are hidden."""
+    """Return a text in which the passwords of URLs, and the secrets in `known`, are hidden."""
     for secret in known:
         text = without_secret(text, secret, shown=HIDDEN)
     return _IN_TEXT.sub(rf"\1{HIDDEN}@", text) if "@" in text else text
 
 
 def without_secret(text: str, secret: str, *, shown: str) -> str:
-    """The text with `shown` in place of the secret. One that is short is hidden only where it is a whole word."""
+    """Return the text with `shown` in place of the secret; a short one is replaced only where it is a whole word."""
     if len(secret) >= SHORTEST_HIDDEN or secret not in text:
         return text.replace(secret, shown)
     return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", lambda _: shown, text)
@@ -119,7 +118,7 @@ _KEPT = (
     r"|(?<![^\W_])(?:(?=[\d-]{0,35}[a-f])[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}|oncall-[\da-f]{20,24}"
     r"|0[\dA-HJKMNP-TV-Z]{25}(?:\.\d{1,6})?)(?![^\W_])"
 )
-"""The pattern of a date or a time that stands whole (also the hours of a window), or an id of 8x8 or of ours."""
+"""The pattern of a whole date or time (also the hours of a window), or an id of 8x8 or of ours."""
 _ESCAPED = r"\\(?:u[\da-fA-F]{4}|x[\da-fA-F]{2}|[bfnrtv])|%[\da-fA-F]{2}"
 _BETWEEN = rf"(?:{_ESCAPED}|[\W_\u30fc\uff70])*"
 """The pattern of what may stand between two digits: signs, escaped ones too, and the long marks written for a dash."""
@@ -129,7 +128,7 @@ _NUMBER_OR_KEPT = re.compile(
 
 
 def without_numbers(text: str) -> str:
-    """The text with its telephone numbers masked, such as `+65******67`: the same digits are shown of each spelling.
+    """Return the text with its telephone numbers masked, such as `+65******67`.
 
     A number is seven digits or more, with anything but letters between them. Only ids, and dates and times with a blank
     or nothing on both sides, are none.
@@ -150,13 +149,13 @@ _SMALLEST_NUMBER = 10 ** (_LEAST_DIGITS - 1)
 
 
 def shown_masked(value: object) -> object:
-    """A value as people see it who see no whole telephone number: a small figure or a time itself, else its text."""
+    """Return a small figure or a time itself, and any other value as its text without telephone numbers."""
     is_small = isinstance(value, int | float | Decimal) and abs(value) < _SMALLEST_NUMBER
     return value if is_small or isinstance(value, date | timedelta | None) else without_numbers(str(value))
 
 
 def masked_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """An event of the log with the numbers of all its fields masked: a processor of structlog."""
+    """Return an event of the log with the numbers of all its fields masked: a processor of structlog."""
     for name, value in event.items():
         if name != "timestamp":  # which the chain has set
             event[name] = _masked_value(value)
@@ -180,17 +179,17 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def unstorable_in(text: str) -> re.Match[str] | None:
-    """The first NUL, or half of a surrogate pair, in a text; None if there is none."""
+    """Return the first NUL, or half of a surrogate pair, in a text; None if there is none."""
     return None if text.isascii() and "\0" not in text else _UNSTORABLE.search(text)
 
 
 def as_stored(text: str) -> str:
-    """The text as a store can keep it: U+FFFD stands for each NUL and each half of a surrogate pair."""
+    """Return the text with U+FFFD in place of each NUL and each half of a surrogate pair, which no store can keep."""
     return text if unstorable_in(text) is None else _UNSTORABLE.sub("\ufffd", text)
 
 
 def storing_problem(text: object) -> str | None:
-    """The error message, without its subject, for what is no text that a store can keep; None for any other text."""
+    """Return why no store can keep a text, as a clause; None for any other text."""
     if not isinstance(text, str):
         return f"is {str(text)[:40]}, which is not a text; give a text"
     found = unstorable_in(text)
@@ -201,7 +200,7 @@ def storing_problem(text: object) -> str | None:
 
 
 def checked_text(name: str, text: str) -> str:
-    """The text, if a store can keep it. Otherwise raises InvalidInputError; its message begins with `name`."""
+    """Return the text. Raise InvalidInputError, with a message that begins with `name`, if no store can keep it."""
     problem = storing_problem(text)
     if problem is not None:
         raise InvalidInputError(f"{name} {problem}")

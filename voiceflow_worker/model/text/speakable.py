@@ -28,7 +28,7 @@ def speakable(text: str) -> str:
 
 
 def shortened(text: str, most: int = LONGEST_SAID) -> str:
-    """The text, or its beginning with `…`, which ends with a word if that is long enough."""
+    """Return the text, or its beginning with `…`, which ends with a word if that is long enough."""
     if len(text) <= most:
         return text
     cut = text[: most - 1]

@@ -14,7 +14,7 @@ _NOT_PUBLIC = (".home.arpa", ".internal", ".invalid", ".lan", ".local", ".test")
 
 
 def split_web_address(text: str) -> SplitResult | None:
-    """The parts of an http or https address; None if the text is none."""
+    """Return the parts of an http or https address; None if the text is none."""
     try:
         parts = urlsplit(text)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -24,7 +24,7 @@ def split_web_address(text: str) -> SplitResult | None:
 
 
 def read_base_url(text: str) -> str:
-    """The base address of an API, without a slash at its end. Raises ValueError."""
+    """Return the base address of an API, without a slash at its end. Raises ValueError."""
     text = text.strip().rstrip("/")
     parts = split_web_address(text)
     if parts is None or parts.query or parts.fragment:
@@ -35,7 +35,7 @@ def read_base_url(text: str) -> str:
 
 
 def read_notify_url(text: str) -> str:
-    """The address to which notifications are sent, without spaces around it. Raises ValueError."""
+    """Return the address to which notifications are sent, without spaces around it. Raises ValueError."""
     text = text.strip()
     parts = split_web_address(text)
     if parts is None or parts.fragment:
@@ -77,7 +77,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The address without the credentials."""
+        """Address without the credentials."""
         return f"http://{self}"
 
     def __str__(self) -> str:
@@ -86,7 +86,7 @@ class Proxy:
 
 
 def read_proxy(text: str) -> str:
-    """The address of a proxy, without spaces around it. Raises ValueError."""
+    """Return the address of a proxy, without spaces around it. Raises ValueError."""
     Proxy.of(text)
     return text.strip()
 
@@ -97,7 +97,7 @@ _NAME = re.compile(r"(?!.{254})[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASC
 def read_hosts(value: str | Iterable[object]) -> tuple[str, ...]:
     """Return the hosts in a text with commas or spaces between, or in a list. Raises ValueError.
 
-    A name stands for all names below it too, `*` for every host. One may have a port.
+    A name includes all names below it, and `*` is every host. One may have a port.
     """
     given = re.split(r"[,\s]+", value) if isinstance(value, str) else map(str, value)
     hosts = tuple(part.strip().lower().removesuffix(".") for part in given if part.strip())
@@ -111,7 +111,7 @@ def read_hosts(value: str | Iterable[object]) -> tuple[str, ...]:
 
 
 def is_among(url: str, hosts: Iterable[str]) -> bool:
-    """Whether the host of an address is in a list of hosts, as urllib reads NO_PROXY. Names are not looked up."""
+    """Return whether the host of an address is in a list of hosts, as urllib reads NO_PROXY."""
     parts, host = urlsplit(url), _host(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     given = ",".join(each.removeprefix("*") or each for each in hosts)
@@ -120,19 +120,19 @@ def is_among(url: str, hosts: Iterable[str]) -> bool:
 
 
 def _is_host(text: str) -> bool:
-    """Whether a text is an address or a name, and not an address with a mistake, such as 10.0.0.256."""
+    """Return whether a text is an address or a name, and no address with a mistake, such as 10.0.0.256."""
     if _ip(text) is not None:
         return "%" not in text
     return _NAME.fullmatch(text) is not None and not text.rstrip(".").rpartition(".")[2].isdigit()
 
 
 def is_plain_and_remote(url: str) -> bool:
-    """Whether requests to this address are unencrypted and leave this machine."""
+    """Return whether requests to this address are unencrypted and leave this machine."""
     return urlsplit(url).scheme == "http" and not is_this_machine(url)
 
 
 def is_this_machine(url: str) -> bool:
-    """Whether the host of an address is a loopback address, or the name of one (RFC 6761 §6.3)."""
+    """Return whether the host of an address is a loopback address, or the name of one (RFC 6761 §6.3)."""
     host = _host(url)
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -141,10 +141,7 @@ def is_this_machine(url: str) -> bool:
 
 
 def why_not_from_outside(url: str) -> str | None:
-    """The reason, as a clause, why this address cannot be reached safely from the internet; None if it can.
-
-    Names are not looked up.
-    """
+    """Return the reason, as a clause, why this address cannot be reached safely from the internet; None if it can."""
     host = _host(url)
     if is_this_machine(url):
         return f"{host} is this machine only"

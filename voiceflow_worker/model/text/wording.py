@@ -28,35 +28,32 @@ _NOT_A_WORD = re.compile(r"\W+")
 
 
 def folded(name: str) -> str:
-    """The name in lower case, with _ for spaces and punctuation: `Unique Key` becomes `unique_key`.
-
-    Letters and their accents are one character, however they are written: macOS writes them apart.
-    """
+    """Return the name in lower case, with _ for spaces and punctuation: `Unique Key` becomes `unique_key`."""
     return _NOT_A_WORD.sub("_", unicodedata.normalize("NFC", name.strip().casefold())).strip("_")
 
 
 def searched(text: str) -> str:
-    """A text as it is compared in a search: without case and accents, so that `muller` finds `Müller`."""
+    """Return a text as it is compared in a search: without case and accents, so that `muller` finds `Müller`."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(each for each in decomposed if not unicodedata.combining(each))
 
 
 def did_you_mean(wanted: str, names: Iterable[str], *, shown: Callable[[str], str] = str) -> str:
-    """A clause, `; did you mean …?`, with that of these names which is most like the wanted one; empty without one."""
+    """Return a clause, `; did you mean …?`, with the most similar of these names; empty without one."""
     by_folded = {each.casefold(): each for each in names}
     close = get_close_matches(wanted.casefold(), by_folded, n=1)
     return f"; did you mean {shown(by_folded[close[0]])}?" if close else ""
 
 
 def name_among(names: Collection[str], wanted: str) -> str:
-    """The one of these names that a text means by `wanted`: the same name, else the folded one, else `wanted`."""
+    """Return the name that a text means by `wanted`: the same name, else the folded one, else `wanted`."""
     if wanted in names:
         return wanted
     return short if (short := folded(wanted)) in names else wanted
 
 
 def quoted(value: object, *, most: int = 40) -> str:
-    """A wrong value as a message shows it, cut at `most` characters: a text in quotes, any other value as in JSON."""
+    """Return a wrong value as a message shows it, cut at `most` characters."""
     if not isinstance(value, str):
         with suppress(TypeError, ValueError):
             return json.dumps(value, ensure_ascii=False, default=str)[:most]
@@ -64,9 +61,9 @@ def quoted(value: object, *, most: int = 40) -> str:
 
 
 def table_text(value: object) -> object:
-    """A table as text, as people type it: `SG=+6531234567,*=+12025550123`. Other values stay as they are.
+    """Return a table as text, as people type it: `SG=+6531234567,*=+12025550123`. Other values stay as they are.
 
-    A name with a list stands before each entry of it: `{"AT": ["AT-9", "DE-BY"]}` is `AT=AT-9,AT=DE-BY`.
+    A list has its name before each entry: `{"busy": ["5m", "1h"]}` is `busy=5m,busy=1h`.
     """
     if not isinstance(value, Mapping):
         return value
@@ -91,34 +88,34 @@ _REMEDIES = {
 
 
 def why_unreadable(error: OSError | ValueError) -> str:
-    """The reason why a text file cannot be read, to be added to a message about the file."""
+    """Return the reason why a text file cannot be read, to be added to a message about the file."""
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def file_remedy(error: OSError) -> str:
-    """The remedy, to be added to a message about the file; empty if there is none for this error."""
+    """Return the remedy, to be added to a message about the file; empty if there is none for this error."""
     return _REMEDIES.get(error.errno or 0, "")
 
 
 def count_of(number: int, noun: str) -> str:
-    """The number with its noun, such as `1 call` or `2 calls`."""
+    """Return the number with its noun, such as `1 call` or `2 calls`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def in_words(at: datetime, zone: ZoneInfo | None = None) -> str:
-    """The time as `2026-11-20 09:00:00 UTC`, rounded down to the second; in `zone`, if it is given."""
+    """Return the time as `2026-11-20 09:00:00 UTC`, rounded down to the second; in `zone`, if it is given."""
     return f"{at.astimezone(zone or UTC):%Y-%m-%d %H:%M:%S} {zone_words(zone)}"
 
 
 def zone_words(zone: ZoneInfo | None) -> str:
-    """The name of a zone; UTC for None."""
+    """Return the name of a zone; UTC for None."""
     return "UTC" if zone is None else zone.key
 
 
 def rfc3339(time: datetime | None) -> str | None:
-    """A time in UTC with milliseconds and Z, as all JSON of this library writes it."""
+    """Return a time in UTC with milliseconds and Z, as all JSON of this library writes it."""
     if time is None:
         return None
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -133,9 +130,9 @@ _MICROSECONDS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 
 
 
 def read_duration(text: str, *, in_seconds: bool = False) -> timedelta:
-    """The duration that a text such as `500ms`, `30s`, `5m`, `2h` or `7d` means. Raises ValueError.
+    """Return the duration that a text such as `500ms`, `30s`, `5m`, `2h` or `7d` means. Raises ValueError.
 
-    A number without a unit is refused, unless it is 0, or `in_seconds` says that it is a number of seconds.
+    A number without a unit is refused, unless it is 0 or `in_seconds` is set.
     """
     match = _DURATION.fullmatch(text.strip().lower())
     if match is None:
@@ -149,7 +146,7 @@ def read_duration(text: str, *, in_seconds: bool = False) -> timedelta:
 
 
 def write_duration(duration: timedelta) -> str:
-    """A text that `read_duration` reads as this duration, in the largest unit that fits: `30d`, `90s`, `500ms`."""
+    """Return a text that `read_duration` reads as this duration: `30d`, `90s`, `500ms`."""
     micros = duration // timedelta(microseconds=1)
     if not micros:
         return "0s"
@@ -161,7 +158,7 @@ def write_duration(duration: timedelta) -> str:
 
 
 def duration_in_words(duration: timedelta) -> str:
-    """A duration for people, in its two largest units: `40 s`, `3 h 12 min`, `2 d 4 h`. Negative ones are `0 s`."""
+    """Return a duration for people, in its two largest units: `40 s`, `3 h 12 min`, `2 d 4 h`."""
     seconds = max(round(duration.total_seconds()), 0)
     for unit, size, smaller, part in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         if seconds >= size:
@@ -175,7 +172,7 @@ SLOWEST = 1e-6
 
 
 def read_rate(value: object) -> float | None:
-    """The calls per second that a value such as `10`, `0.5` or `"2"` means; None for `unlimited`. Raises ValueError."""
+    """Return the calls per second that a value such as `10` or `"2"` means; None for `unlimited`. Raises ValueError."""
     if isinstance(value, str) and value.strip().lower() == "unlimited":
         return None
     try:
@@ -188,12 +185,12 @@ def read_rate(value: object) -> float | None:
 
 
 def is_rate(rate: float) -> bool:
-    """Whether a queue can have this rate, in calls per second."""
+    """Return whether a queue can have this rate, in calls per second."""
     return SLOWEST <= rate < math.inf
 
 
 def rate_in_words(rate: float | None) -> str:
-    """A rate for people: `10 calls/s`, or `unlimited`."""
+    """Return a rate for people: `10 calls/s`, or `unlimited`."""
     return "unlimited" if rate is None else f"{rate:g} calls/s"
 
 
@@ -201,17 +198,14 @@ LONGEST_NAME = 60
 
 
 def by_person(who: str | None, text: str | None, done: str) -> str:
-    """A person's reason with their name, such as `a wrong date (by Mary)`.
-
-    Without a reason, the text says what was `done`: `held by Mary`, or `held by a person` if no name is known.
-    """
+    """Return a person's reason with their name, such as `a wrong date (by Mary)`; without a reason, what was `done`."""
     if not text:
         return f"{done} by {who or 'a person'}"
     return text if who is None else f"{text} (by {who})"
 
 
 def read_name(text: str) -> str:
-    """The name of a person on one line. Raises ValueError for an empty or too long name."""
+    """Return the name of a person on one line. Raises ValueError for an empty or too long name."""
     name = printable_line(" ".join(text.split()))
     if not 0 < len(name) <= LONGEST_NAME:
         raise ValueError(f"give a name of 1 to {LONGEST_NAME} characters")
