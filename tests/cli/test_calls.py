@@ -197,7 +197,7 @@ def test_a_batch_is_redialled_after_a_question_that_counts_the_phones(
         (("--batch", "march"), "--batch needs --outcome"),
         (("default.1", "--outcome", "busy"), "--outcome and --times need --batch"),
         (("--batch", "march", "--outcome", "busy", "--force"), "--force is for the ids"),
-        (("--batch", "march", "--outcome", "completed"), "COMPLETED cannot be redialled"),
+        (("--batch", "march", "--outcome", "completed"), "'completed' is not an outcome that can be redialled"),
         (("--batch", "march", "--outcome", "busy", "--times", "0"), "times is 0, so nobody would be redialled"),
     ],
 )

@@ -84,7 +84,7 @@ class CountryWindows:
         return cls(hours={ALL: window.spans}, days=window.days, holidays=window.holidays, time_zone=window.time_zone)
 
     def to(self, numbers: Sequence[str]) -> CallWindow | None:
-        """Return the window of a person with these numbers; None for any time. Raises InvalidInputError if they differ."""
+        """Return the window of a person with these numbers; None for any time. Raises InvalidInputError."""
         window = self._to(numbers[0])
         for number in numbers[1:]:
             if (other := self._to(number)) != window:

@@ -24,8 +24,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import MAX_DIGITS, MAX_TEXT_CHARACTERS, Action, Param, ParamKind
-from voiceflow_worker.model.flows.values import describe, is_list, is_object, is_whole, unspeakable, url_problem
+from voiceflow_worker.model.flows.values import describe, is_list, is_object, unspeakable
 from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.model.text.web_address import split_web_address
 
 _MOST_INT = 2**64 - 1
 MISSING = "is missing but it is required; add {}"
@@ -51,13 +52,13 @@ def _speech(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    if problem := url_problem(text):
-        raise _refused(-1009, problem)
+    if text.strip() and split_web_address(text) is None:
+        raise _refused(-1009, "should be an http or https address without spaces")
     return _name(text)
 
 
 def _whole(number: float | None) -> float | None:
-    if number is not None and not is_whole(number):
+    if number is not None and number != int(number):
         raise _refused(-1009, "should be an integer")
     return number
 

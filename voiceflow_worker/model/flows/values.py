@@ -8,15 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TypeGuard, cast
-from urllib.parse import urlsplit
 
-from voiceflow_worker.model.text.printable import unstorable_in
+import orjson
 
 # Tab, line feed and carriage return are whitespace to a speech engine; the other control characters are noise, and
 # lone surrogates cannot be sent at all (RFC 8259 §8.2).
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_DEEPEST = 100
-_LEAST_INT, _MOST_INT = -(2**63), 2**64 - 1
 
 
 def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
@@ -34,11 +31,6 @@ def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
 def is_list(value: object) -> TypeGuard[Sequence[object]]:
     """Return whether the value is a JSON array."""
     return isinstance(value, (list, tuple))  # `list | tuple` is made anew each time
-
-
-def is_whole(value: int | float) -> bool:  # noqa: PYI041 - an integer may be too large for a float
-    """Return whether a number has the value of an integer: 2 and 2.0 are the same JSON number."""
-    return isinstance(value, int) or value.is_integer()
 
 
 def describe(value: object) -> str:
@@ -149,42 +141,14 @@ def unspeakable(text: str) -> str | None:
     return f"the control character U+{ord(found[0]):04X} at character {found.start() + 1}"
 
 
-def url_problem(value: object) -> str | None:
-    """Return what is wrong with an http or https address, as the rest of a sentence about it; None if nothing."""
-    if not isinstance(value, str):
-        return f"should be a string, not {describe(value)}"
-    if not value.strip():
-        return "is empty, but a text is required; write the text"
+def json_problem(value: object) -> str | None:
+    """Return the reason why a value cannot be sent as JSON, and kept; None if it can."""
     try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return "should be an http or https address, but cannot be read as an address"
-    if parts.scheme.lower() not in ("http", "https") or not host:
-        return "should be an http or https address"
-    return "should be an address without spaces" if any(map(str.isspace, value)) else None
-
-
-def json_problem(value: object, *, depth: int = 0) -> str | None:
-    """Return the reason why a value cannot be sent as JSON; None if it can."""
-    match value:
-        case None | bool():
-            return None
-        case str():
-            return unspeakable(value) if unstorable_in(value) else None
-        case int():
-            return None if _LEAST_INT <= value <= _MOST_INT else "an integer has more than 64 bits"
-        case float():
-            return None if math.isfinite(value) else "a number is not finite"
-        case _ if depth > _DEEPEST:
-            return f"it has more than {_DEEPEST} levels"
-        case _ if is_object(value):
-            inner: list[object] = [*value.keys(), *value.values()]
-        case _ if is_list(value):
-            inner = list(value)
-        case _:
-            return f"it is {describe(value)}"
-    return next((problem for item in inner if (problem := json_problem(item, depth=depth + 1))), None)
+        orjson.dumps(value)
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        return str(error)
+    return "a text has a NUL character" if "\\u0000" in text else None
 
 
 def canonical_json(document: object) -> str:

@@ -11,7 +11,7 @@ from typing import TypeAlias, cast
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import RedialPolicy
-from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
+from voiceflow_worker.model.reports.status import REACHED, SessionStatus
 from voiceflow_worker.model.text.arguments import checked_duration
 from voiceflow_worker.model.text.wording import (
     LONGEST,
@@ -24,32 +24,26 @@ from voiceflow_worker.model.text.wording import (
 _S = SessionStatus
 USUAL_REDIALS = (_S.BUSY, _S.NO_ANSWER)
 """The outcomes after which a call is made again if only the number of redials is given."""
-_GROUPS = {"UNREACHED": frozenset({_S.NO_ANSWER, _S.BUSY, _S.CANCELED}), "FAILED": frozenset({_S.FAILED, _S.ERROR})}
-_ALONE = {status.value: status for status in (_S.NO_ANSWER, _S.BUSY, _S.CANCELED, _S.ERROR)}
-_ALONE["CANCELLED"] = _S.CANCELED
+_UNREACHED = frozenset({_S.NO_ANSWER, _S.BUSY, _S.CANCELED})
+_REDIALLED: Mapping[str, frozenset[SessionStatus]] = {
+    **{status.value: frozenset({status}) for status in (*sorted(_UNREACHED), _S.ERROR)},
+    "CANCELLED": frozenset({_S.CANCELED}),
+    "UNREACHED": _UNREACHED,
+    "FAILED": frozenset({_S.FAILED, _S.ERROR}),
+}
 _WORDS = "busy, no_answer, canceled, unreached (these three together), error, or failed (error included)"
 
 
 def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
     """Return the statuses that a text such as `busy,no-answer` names.
 
-    Raises InvalidInputError for an unknown word, for an opt-out, and for COMPLETED (the person was reached).
+    Raises InvalidInputError for an unknown word, and for statuses of people who were reached or have opted out.
     """
     words = text.split(",") if isinstance(text, str) else list(text)
-    found: set[SessionStatus] = set()
     for word in words:
-        name = _name(word)
-        if name in _GROUPS:
-            found |= _GROUPS[name]
-        elif name in _ALONE:
-            found.add(_ALONE[name])
-        elif name in OPT_OUTS:
-            raise InvalidInputError(f"{word.strip()} cannot be redialled: the person asked not to be called")
-        elif name == SessionStatus.COMPLETED:
-            raise InvalidInputError("COMPLETED cannot be redialled: the person was reached")
-        else:
+        if _name(word) not in _REDIALLED:
             raise InvalidInputError(f"{word.strip()[:40]!r} is not an outcome that can be redialled; give {_WORDS}")
-    return frozenset(found)
+    return frozenset[SessionStatus]().union(*(_REDIALLED[_name(word)] for word in words))
 
 
 def read_outcomes(words: Iterable[str], *, others: Iterable[str] = ()) -> frozenset[str]:
@@ -58,7 +52,7 @@ def read_outcomes(words: Iterable[str], *, others: Iterable[str] = ()) -> frozen
     `others` are valid names besides the known statuses. Raises InvalidInputError.
     """
     known = {_name(each): {each} for each in (*others, *SessionStatus)} | {"CANCELLED": {_S.CANCELED.value}}
-    known |= {"REACHED": {each.value for each in REACHED}, "UNREACHED": {each.value for each in _GROUPS["UNREACHED"]}}
+    known |= {"REACHED": {each.value for each in REACHED}, "UNREACHED": {each.value for each in _UNREACHED}}
     found: set[str] = set()
     for word in ",".join(words).split(","):
         if _name(word) not in known:
@@ -76,16 +70,10 @@ def _name(word: str) -> str:
 def redial_words(value: object) -> tuple[str, ...]:
     """Return the names of the statuses that a setting such as `busy,no-answer` means. Raises ValueError."""
     try:
-        found = read_redial_on(value if isinstance(value, str) else [str(each) for each in _listed(value)])
-    except InvalidInputError as error:
-        raise ValueError(str(error)) from None
+        found = read_redial_on(value if isinstance(value, str) else [*map(str, cast("Iterable[object]", value))])
+    except (InvalidInputError, TypeError) as error:
+        raise ValueError(f"{error}; name outcomes with commas between, such as busy,no_answer") from None
     return tuple(sorted(status.value for status in found))
-
-
-def _listed(value: object) -> Iterable[object]:
-    if isinstance(value, tuple | list | frozenset | set):
-        return value  # pyright: ignore[reportUnknownVariableType] - a TOML array: each is read as text
-    raise ValueError("name outcomes, separated by commas, such as busy,no_answer")
 
 
 RedialWait: TypeAlias = timedelta | Mapping[SessionStatus, timedelta]
@@ -96,26 +84,23 @@ def read_redial_after(value: object) -> RedialWait:
     """Return the wait that a text such as `30m`, or `busy=5m,no_answer=2h`, means. Raises ValueError."""
     if isinstance(value, timedelta):
         return value
-    if not isinstance(value, Mapping):
-        text = str(value)
-        if "=" not in text:
-            return read_duration(text)
-        value = [part.partition("=")[::2] for part in text.split(",")]
+    if isinstance(value, Mapping):
+        pairs = [(str(word), wait) for word, wait in cast("Mapping[object, object]", value).items()]
+    elif "=" in (text := str(value)):
+        pairs = [(word, wait) for word, _, wait in (part.partition("=") for part in text.split(","))]
     else:
-        value = list(cast("Mapping[object, object]", value).items())
+        return read_duration(text)
     waits: dict[SessionStatus, timedelta] = {}
-    for word, wait in value:
-        name = str(word).strip()
+    for word, wait in pairs:
         try:
-            statuses = read_redial_on(name)
-            found = wait if isinstance(wait, timedelta) else read_duration(str(wait))
-        except InvalidInputError as error:
-            raise ValueError(str(error)) from None
-        except ValueError as error:
-            raise ValueError(f"{quoted(wait)} is no wait after {name}: {error}") from None
-        if twice := [each for each in statuses if waits.get(each, found) != found]:
+            found = dict.fromkeys(
+                read_redial_on(word), wait if isinstance(wait, timedelta) else read_duration(str(wait))
+            )
+        except (InvalidInputError, ValueError) as error:
+            raise ValueError(f"{word.strip()[:40]}={quoted(wait)}: {error}") from None
+        if twice := [each for each in found if waits.get(each, found[each]) != found[each]]:
             raise ValueError(f"{min(twice).lower()} has two waits; keep one of them")
-        waits |= dict.fromkeys(statuses, found)
+        waits |= found
     return waits
 
 
