@@ -1,7 +1,8 @@
-"""What becomes of a call, wherever it stands and whatever comes: one grid of positions and arrivals.
+"""What becomes of a call, in whatever position and whatever comes: one grid of positions and arrivals.
 
 `what_becomes_of_a_call.txt` has a paragraph for each position, and in it a line for each thing that can become of the
-call, with all that leads there. A change of a rule changes lines of it: write it again and read the difference
+call, with all that leads there. A paragraph `as` an earlier one has only the lines that differ; `-` cannot come.
+A change of a rule changes lines of it: write it again and read the difference
 (`python -m tests.model.test_what_becomes_of_a_call`). What must hold in every cell, whatever the file says, is below.
 
 A position is a way: words of WORDS, each an hour after the one before, `busy@1` for POST 1 instead of the newest.
@@ -82,16 +83,16 @@ def answered(job: Job, number: int, at: datetime, policy: CallPolicy, *, said: V
     return evidence.answered(job, number, said, at=at, policy=policy, held_until=until)
 
 
-def summarised(job: Job, number: int, at: datetime, policy: CallPolicy, *, told: Outcome) -> Job:
-    return evidence.summarised(job, number, told, at=at, policy=policy)
+def summarised(job: Job, number: int, at: datetime, policy: CallPolicy, *, ended: Outcome) -> Job:
+    return evidence.summarised(job, number, ended, at=at, policy=policy)
 
 
 def pressed(job: Job, number: int, at: datetime, policy: CallPolicy, *, press: KeyPress) -> Job:
     return evidence.with_press(job, number, press)
 
 
-def found(job: Job, number: int, at: datetime, policy: CallPolicy, *, told: Outcome | None) -> Job:
-    return evidence.found_placed(job, number, session_id="theirs", outcome=told, at=at, policy=policy)
+def found(job: Job, number: int, at: datetime, policy: CallPolicy, *, ended: Outcome | None) -> Job:
+    return evidence.found_placed(job, number, session_id="theirs", outcome=ended, at=at, policy=policy)
 
 
 def mismatched(job: Job, number: int, at: datetime, policy: CallPolicy) -> Job:
@@ -101,10 +102,10 @@ def mismatched(job: Job, number: int, at: datetime, policy: CallPolicy) -> Job:
 EVIDENCE: dict[str, Step] = {
     **{name: partial(answered, said=said) for name, said in VERDICTS.items()},
     "held for 5 minutes": partial(answered, said=VERDICTS["429"], held=True),
-    **{name: partial(summarised, told=told) for name, told in OUTCOMES.items()},
+    **{name: partial(summarised, ended=ended) for name, ended in OUTCOMES.items()},
     **{name: partial(pressed, press=press) for name, press in PRESSES.items()},
-    "in the log": partial(found, told=None),
-    "busy in the log": partial(found, told=OUTCOMES["busy"]),
+    "in the log": partial(found, ended=None),
+    "busy in the log": partial(found, ended=OUTCOMES["busy"]),
     "not its session": mismatched,
 }
 
@@ -133,10 +134,28 @@ MOVES: dict[str, Step] = {
     "redial by force": lambda job, _, at, __: lifecycle.redial(job, at=at, note="again", force=True),
 }
 WORDS: dict[str, Step] = {**EVIDENCE, **MOVES, "post": post}
-RECORDED = {text.partition("  ->")[0]: f"{text}\n" for text in FILE.read_text().strip("\n").split("\n\n")}
+_AS = "  as  "
+
+
+def recorded() -> dict[str, tuple[str, str, dict[str, str]]]:
+    """Read the file: each position with its start, the position that it is written as, and its cells."""
+    found: dict[str, tuple[str, str, dict[str, str]]] = {}
+    for text in FILE.read_text().strip("\n").split("\n\n"):
+        head, *lines = text.split("\n")
+        position, _, start = head.partition("  ->  ")
+        start, _, base = start.partition(_AS)
+        ends = dict(found[base][2]) if base else {}
+        for line in lines:
+            names, _, end = line.strip().partition(": ")
+            ends |= dict.fromkeys(names.split(", "), end)
+        found[position] = start, base, {name: end for name, end in ends.items() if end != "-"}
+    return found
+
+
+RECORDED = recorded()
 POSITIONS = [*RECORDED]
 """The positions are those of the file. Where a person said "not placed" of the first POST and may have been wrong, the
-second one is on its way. A further position is written as a line of its own, and then the file anew."""
+second one is on its way. A further position is written as a line of its own, and then the file once more."""
 
 
 def reached(position: str) -> tuple[Job, datetime, CallPolicy]:
@@ -151,7 +170,7 @@ def reached(position: str) -> tuple[Job, datetime, CallPolicy]:
 
 
 def after(at: datetime, time: datetime | None) -> str:
-    """A time as a distance: the largest unit that tells it."""
+    """A time as a distance: the largest unit that fits."""
     if time is None:
         return "none"
     seconds = (time - at).total_seconds()
@@ -162,7 +181,7 @@ def after(at: datetime, time: datetime | None) -> str:
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
-def told_of_post(before: Post | None, post: Post) -> str:
+def changes_of_post(before: Post | None, post: Post) -> str:
     """What is new of a POST: its verdict, its outcome, its session and its keys."""
     new = [] if before is not None else [f"valid for {(post.valid_until - post.began_at).seconds}s"]
     for name in ("verdict", "outcome", "session_id", "presses", "redial", "place", "outcome_known_at"):
@@ -175,7 +194,7 @@ def told_of_post(before: Post | None, post: Post) -> str:
     return f"#{post.number} {' '.join(new)}" if new else ""
 
 
-def told(before: Job, job: Job, at: datetime) -> str:
+def changes(before: Job, job: Job, at: datetime) -> str:
     """What became of the call: its state, and each part of it that is another one now."""
     words = [job.state.value if job.state is not before.state else f"still {job.state.value}"]
     words += [f"due {after(at, job.due_at)}"] if job.due_at != before.due_at else []
@@ -185,7 +204,7 @@ def told(before: Job, job: Job, at: datetime) -> str:
         if (value := getattr(job, name)) != getattr(before, name):
             words.append(f"{name} {value}")
     words += [f"noted {note.kind.value}" for note in job.notes[len(before.notes) :]]
-    words += filter(None, (told_of_post(before.post(each.number), each) for each in job.posts))
+    words += filter(None, (changes_of_post(before.post(each.number), each) for each in job.posts))
     return ", ".join(words)
 
 
@@ -204,24 +223,46 @@ def cells(position: str) -> Iterator[tuple[str, Job, Job, datetime]]:
         yield name, job, moved, at
 
 
-def paragraph(position: str) -> str:
-    """What becomes of the call in this position: a line for each end, with all that leads there."""
-    ends: dict[str, list[str]] = defaultdict(list)
+def ends_of(position: str) -> tuple[str, dict[str, str]]:
+    """What the call is in this position, and what becomes of it, by the name of what comes."""
+    ends: dict[str, str] = {}
     for name, before, job, at in cells(position):
         if not isinstance(job, Exception):
-            ends["nothing" if job is before else told(before, job, at)].append(name)
+            ends[name] = "nothing" if job is before else changes(before, job, at)
     job, at, _ = reached(position)
-    lines = [f"{position}  ->  {job.state.value}, due {after(at, job.due_at)}, attempt {job.attempt}"]
-    return "\n".join([*lines, *(f"    {', '.join(names)}: {end}" for end, names in ends.items()), ""])
+    return f"{job.state.value}, due {after(at, job.due_at)}, attempt {job.attempt}", ends
+
+
+def lines_of(ends: dict[str, str], base: dict[str, str]) -> list[str]:
+    """A line for each end that is another one than that of the base, with all that leads there."""
+    by_end: dict[str, list[str]] = defaultdict(list)
+    for name in (*ends, *(name for name in base if name not in ends)):
+        if ends.get(name) != base.get(name):
+            by_end[ends.get(name, "-")].append(name)
+    return [f"    {', '.join(names)}: {end}" for end, names in by_end.items()]
+
+
+def written() -> str:
+    """The file: each position as the one that it was written as before, else as that which leaves the fewest lines."""
+    done: dict[str, dict[str, str]] = {"": {}}
+    texts: list[str] = []
+    for position, (_, before, _) in RECORDED.items():
+        start, ends = ends_of(position)
+        base = before or min(done, key=lambda each: len(lines_of(ends, done[each])))
+        head = f"{position}  ->  {start}{_AS}{base}" if base else f"{position}  ->  {start}"
+        texts.append("\n".join([head, *lines_of(ends, done[base]), ""]))
+        done[position] = ends
+    return "\n".join(texts)
 
 
 @pytest.mark.parametrize("position", POSITIONS)
 def test_what_becomes_of_a_call_is_what_the_grid_says(position: str) -> None:
-    assert paragraph(position) == RECORDED[position]
+    start, _, ends = RECORDED[position]
+    assert ends_of(position) == (start, ends)
 
 
 def judge(where: str, name: str, *, before: Job, job: Job, at: datetime, policy: CallPolicy) -> None:
-    """The promises, wherever a call stands and whatever comes."""
+    """The promises, in whatever position and whatever comes."""
     assert (job.worker_id is not None) is (job.state in {S.LEASED, S.SENDING}), where
     base, _, number = name.partition("@")
     is_person = base in {"placed", "not placed", "redial", "redial by force", "cancel", "post", "begin"}
@@ -232,7 +273,7 @@ def judge(where: str, name: str, *, before: Job, job: Job, at: datetime, policy:
             continue
         is_kept = each.outcome is None or now.outcome == each.outcome or not each.outcome.was_placed
         is_certain = now.outcome is not None and now.outcome.status in REACHED | OPT_OUTS
-        assert is_kept or is_certain, f"the first outcome stands: {where}"
+        assert is_kept or is_certain, f"the first outcome stays: {where}"
         assert each.verdict is not K.CREATED or now.verdict is K.CREATED, f"created is not taken back: {where}"
         assert each.verdict is K.PLACED or each.session_id in {None, now.session_id}, f"a session stays: {where}"
     assert job.notes[: len(before.notes)] == before.notes, f"what was noted stays: {where}"
@@ -240,7 +281,7 @@ def judge(where: str, name: str, *, before: Job, job: Job, at: datetime, policy:
         open_ones = [each.number for each in job.posts if each.is_open and each.redial == job.redials]
         assert not open_ones or was_asked(job), f"nothing is sent beside a POST that may have rung: {where}"
         was_ended = before.state.is_final
-        assert not was_ended or is_person, f"an end that was told stands: {where}"
+        assert not was_ended or is_person, f"an end that was reported stays: {where}"
     if job.state.is_final:
         assert job.active_until is None, where
     if job.state in {S.CANCELLED, S.EXPIRED}:
@@ -250,11 +291,11 @@ def judge(where: str, name: str, *, before: Job, job: Job, at: datetime, policy:
     assert noted or len(placed) == len(set(placed)), f"two calls of one attempt are noted: {where}"
     if base in EVIDENCE and base != "not its session":
         again = EVIDENCE[base](job, int(number or job.post_count), at + HOUR, policy)
-        assert again is job, f"what is told again changes nothing: {where}"
+        assert again is job, f"what is reported again changes nothing: {where}"
 
 
 def was_asked(job: Job) -> bool:
-    """Whether a person has asked for the call that comes next, after the POST that is still open."""
+    """True if a person has asked for the call that comes next, after the POST that is still open."""
     return bool(job.notes) and job.notes[-1].kind is NoteKind.REDIALLED
 
 
@@ -286,4 +327,4 @@ def test_the_promises_hold_on_every_way(option: str, way: list[tuple[str, int]])
 
 
 if __name__ == "__main__":
-    FILE.write_text("\n".join(map(paragraph, POSITIONS)))
+    FILE.write_text(written())
