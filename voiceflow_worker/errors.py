@@ -288,8 +288,6 @@ class StoreError(VoiceflowError):
     """Whether waiting may help. If not, somebody must first correct the cause."""
     answers: Sequence[Any] = ()
     """Of a step that failed: for each of its units the answer that the store gave, or None if it gave none."""
-    may_be_written: bool = False
-    """Of a write that failed: whether the store had been asked to commit it, and may do so yet, or has."""
     in_public: ClassVar[str] = "the store failed"
     """The fault without the names of hosts, users and files that the message has, for answers to others."""
 
@@ -306,15 +304,6 @@ class StoreUnavailableError(StoreError):
     def __init__(self, message: str, *, passes: bool = True) -> None:
         self.passes = passes
         super().__init__(message)
-
-
-class OrderUnsettledError(StoreUnavailableError):
-    """Raised when the store did not say whether it has an order of a person, which may yet come into force."""
-
-    in_public: ClassVar[str] = (
-        "the store did not confirm the order. It may yet come into force: `voiceflow audit` lists it once it has. To "
-        "be sure, order it again, or its opposite"
-    )
 
 
 class NoStoreError(StoreUnavailableError):

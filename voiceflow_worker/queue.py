@@ -12,7 +12,7 @@ from typing import Unpack, cast
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.admission import Admitter, CallOptions, CallRequest, CheckedCall, Enqueued
 from voiceflow_worker.core.audit import CALL, Actor, AuditedStore, AuditEntry, audited
-from voiceflow_worker.core.base.identity import BatchNames, checked_queue, checked_reader, keyed_digest
+from voiceflow_worker.core.base.identity import BatchNames, checked_queue, checked_reader
 from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages, holds_of
 from voiceflow_worker.core.call_filter import CallFilter
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, order_gate, standing_gate, until_left
@@ -229,11 +229,9 @@ class CallQueue:
             raise StaleJobError(job.id)
         return ended
 
-    async def _change(
-        self, action: str, job_id: str, change: Callable[[Job], Job], *, note: str, result: str, asked: object = None
-    ) -> Job:
+    async def _change(self, action: str, job_id: str, change: Callable[[Job], Job], *, note: str, result: str) -> Job:
         """Carry out an action on one call, whose entry is in the same write."""
-        async with self._audited(action, note=note, call=job_id, result=result, asked=asked) as store:
+        async with self._audited(action, note=note, call=job_id, result=result) as store:
             return (await Changes(store.store, self.policy).change(job_id, change)).new
 
     @asynccontextmanager
@@ -245,12 +243,11 @@ class CallQueue:
         batch: str | None = None,
         call: str | None = None,
         result: str | None = None,
-        asked: object = None,
     ) -> AsyncGenerator[AuditedStore]:
         """The store for one action on this queue: its first write keeps the entry of the audit log too."""
         entry = AuditEntry.of(
             Actor.of(self._by), action, at=self.store.clock.now(), note=note, queue=self.name, batch=batch, call=call,
-            result=result, asked=None if asked is None else keyed_digest(self.store.id, repr(asked)),
+            result=result,
         )  # fmt: skip
         async with audited(self.store, entry) as store:
             yield store
@@ -276,7 +273,7 @@ class CallQueue:
         cancelled: list[str] = []
         cancel = self._cancelling(reason, for_good=for_good)
         alone = job_ids[0] if len(job_ids) == 1 else None
-        async with self._audited("cancel", note=reason, call=alone, asked=list(job_ids)) as store:
+        async with self._audited("cancel", note=reason, call=alone) as store:
             changes = Changes(store.store, self.policy)
             for start in range(0, len(job_ids), _TOGETHER):
                 ids = job_ids[start : start + _TOGETHER]
@@ -356,8 +353,7 @@ class CallQueue:
         now = self.store.clock.now()
         not_before = checked_time("not_before", not_before)
         redial = partial(lifecycle.redial, at=now, note=note, force=force, number=post, not_before=not_before)
-        asked, change = (force, post, not_before), _checked(redial, check)
-        return await self._change("redial", job_id, change, note=note, result="redialled", asked=asked)
+        return await self._change("redial", job_id, _checked(redial, check), note=note, result="redialled")
 
     async def redial_batch(
         self,
@@ -390,8 +386,7 @@ class CallQueue:
         )  # fmt: skip
         if dry_run:
             return await ordered(self.store, changes=Changes(self.store, self.policy))
-        asked = (sorted(outcomes), times, at)
-        async with self._audited("redial", note=note, batch=batch_id, asked=asked) as store:
+        async with self._audited("redial", note=note, batch=batch_id) as store:
             done = await ordered(store.store, changes=Changes(store.store, self.policy))
             store.result = f"redialled: {count_of(done.redialled, 'call')} of batch {batch_id}"
         return done
@@ -417,7 +412,7 @@ class CallQueue:
             number=post,
         )
         result = "placed" if placed else "not placed"
-        return await self._change("resolve", job_id, resolve, note=note, result=result, asked=(placed, post))
+        return await self._change("resolve", job_id, resolve, note=note, result=result)
 
     async def hold(
         self,
@@ -437,7 +432,7 @@ class CallQueue:
         calls.
         """
         await self._require_known(batch_id)
-        async with self._audited("hold", note=reason, batch=batch_id, asked=until) as store:
+        async with self._audited("hold", note=reason, batch=batch_id) as store:
             gate = await hold_until_left(
                 store.store, self.name, batch_id=batch_id, until=until, reason=reason, check=check
             )
@@ -489,14 +484,14 @@ class CallQueue:
             raise InvalidInputError(
                 f"a rate of {rate} calls per second is impossible: give at least {SLOWEST:f}, or None for no limit"
             )
-        async with self._audited("rate", asked=("set", rate)) as store:
+        async with self._audited("rate") as store:
             limits = await SetRate(store.store, self.name).put(rate)
             store.result = rate_in_words(rate)
         return limits
 
     async def reset_rate(self) -> bool:
         """Give workers the rate of their settings again, within a second; return whether a rate was set."""
-        async with self._audited("rate", asked=("reset",)) as store:
+        async with self._audited("rate") as store:
             was_set = await SetRate(store.store, self.name).withdraw()
             store.result = "that of the workers' settings"
         return was_set

@@ -77,7 +77,6 @@ class ShelfStore(MemoryStore):
         """Carry out a bulk write."""
         await checkpoint()
         with self._changing() as memory:
-            memory.clock_at = self.clock.now()
             return memory.write(bulk, now)
 
     async def lease(

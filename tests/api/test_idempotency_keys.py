@@ -72,10 +72,10 @@ async def test_a_lost_answer_makes_nothing_twice(memory: Store, path: str, loss:
     faulty, writes = FaultyStore(memory), count(1)
     faulty.lose(loss, "write", when=lambda _: next(writes) == place)
     async with program(faulty) as client:
-        answer = await order(client, path, "42")
-        if not answer.is_success:
-            assert (answer.status_code, int(answer.headers["Retry-After"]) > 0) == (503, True)
-            answer = await order(client, path, "42")
-        again = await order(client, path, "42")
-    assert (again.status_code, again.headers["location"]) == (200, answer.headers["location"])
+        answers = [await order(client, path, "42") for _ in range(4)]
+    assert all(int(each.headers["Retry-After"]) > 0 for each in answers if each.status_code == 503)
+    said = [each for each in answers if each.status_code != 503]
+    assert len(said) >= 3
+    assert said[-1].status_code == 200
+    assert len({each.headers["location"] for each in said}) == 1
     assert len(await CallQueue(memory).find()) == 1

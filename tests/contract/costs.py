@@ -7,7 +7,7 @@ Beside `opener`, a backend defines the fixture `read_so_far`: what its storage h
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -16,7 +16,6 @@ from voiceflow_worker.core.ports.controls import Limits, gates_open, limits_put
 from voiceflow_worker.core.ports.reads import AnyOf, ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.core.ports.store import (
     AtMost,
-    Before,
     BulkWrite,
     Delete,
     Page,
@@ -134,7 +133,6 @@ def operations(round_: int, jobs: list[Job]) -> dict[str, Operation]:
         AtMost("n", (f"few {round_}",), 3),
         Same("n", f"same {round_}", "v"),
         *gates_open(QUEUE, f"mine {round_}"),
-        Before(datetime(9999, 1, 1, tzinfo=UTC)),
     )
     puts = (put(f"same {round_}", "w"), put("group", member=f"new {round_}"))
     moved = next_of(jobs[7], state=JobState.COMPLETED)

@@ -16,7 +16,6 @@ from voiceflow_worker.core.ports.reads import ByKey, Expired, Listing, OfNumber
 from voiceflow_worker.core.ports.store import (
     MOST_CHANGES,
     AtMost,
-    Before,
     Condition,
     Delete,
     Drop,
@@ -404,18 +403,6 @@ class WriteContract(Ground):
         await results_of(store, gated(GateState.CANCELLED, batch="b"))
         assert await results_of(store, whole, batch) == [DONE, NOT_FREE]
         assert await results_of(store, whole, batch, now=NOW + 1000 * DAY) == [DONE, NOT_FREE]
-
-    async def test_what_must_be_written_before_a_time_is_judged_by_the_clock_of_the_store(self, store: Store) -> None:
-        at = store.clock.now()
-        late, soon = (Write(conditions=(Before(at + each * DAY),), puts=(put(f"{each}"),)) for each in (-1, 1))
-        for now in (NOW - 1000 * DAY, NOW + 1000 * DAY):
-            (answer,) = await answers(store, late, now=now)
-            assert (answer.result, answer.condition, answer.record) == (NOT_FREE, late.conditions[0], None)
-            assert await results_of(store, soon, soon, now=now) == [DONE, DONE]
-        assert await held(store) == {"1": "v"}
-        once = Same("n", "1", None)
-        written = Write(conditions=(*late.conditions, once), puts=(put("1"),))
-        assert await results_of(store, written) == [DONE], "what was written in time, and is written again"
 
     # 6. Who owns the key
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, audited
-from voiceflow_worker.core.base.identity import keyed_digest, queue_of
+from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import ChangedSinceError, JobNotFoundError, VoiceflowError
@@ -137,10 +137,6 @@ class Several(NamedTuple):
     asks: bool = False
 
 
-_NO_ORDER = frozenset({"operator", "note", "recorded_at", "found"})
-"""The fields of actions that are no part of what is ordered; of a file, its digest is."""
-
-
 def changed_since(what: str, *, now: str = "") -> ChangedSinceError:
     """Return the error of an action on something that is no longer as it was shown."""
     stands = f": now {now}" if now else ""
@@ -195,11 +191,8 @@ class OperatorAction(ABC):
 
     def entry(self) -> AuditEntry:
         """Make the entry of the audit log, without a result."""
-        store, given = self.operator.store, [each.name for each in fields(self) if each.name not in _NO_ORDER]
-        file = getattr(getattr(self, "found", None), "digest", None)
-        asked = keyed_digest(store.id, repr([*((name, getattr(self, name)) for name in given), file]))
-        said: dict[str, Any] = {"note": self.note, "asked": asked, **self.about()}
-        return AuditEntry.of(self.actor(), self.name_of_action, at=store.clock.now(), **said)
+        said: dict[str, Any] = {"note": self.note, **self.about()}
+        return AuditEntry.of(self.actor(), self.name_of_action, at=self.operator.store.clock.now(), **said)
 
     def actor(self) -> Actor:
         """Return who acts, as the audit log keeps it."""

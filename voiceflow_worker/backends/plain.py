@@ -16,7 +16,6 @@ from voiceflow_worker.backends.writing import OwnValues, own_values
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.store import (
     AtMost,
-    Before,
     Change,
     Condition,
     Delete,
@@ -43,12 +42,12 @@ class Leaves:
     tombstone: Callable[[Job, datetime], object]
 
 
-def plain_write(write: Write, leaves: Leaves, *, clock_at: datetime | None = None) -> dict[str, Any]:
-    """A write in plain form; `clock_at` is the time of a clock that replaces the server's."""
+def plain_write(write: Write, leaves: Leaves) -> dict[str, Any]:
+    """Return a write in plain form."""
     slot, own = write.slot, own_values(write.puts)
     return _present(
         changes=[_plain_change(change, leaves) for change in write.changes],
-        conditions=[plain_condition(condition, own, leaves, clock_at) for condition in write.conditions],
+        conditions=[plain_condition(condition, own) for condition in write.conditions],
         puts=list(map(leaves.put, write.puts)),
         drops=list(map(leaves.drop, write.drops)),
         events=list(map(leaves.event, write.events)),
@@ -57,9 +56,7 @@ def plain_write(write: Write, leaves: Leaves, *, clock_at: datetime | None = Non
     )
 
 
-def plain_condition(
-    condition: Condition, own: OwnValues, leaves: Leaves, clock_at: datetime | None = None
-) -> Sequence[object]:
+def plain_condition(condition: Condition, own: OwnValues) -> Sequence[object]:
     """A condition as an array: its kind, its namespace, its groups, and what else it has.
 
     A `Same` has the values that its own writes put there: the last of them may be of an earlier try.
@@ -70,8 +67,6 @@ def plain_condition(
         case Same(namespace, group, value, member, owner):
             ours = own.get((namespace, group, member), ())
             return "same", namespace, (group,), owner, member, value, ours
-        case Before(until):
-            return "before", "", ("",), None, leaves.time(until), leaves.time(clock_at)
 
 
 def _plain_change(change: Change, leaves: Leaves) -> Mapping[str, Any]:

@@ -271,11 +271,6 @@ class ServerClock(SystemClock):
                     _log.exception("the time of the store's server could not be measured; it is measured again")
 
 
-def set_by_hand(clock: Clock) -> datetime | None:
-    """The time of a clock that replaces that of the server; None if the server's own clock counts."""
-    return None if isinstance(clock, ServerClock) else clock.now()
-
-
 class NextChange:
     """The next change of a queue, for which tasks can wait. Time limits go by a clock, which a test may set by hand."""
 

@@ -15,7 +15,6 @@ from typing import Generic, TypeVar
 from voiceflow_worker.core.ports.controls import LIMITS, limits_from
 from voiceflow_worker.core.ports.store import (
     AtMost,
-    Before,
     BulkWrite,
     Condition,
     Delete,
@@ -147,8 +146,6 @@ class Writing(ABC, Generic[At]):
                     return None
                 ours = own.get((namespace, group, member), ())
                 return None if has in ours or is_owned_by(has or "", owner) else (held,)
-            case Before(until):
-                return (None,) if self.clock_now() >= until else None
 
     def _allot(self, slot: Slot, at: At) -> SendSlot:
         limits = limits_from(self.record(LIMITS, slot.queue, at))
@@ -161,10 +158,6 @@ class Writing(ABC, Generic[At]):
         return found
 
     # --- what a store reads and writes ---
-
-    @abstractmethod
-    def clock_now(self) -> datetime:
-        """The time by the store's own clock."""
 
     @abstractmethod
     def record(self, namespace: str, group: str, at: At, member: str = "") -> Record | None:

@@ -25,7 +25,6 @@ from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.record_set import json_codec, json_records, newest_first, report_unreadable
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports.store import (
-    Before,
     BulkWrite,
     Insert,
     Mode,
@@ -38,9 +37,7 @@ from voiceflow_worker.core.ports.store import (
     WriteResult,
 )
 from voiceflow_worker.errors import (
-    OrderUnsettledError,
     StoreError,
-    StoreUnavailableError,
     VoiceflowError,
 )
 from voiceflow_worker.model.copying import replace
@@ -50,8 +47,6 @@ from voiceflow_worker.model.text.wording import LONGEST_NAME, in_words, rfc3339
 AUDIT, CALL = "audit", "call"
 """The namespace of entries; and the action by which somebody orders a single call."""
 KEPT = timedelta(days=400)
-AGAIN_WITHIN = timedelta(hours=1)
-"""How long an order without a key is the same one if it is given again, because nobody knows what became of it."""
 LATEST = 10
 PAGE = 500
 MOST_NAMED = 20
@@ -59,16 +54,6 @@ MOST_NAMED = 20
 WHOLE = "*"
 """The group of all entries. No queue has this name."""
 NOT_KNOWN = "its result was not stored"
-GIVEN_UP_AFTER = timedelta(seconds=5)
-"""How long after it was asked a store may commit a write of an order: not longer than any store is waited for."""
-UNSETTLED = (
-    "The order may yet come into force: `voiceflow audit` lists it once it has. To be sure, order it again, or its "
-    "opposite"
-)
-_TRIES = 3
-_FAILED = "failed: "
-_AGAIN = "ordered again after its answer was lost: what it did before is not counted"
-
 _log = structlog.get_logger("voiceflow.audit")
 
 
@@ -121,8 +106,7 @@ class AuditEntry:
     """One action of a person. `by` is the login, and `name` what the person said (`Actor`).
 
     `queue`, `batch`, `call` and `numbers` say what it was about. Without a `result`, the process died before
-    it knew. `key` is that of the actor. `asked` is a digest of what else was ordered, by which another order is another
-    entry.
+    it knew. `key` is that of the actor.
     """
 
     at: datetime
@@ -137,7 +121,6 @@ class AuditEntry:
     note: str | None = None
     result: str | None = None
     key: str | None = None
-    asked: str | None = None
     id: str = ""
 
     @classmethod
@@ -153,7 +136,6 @@ class AuditEntry:
         call: str | None = None,
         numbers: Sequence[str] = (),
         result: str | None = None,
-        asked: str | None = None,
     ) -> AuditEntry:
         """Return the entry of an order, with a new id.
 
@@ -162,7 +144,7 @@ class AuditEntry:
         return cls(
             at=at, action=action, on=actor.on, by=actor.login, name=actor.name, note=note or None, queue=queue,
             batch=batch, call=call, numbers=tuple(numbers[:MOST_NAMED]), result=result, key=actor.key,
-            asked=asked, id=f"{newest_first(at)}.{new_revision()}",
+            id=f"{newest_first(at)}.{new_revision()}",
         )  # fmt: skip
 
     @property
@@ -197,17 +179,6 @@ class AuditEntry:
         }
 
     @property
-    def is_unknown(self) -> bool:
-        """Whether nobody knows what became of it, or it failed."""
-        return self.result is None or self.result.startswith(_FAILED)
-
-    def is_again(self, order: AuditEntry) -> bool:
-        """Whether `order` is this one, given again by the same person without a key, because it is not known."""
-        numbers = self.numbers if order.queue else order.numbers  # those of an escalation are known later
-        same = replace(order, at=self.at, numbers=numbers, result=self.result, id=self.id)
-        return same == self and self.is_unknown and order.at - self.at < AGAIN_WITHIN
-
-    @property
     def groups(self) -> tuple[str, ...]:
         """The groups of records in which the entry is."""
         subjects = (WHOLE, self.queue, _group_of(self.queue, self.batch), self.call)
@@ -231,21 +202,14 @@ class AuditedStore:
     it, however late, finds that it was written before.
     """
 
-    def __init__(self, store: Store, entry: AuditEntry, *, is_resumed: bool = False) -> None:
+    def __init__(self, store: Store, entry: AuditEntry) -> None:
         self._store = store
         self._first_one = anyio.Lock()
-        self._unsettled: OrderUnsettledError | None = None
         self.entry: AuditEntry = entry
-        self.is_resumed: bool = is_resumed
-        """Whether this goes on with an order that was cut, and with its entry."""
-        self.is_kept: bool = is_resumed
+        self.is_kept: bool = False
         """Whether the entry is stored."""
-        self.is_finished: bool = False
-        """Whether its result is stored."""
         self.result: str | None = None
         """The result of the action, to be stored when it has ended (`audited`)."""
-        self.ends_with: str | None = None
-        """The result, if the next write is the last one of the action: both are stored together."""
 
     @property
     def store(self) -> Store:
@@ -256,96 +220,47 @@ class AuditedStore:
         """Write, with the entry."""
         answers = list[WriteResult]()
         try:
-            # Each part may be refused alone: what is stored once goes with the first one that is not.
             while not self.is_kept and len(answers) < len(bulk.writes):
                 async with self._first_one:
                     if not self.is_kept:
                         answers.append(await self._first(replace(bulk, writes=(bulk.writes[len(answers)],)), now))
             if len(answers) < len(bulk.writes):
-                rest = replace(bulk, writes=bulk.writes[len(answers) :])
-                answers += await (self._in_time if self.ends_with is None else self._last)(rest, now)
+                answers += await self._store.write(replace(bulk, writes=bulk.writes[len(answers) :]), now=now)
         except StoreError as error:
             given = [*answers, *error.answers]
             error.answers = [*given, *[None] * (len(bulk.writes) - len(given))] if given else ()
             raise
         return answers
 
-    async def _in_time(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
-        """Write what nobody may commit once this has failed.
-
-        Raises OrderUnsettledError if the store does not say whether it has done so, or will; nothing more of the order
-        is written then.
-        """
-        if self._unsettled is not None:
-            raise self._unsettled
-        for _ in range(_TRIES):
-            before = Before(self._store.clock.now() + GIVEN_UP_AFTER)
-            writes = tuple(
-                replace(write, conditions=(*write.conditions, before)) if _changes(write) else write
-                for write in bulk.writes
-            )
-            try:
-                answers = await self._store.write(replace(bulk, writes=writes), now=now)
-            except StoreError as error:
-                if not error.may_be_written:
-                    raise
-                unsettled = OrderUnsettledError(f"{str(error).removesuffix('.')}. {UNSETTLED}")
-                unsettled.answers = error.answers
-                self._unsettled = unsettled
-                raise unsettled from error
-            if not any(answer.condition == before for answer in answers):
-                return answers
-        raise StoreUnavailableError(
-            "the store takes too long for this order, which was not carried out: order it again"
-        )
-
     async def _first(self, bulk: BulkWrite, now: datetime) -> WriteResult:
         """Write one part, with the entry if it changes anything."""
         (write,) = bulk.writes
-        if not _changes(write):
-            return (await self._in_time(bulk, now))[0]
-        made = [each.job for each in write.changes if isinstance(each, Insert)]
-        if self.entry.action == CALL and len(made) == 1:
-            self.entry = replace(self.entry, batch=made[0].batch_id, call=made[0].id, numbers=made[0].numbers)
-        conditions = (Same(AUDIT, WHOLE, None, self.entry.id), *write.conditions)
-        write = replace(write, conditions=conditions, puts=(*write.puts, *self.entry.puts()))
-        (answer,) = await self._in_time(replace(bulk, writes=(write,), durable=True), now)
-        self.is_kept = answer.result is Result.DONE
+        changes = bool(write.changes or write.puts or write.drops)
+        if changes:
+            made = [each.job for each in write.changes if isinstance(each, Insert)]
+            if self.entry.action == CALL and len(made) == 1:
+                self.entry = replace(self.entry, batch=made[0].batch_id, call=made[0].id, numbers=made[0].numbers)
+            conditions = (Same(AUDIT, WHOLE, None, self.entry.id), *write.conditions)
+            write = replace(write, conditions=conditions, puts=(*write.puts, *self.entry.puts()))
+            bulk = replace(bulk, writes=(write,), durable=True)
+        (answer,) = await self._store.write(bulk, now=now)
+        self.is_kept = changes and answer.result is Result.DONE
         return answer
 
-    async def _last(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
-        """Write the last part with the result. So a repeat of it, however late, finds that it was written before."""
-        (write,), finished = bulk.writes, self._finished(self.ends_with or "")
-        whole = replace(write, conditions=(*finished.conditions, *write.conditions), puts=(*write.puts, *finished.puts))
-        (answer,) = await self._in_time(replace(bulk, writes=(whole,)), now)
-        if answer.condition in finished.conditions:  # a person was erased from the entry since
-            return await self._in_time(bulk, now)
-        self.is_finished = answer.result is Result.DONE
-        return [answer]
-
     async def finish(self, result: str) -> None:
-        """Keep the result of the action with its entry. If the store fails, this is logged: the action itself is done.
+        """Store the result of the action with its entry. If the store fails, this is logged: the action itself is done.
 
         An entry from which a person was erased since stays as it is.
         """
+        as_kept = Same(AUDIT, WHOLE, json_codec(AuditEntry).text(self.entry), self.entry.id)
+        write = Write(conditions=(as_kept,), puts=replace(self.entry, result=result).puts())
         try:
-            bulk = BulkWrite(writes=(self._finished(result),))
-            await self._store.write(bulk, now=self._store.clock.now())
+            await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now())
         except StoreError as error:
             _log.warning("the result of an action was not stored", action=self.entry.action, error=str(error))
 
-    def _finished(self, result: str) -> Write:
-        """What stores the result with the entry, under the condition that this is as it was stored."""
-        as_kept = Same(AUDIT, WHOLE, json_codec(AuditEntry).text(self.entry), self.entry.id)
-        said = f"{result} ({_AGAIN})" if self.is_resumed else result
-        return Write(conditions=(as_kept,), puts=replace(self.entry, result=said).puts())
-
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
-
-
-def _changes(write: Write) -> bool:
-    return bool(write.changes or write.puts or write.drops)
 
 
 @asynccontextmanager
@@ -353,32 +268,22 @@ async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStor
     """Yield a store for one action: its first write keeps the entry, and the `result` of the block follows.
 
     An action within another one belongs to that: it gets the same store. An error is the result, if anything was
-    stored before it. An order that was cut, and is given again, has the entry that it had (`_begun`). It is carried out
-    from its beginning, passes over what stands, and gets its result once it is whole.
+    stored before it. An order whose answer was lost is given again, as an order with an entry of its own.
     """
     if isinstance(store, AuditedStore):
         yield store
         return
-    cut = await _begun(store, entry)
-    is_open = cut is None or cut.is_unknown
-    within = AuditedStore(store, cut or entry, is_resumed=cut is not None)
+    within = AuditedStore(store, entry)
     try:
         yield within
     except VoiceflowError as error:
-        if within.is_kept and is_open:
-            await within.finish(f"{_FAILED}{error}")
+        if within.is_kept:
+            await within.finish(f"failed: {error}")
         raise
-    if cut is not None or not within.is_kept:
-        await confirm(within.store)  # it has found what it would have written
-    if within.result is not None and is_open and within.is_kept and not within.is_finished:
+    if not within.is_kept:
+        await confirm(store)  # it has found what it would have written
+    elif within.result is not None:
         await within.finish(within.result)
-
-
-async def _begun(store: Store, order: AuditEntry) -> AuditEntry | None:
-    """Return the entry of an order that is given again; None for another one."""
-    newest = await read_page(store, group=order.groups[-1], limit=LATEST)
-    # Of entries of one moment, any may be the newest.
-    return next((each for each in newest if each.at == newest[0].at and each.is_again(order)), None)
 
 
 async def entries_on(

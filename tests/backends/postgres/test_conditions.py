@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -25,24 +23,19 @@ from tests.contract.writing import DONE, EXISTS, NOT_FREE, gated, held, new, put
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.postgres import PostgresServer
-from tests.support.voices import ScriptedVoice, refused
+from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
-from tests.support.workers import at_work, enqueued, worker_for
+from tests.support.workers import at_work, worker_for
 from voiceflow_worker import CallQueue, SuppressionList, enqueue_in, open_store
-from voiceflow_worker.actions import Operator, OperatorAction
-from voiceflow_worker.actions.calls import Redial
-from voiceflow_worker.actions.queues import Hold, Rate, Resume
-from voiceflow_worker.actions.suppression import Suppress, Unsuppress
-from voiceflow_worker.backends.postgres import PostgresStore, database, open_postgres
+from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres.codec import plain_bulk
-from voiceflow_worker.backends.postgres.connection import Connection
-from voiceflow_worker.core import audit, writes
+from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.identity import BatchNames
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import gates_open
 from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Result, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.errors import OrderUnsettledError, StoreUnavailableError
+from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -304,68 +297,3 @@ def shops(url: str, schema: str) -> None:
         for shop in open_ones:
             shop.kill()
             shop.wait()
-
-
-ORDERED: dict[str, Callable[[Operator, str], OperatorAction]] = {
-    "a hold": lambda who, _: Hold(operator=who, queue="default"),
-    "the end of a hold": lambda who, _: Resume(operator=who, queue="default", batch="march"),
-    "a redial": lambda who, call: Redial(operator=who, call=call),
-    "an opt-out": lambda who, _: Suppress(operator=who, numbers=(number(7),)),
-    "the end of an opt-out": lambda who, _: Unsuppress(operator=who, numbers=(number(8),)),
-    "a rate": lambda who, _: Rate(operator=who, queue="default", rate=40),
-}
-
-
-async def test_an_order_that_a_server_stood_still_with_never_comes_into_force(
-    fresh_url: Callable[[str], str], postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server stops when the first write of the order has all its locks, and goes on when nobody waits any more.
-
-    Then another process gets what it would have got before the order.
-    """
-    url = fresh_url("postgres")
-    monkeypatch.setattr(database, "ANSWER_WITHIN", 1.0)
-    monkeypatch.setattr(audit, "GIVEN_UP_AFTER", timedelta(seconds=0.5))
-    monkeypatch.setattr(Connection, "cancel_safe", checkpointed)  # as if the process that ordered were gone
-    async with open_postgres(url) as bare, open_store(url) as store:
-        named, who = bare.database.url.named, Operator(store, CallPolicy())
-        queue = await enqueued(store, 1, batch="march")
-        await worker_for(store, ScriptedVoice(lambda _: refused(-1009))).drain()
-        await queue.hold(batch_id="march", reason="a wrong list")
-        await Suppress(operator=who, numbers=(number(8),)).do()
-        (call,) = [job.id for job in await queue.find()]
-        before = postgres_server.ask(named(_ALL))
-        postgres_server.ask(named(_SLOW))
-        for name, order in ORDERED.items():
-            async with anyio.create_task_group() as group:
-                group.start_soon(stand_still, postgres_server, 1.5)
-                with pytest.raises(OrderUnsettledError, match="may yet come into force"):
-                    await order(who, call).do()
-            await until(lambda: not postgres_server.ask(_WRITING), within=10)
-            assert postgres_server.ask(named(_ALL)) == before, name
-
-
-_ALL = """
-SELECT namespace, group_name, member, value FROM voiceflow.records WHERE namespace NOT IN ('orders-read', 'posted')
-UNION ALL SELECT 'state', id, state, revision FROM voiceflow.jobs ORDER BY 1, 2, 3
-"""
-_SLOW = """
-CREATE FUNCTION voiceflow.slow() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END; $$;
-CREATE TRIGGER slow BEFORE INSERT ON voiceflow.records FOR EACH ROW WHEN (NEW.namespace = 'audit')
-    EXECUTE FUNCTION voiceflow.slow()
-"""
-_WRITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid()"
-
-
-async def checkpointed(*_: object, **__: object) -> None:
-    await anyio.lowlevel.checkpoint()
-
-
-async def stand_still(server: PostgresServer, seconds: float) -> None:
-    """Stop the process of the server that is writing, as soon as there is one, for this time."""
-    await until(lambda: bool(server.ask(_WRITING)), within=10)
-    ((pid,),) = server.ask(_WRITING)
-    os.kill(pid, signal.SIGSTOP)
-    await anyio.sleep(seconds)
-    os.kill(pid, signal.SIGCONT)

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +19,22 @@ from tests.contract.suite import NOW, QUEUE, ManualClock, moved, sample_job, sam
 from tests.contract.writing import DAY, DONE, NOT_FREE, held, new, next_of, put, results_of, stored, to
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.engine import LEASE, Engine
-from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.redis_server import RedisServer, WatchedPair, free_port, wait_for
 from tests.support.stores import bare
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available
-from voiceflow_worker import CallPolicy, CallQueue, open_store
+from voiceflow_worker import CallPolicy, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.scripts import script
-from voiceflow_worker.core.base.reading import count_states, find_jobs, gates_of, get_jobs, limits_of, totals_of
+from voiceflow_worker.core.base.reading import count_states, find_jobs, get_jobs, totals_of
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.reads import Due, Expired, Listing, OfNumber, Searched, Waiting
 from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Delete, Owner, Put, Same, Write, tally_change
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange
 from voiceflow_worker.core.writes import all_or_none
-from voiceflow_worker.errors import OrderUnsettledError, StoreReadOnlyError, StoreUnavailableError
+from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -105,27 +103,6 @@ async def test_a_server_that_stands_still_is_away_for_whoever_opens_it(
         async with open_store(own_server.url):
             pass
     own_server.go_on()
-
-
-async def test_an_order_that_a_server_stood_still_with_never_comes_into_force(
-    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.redis.client.ANSWER_TIMEOUT", 0.5)
-    monkeypatch.setattr("voiceflow_worker.core.audit.GIVEN_UP_AFTER", timedelta(seconds=0.4))
-
-    async def pause(call: StoreCall) -> None:
-        if call.name == "write":
-            own_server.pause()
-
-    async with open_store(own_server.url) as store:
-        queue = CallQueue(FaultyStore(store, before=pause))
-        for order in (queue.hold, partial(queue.set_rate, 40)):
-            await once_available(partial(gates_of, store, QUEUE))  # it is connected
-            with pytest.raises(OrderUnsettledError, match="may yet come into force"):
-                await order()
-            own_server.go_on()
-        await once_available(partial(gates_of, store, QUEUE))
-        assert (await gates_of(store, "default"), await limits_of(store, "default")) == ([], None)
 
 
 async def test_a_full_server_takes_nothing_and_says_what_to_do(own_server: RedisServer) -> None:

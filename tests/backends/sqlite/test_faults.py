@@ -17,8 +17,6 @@ import pytest
 from tests.contract.samples import add_jobs, commit
 from tests.contract.suite import NOW, QUEUE, moved, sample_job, sample_jobs
 from tests.support.loops import either_loop
-from tests.support.stores import bare
-from voiceflow_worker import CallQueue
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import translated
@@ -28,7 +26,6 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.errors import (
-    OrderUnsettledError,
     StoreCorruptError,
     StoreError,
     StoreFullError,
@@ -346,23 +343,6 @@ async def test_a_store_that_is_closed_after_a_failed_flush_leaves_no_log_for_ano
     lost = tmp_path / "lost.db"
     replace(left, log=b"").write(lost)
     assert await left_in(lost) == LOCKED
-
-
-async def test_an_order_whose_flush_failed_says_that_it_may_come_into_force(disk: Disk, tmp_path: Path) -> None:
-    """Another process has the file open, so that the log stays; what was only refused says nothing of that."""
-    path = tmp_path / "calls.db"
-    async with open_sqlite(f"sqlite:///{path}"), open_store(f"sqlite:///{path}") as store:
-        queue, busy = CallQueue(store), apsw.Connection(str(path))
-        disk.fails_next = True
-        with pytest.raises(OrderUnsettledError, match=r"may yet come into force.*`voiceflow audit`.*its opposite"):
-            await queue.hold()
-        await queue.resume()
-        bare(store, SqliteStore).writer._lock_timeout = 0
-        busy.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreUnavailableError, match="locked") as refused:
-            await queue.hold()
-        assert not isinstance(refused.value, OrderUnsettledError)
-        busy.close()
 
 
 async def test_a_store_whose_log_cannot_be_moved_yet_takes_nothing(disk: Disk, tmp_path: Path) -> None:

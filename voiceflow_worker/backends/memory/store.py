@@ -83,7 +83,6 @@ class Memory(Writing[datetime]):
         self.changes: defaultdict[str, int] = defaultdict(lambda: 1)
         self.paces: dict[str, Pace] = {}
         self.wakeups: Wakeups = Wakeups()
-        self.clock_at: datetime = _NEVER
         """The time by the clock of the store that writes."""
 
     # --- write ---
@@ -110,9 +109,6 @@ class Memory(Writing[datetime]):
         if write.wakes is not None:
             self.changes[write.wakes] += 1
             self.wakeups.wake(write.wakes)
-
-    def clock_now(self) -> datetime:
-        return self.clock_at
 
     def pace(self, queue: str) -> Pace:
         return self.paces.get(queue, Pace())
@@ -326,7 +322,6 @@ class MemoryStore:
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         await checkpoint()
-        self.memory.clock_at = self.clock.now()
         return self.memory.write(bulk, now)
 
     async def lease(

@@ -55,11 +55,8 @@ def plain_bulk(
     *,
     now: datetime,
     store_id: str | None = None,
-    clock_at: datetime | None = None,
 ) -> str:
     """A bulk write, or a part of it, as `write.sql` takes it: for the store with this id, if one is given.
-
-    `clock_at` is the time of a clock that replaces the server's.
 
     Raises InvalidInputError for a text that cannot be stored.
     """
@@ -68,11 +65,11 @@ def plain_bulk(
         "now": now,
         "durable": bulk.durable,
         "guard": None,
-        "writes": [plain_write(write, _LEAVES, clock_at=clock_at) for write in writes],
+        "writes": [plain_write(write, _LEAVES) for write in writes],
     }
     if bulk.guard is not None:
         own = own_values(put for write in bulk.writes for put in write.puts)
-        plain["guard"] = {"server": bulk.guard.server, "known": plain_condition(bulk.guard.known, own, _LEAVES)}
+        plain["guard"] = {"server": bulk.guard.server, "known": plain_condition(bulk.guard.known, own)}
     try:
         return msgspec.json.encode(plain).decode()
     except UnicodeEncodeError as error:

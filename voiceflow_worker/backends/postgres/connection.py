@@ -52,12 +52,10 @@ class Connection(AsyncConnection[Row]):
         """Raise StoreUnavailableError if what was just committed is not where the server was to wait for it."""
         unconfirmed, self.is_unconfirmed = self.is_unconfirmed, False
         if unconfirmed:
-            error = StoreUnavailableError(
+            raise StoreUnavailableError(
                 "PostgreSQL has committed without waiting for its standbys, because that was cancelled: a failover "
                 "would lose what was written"
             )
-            error.may_be_written = True
-            raise error
 
     async def rows(self, statement: str, *values: object) -> list[Row]:
         """Run a statement, and return its rows. Values come in binary, whatever DateStyle and the like are."""

@@ -17,13 +17,12 @@ from voiceflow_worker.backends.postgres.connection import Connection, Row
 from voiceflow_worker.backends.postgres.faults import (
     ANOTHER_STORE,
     is_rolled_back,
-    may_be_committed,
     translated,
 )
 from voiceflow_worker.backends.postgres.survey import Survey
 from voiceflow_worker.backends.postgres.url import PostgresURL
 from voiceflow_worker.backends.running import Home, met_running
-from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
+from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 
 MOST_CONNECTIONS = 3
 ANSWER_WITHIN = 10.0
@@ -110,20 +109,16 @@ class Database:
     async def _done(self, work: Callable[[Connection], Awaitable[T]], within: float | None) -> T:
         self._home.require()
         for tried in range(1, TRIES + 1):
-            is_begun = False
             try:
                 async with self._connection() as connection:
-                    is_begun, connection.is_unconfirmed = True, False
+                    connection.is_unconfirmed = False
                     async with asyncio.timeout(ANSWER_WITHIN if within is None else within):
                         done = await work(connection)
                     connection.require_confirmed()
                     return done
             except (psycopg.Error, OSError, UnicodeEncodeError) as error:
                 if not is_rolled_back(error) or tried == TRIES:
-                    failed = translated(error, self.url)
-                    if isinstance(failed, StoreError):
-                        failed.may_be_written = is_begun and may_be_committed(error)
-                    raise failed from error
+                    raise translated(error, self.url) from error
             await anyio.sleep(random.uniform(0.2, 1) * 0.01 * 2**tried)
         raise AssertionError("unreachable")
 

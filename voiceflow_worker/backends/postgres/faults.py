@@ -19,12 +19,10 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.text.printable import printable_line, without_secrets_in
 
-TOO_LATE = "VW004"
-"""The error of `write.sql` if the time of a write was over before its commit."""
 ANOTHER_STORE = "VW003"
 """The error of `write.sql` for a bulk write of another store."""
-_ROLLED_BACK = frozenset({"40P01", "40001", "XX001", "XX002", TOO_LATE})
-"""The states after which a statement is tried again: it came too late or in the wrong order, or read something wrong,
+_ROLLED_BACK = frozenset({"40P01", "40001", "XX001", "XX002"})
+"""The states after which a statement is tried again: it came in the wrong order, or read something wrong,
 which a disk may do once."""
 _LONGEST = 400
 """The longest message of a server that is repeated."""
@@ -63,12 +61,6 @@ def is_rolled_back(error: BaseException) -> bool:
         return False
     had_locks = error.sqlstate == "55P03" and "answers(" in (error.diag.context or "")
     return had_locks or error.sqlstate in _ROLLED_BACK
-
-
-def may_be_committed(error: BaseException) -> bool:
-    """Return True if a statement that ended with this error may be committed: the server has not said otherwise."""
-    state = str(getattr(error, "sqlstate", None) or "08")
-    return not isinstance(error, UnicodeEncodeError) and state.startswith(("08", "57P0"))
 
 
 def translated(error: BaseException, url: PostgresURL) -> VoiceflowError:

@@ -15,7 +15,6 @@ from voiceflow_worker.backends.postgres.reading import counting, read_jobs, read
 from voiceflow_worker.backends.postgres.transaction import joined
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros, totals_from
-from voiceflow_worker.backends.running import set_by_hand
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read
 from voiceflow_worker.core.ports.store import (
@@ -83,8 +82,7 @@ class PostgresStore:
             bulk = replace(bulk, durable=False)
         parts = [bulk.writes[start : start + AT_ONCE] for start in range(0, len(bulk.writes) or 1, AT_ONCE)]
         answers: list[WriteResult] = []
-        at = set_by_hand(self.clock)
-        for part, plain in [(part, plain_bulk(bulk, part, now=now, store_id=self.id, clock_at=at)) for part in parts]:
+        for part, plain in [(part, plain_bulk(bulk, part, now=now, store_id=self.id)) for part in parts]:
             try:
                 ((written,),) = await self.database.rows(_WRITE, plain)
                 replies = orjson.loads(written)

@@ -6,8 +6,8 @@
 --   changes: each with a kind ('insert', 'replace' or 'delete'), id, queue, batch, tally, old (the revision that is replaced or
 --   deleted), job (its row, or the columns that its next version changes), numbers (and those that an edited one had, if they
 --   are others), and body if it is new or edited. A deletion may have its tombstone (a put);
---   conditions: arrays of 'most', 'same' or 'before', a namespace, groups, an owner or null, and then: the most records; or the
---   member, the value or null, and what its own writes put there; or a time, and that of a clock that replaces the server's;
+--   conditions: arrays of 'most' or 'same', a namespace, groups, an owner or null, and then: the most records; or the
+--   member, the value or null, and what its own writes put there;
 --   puts, drops, events, wakes (a queue), and slot (queue, after and until in epoch seconds).
 
 
@@ -67,7 +67,6 @@ BEGIN
         SELECT condition ->> 1, group_name, true
         FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'conditions') AS condition,
              jsonb_array_elements_text(condition -> 2) AS group_name
-        WHERE condition ->> 0 <> 'before'
         UNION ALL
         SELECT bulk #>> '{guard,known,1}', bulk #>> '{guard,known,2,0}', true
         WHERE bulk -> 'guard' <> 'null'
@@ -103,12 +102,6 @@ $$;
 CREATE FUNCTION voiceflow.is_owned_by(value text, owner text) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
     SELECT coalesce(value = owner OR starts_with(value, owner || '.') OR starts_with(value, owner || ' '), false);
-$$;
-
--- Whether the time of a condition of the kind 'before' is over.
-CREATE FUNCTION voiceflow.is_over(condition jsonb) RETURNS boolean
-LANGUAGE sql VOLATILE AS $$
-    SELECT (condition ->> 4)::timestamptz <= coalesce((condition ->> 5)::timestamptz, clock_timestamp());
 $$;
 
 -- The value of a record; NULL if it does not stand.
@@ -155,11 +148,6 @@ BEGIN
                             AND NOT voiceflow.is_owned_by(value, condition ->> 3)
                             AND NOT coalesce(condition -> 6 ? value, false)
                         LIMIT 1
-                    )
-                    UNION ALL
-                    (
-                        SELECT held.* FROM (SELECT) AS one LEFT JOIN voiceflow.records AS held ON false
-                        WHERE CASE condition ->> 0 WHEN 'before' THEN voiceflow.is_over(condition) END
                     )
                 ) AS found
             ORDER BY ordinal, rank LIMIT 1
@@ -592,14 +580,6 @@ BEGIN
     IF (bulk -> 'durable')::boolean AND pg_current_xact_id_if_assigned() IS NULL THEN
         -- A commit that has written nothing waits for no standby, which may not have what was found here.
         PERFORM pg_logical_emit_message(true, 'voiceflow', '');
-    END IF;
-    -- The last statement: after it, only the commit itself may take long. Who has given up meanwhile must have been refused.
-    IF EXISTS (
-        SELECT FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal),
-            jsonb_array_elements(write -> 'conditions') AS condition
-        WHERE answers[ordinal] ? 'done' AND condition ->> 0 = 'before' AND voiceflow.is_over(condition)
-    ) THEN
-        RAISE 'a write came too late, and is judged again' USING ERRCODE = 'VW004';
     END IF;
     RETURN to_jsonb(answers);
 END;

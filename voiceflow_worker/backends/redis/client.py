@@ -198,11 +198,9 @@ class RedisClient:
     async def _connection(self) -> AsyncGenerator[AbstractConnection]:
         """A connection to one caller alone. Errors in the block are raised as StoreError."""
         self._home.require()
-        is_sent = False
         try:
             connection: AbstractConnection = await self._pool.get_connection()
             try:
-                is_sent = True
                 yield connection
             except (ResponseError, NotConfirmedError, UnicodeEncodeError):
                 raise
@@ -216,9 +214,7 @@ class RedisClient:
         except (RedisError, OSError, NotConfirmedError) as error:
             if is_lost(error):
                 await self._disconnect()
-            failed = translated(error, shown=self._url.shown)
-            failed.may_be_written = is_sent and not isinstance(error, ResponseError)
-            raise failed from error
+            raise translated(error, shown=self._url.shown) from error
 
     async def _disconnect(self) -> None:
         """Close all connections, also those in use: their callers get an error."""

@@ -32,7 +32,7 @@ from voiceflow_worker.backends.redis.faults import translated
 from voiceflow_worker.backends.redis.finding import find, index_of, latest_of
 from voiceflow_worker.backends.redis.scripts import load as load_scripts
 from voiceflow_worker.backends.redis.url import parse_url
-from voiceflow_worker.backends.running import ServerClock, Wakeups, set_by_hand
+from voiceflow_worker.backends.running import ServerClock, Wakeups
 from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.backends.writing import own_values
 from voiceflow_worker.core.ports import Clock, Event
@@ -157,11 +157,11 @@ class RedisStore:
             some = writes[start : start + AT_ONCE]
             asked: dict[str, Any] = {
                 "now": micros(now),
-                "writes": [plain_write(write, LEAVES, clock_at=set_by_hand(self.clock)) for write in some],
+                "writes": [plain_write(write, LEAVES) for write in some],
             }
             if bulk.guard is not None:
                 own = own_values(put for write in writes for put in write.puts)
-                known = plain_condition(bulk.guard.known, own, LEAVES)
+                known = plain_condition(bulk.guard.known, own)
                 asked["guard"] = {"server": bulk.guard.server, "known": known}
             try:
                 found = await (self.client.run_durably if bulk.durable else self.client.run)("write", asked)

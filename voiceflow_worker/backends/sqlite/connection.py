@@ -62,12 +62,10 @@ def translated(error: Exception, path: Path) -> Exception:
         case apsw.CantOpenError():
             return _cannot_open(path)
         case apsw.IOError():
-            failed = StoreUnavailableError(
+            return StoreUnavailableError(
                 f"reading or writing the store {path} failed ({error}). Check the disk and its free space (dmesg, df), "
                 "then try again."
             )
-            failed.may_be_written = is_failed_flush(error)
-            return failed
         case UnicodeEncodeError():
             return unstorable(error)
         case apsw.Error():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from uuid import uuid4
 
 import orjson
@@ -129,9 +128,6 @@ class FileWriting(Writing[int]):
         if failed is None and not own and isinstance(condition, Same):
             self._held[id(condition)] = condition
         return failed
-
-    def clock_now(self) -> datetime:
-        return self._clock.now()
 
     def record(self, namespace: str, group: str, at: int, member: str = "") -> Record | None:
         key = (namespace, group, member)

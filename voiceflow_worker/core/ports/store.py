@@ -155,16 +155,7 @@ class Same(Struct, frozen=True, forbid_unknown_fields=True):
     except_owner: str | None = None
 
 
-class Before(Struct, frozen=True):
-    """The store's own clock has not reached this time when the write is checked, whatever the `now` of the write is.
-
-    So a process that stood still after it took the time, or waited for the store, writes nothing late.
-    """
-
-    until: datetime
-
-
-Condition = AtMost | Same | Before
+Condition = AtMost | Same
 
 
 # --- Send slots --------------------------------------------------------------------------------------------------
@@ -353,7 +344,7 @@ class Owner(Struct, frozen=True):
 class WriteResult(Struct, frozen=True, kw_only=True):
     """The result of one write, with what it depends on.
 
-    With NOT_FREE: the condition, the namespace and the record that failed it. `record` is None for `Before`, and for
+    With NOT_FREE: the condition, the namespace and the record that failed it. `record` is None for
     a `Same` whose record is absent. With EXISTS: the owners of the keys, by the ids of the new jobs. `slot` is that of
     a write with a slot, unless the write was written by an earlier try; with NO_SLOT, it has the time at which one may
     be free.

@@ -7,8 +7,8 @@
 --   A change has a kind ('insert', 'replace' or 'delete'), id, queue, tally (amounts by field), old (the revision that is replaced or
 --   deleted), job (its columns, or those that change), numbers (and those that an edited one had, if they are others), and body
 --   if it is new or edited; a deletion may have its tombstone ({its end, text}).
---   A condition is an array: 'most' or 'same' or 'before', a namespace, groups, an owner or null, and then: the most records; or
---   the member, the value or null, and what its own writes put there; or a time, and that of a clock that replaces the server's.
+--   A condition is an array: 'most' or 'same', a namespace, groups, an owner or null, and then: the most records; or
+--   the member, the value or null, and what its own writes put there.
 --   A put is {namespace, group, member, value, end, mode}. A drop is {namespace, group, member, '' or '=' and the value}.
 -- Returns the answers: each is {'done'}, {'stale'}, {'exists', {owner, digest, state} by the ids of the new jobs}, {'not free',
 -- index of the condition, group, member, value, end}, {'not_verified'} or {'full', error}. To a write with a slot: {'done',
@@ -65,13 +65,6 @@ function checks.same(namespace, groups, owner, member, wanted, own)
     end
 end
 
-function checks.before(_, _, _, until_, at)
-    local time = redis.call('TIME')
-    if (tonumber(at) or time[1] * 1000000 + time[2]) >= tonumber(until_) then
-        return '', '', false, ''
-    end
-end
-
 local function failure(condition)
     return checks[condition[1]](unpack(condition, 2))
 end
@@ -120,10 +113,7 @@ local function refused(write)
     if was_written(write) then
         return {'done'}
     end
-    local owners, is_evidence = {}, #write.changes > 0
-    for _, condition in ipairs(write.conditions) do
-        is_evidence = is_evidence and condition[1] == 'before'
-    end
+    local owners, is_evidence = {}, #write.changes > 0 and #write.conditions == 0
     for _, change in ipairs(write.changes) do
         if change.kind == 'insert' then
             is_evidence, owners[change.id] = false, owner_of_key(change)
