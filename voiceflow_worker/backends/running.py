@@ -222,7 +222,7 @@ async def kept(work: Callable[[], Awaitable[object]]) -> None:
         await anyio.sleep(AGAIN_AFTER)
 
 
-RESYNC_EVERY = 5.0
+RESYNC_EVERY = 10.0
 SAMPLES = 3
 
 

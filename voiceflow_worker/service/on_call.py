@@ -64,7 +64,7 @@ VALID_FOR: Final = timedelta(hours=1)
 ON_CALL: Final = "on-call"
 """Namespace of the escalations of which a call may still ring: batches, in the group of their queue, with the most
 calls that they have."""
-LOOK_EVERY = 1.0
+LOOK_EVERY, WITHOUT_ANY = 1.0, 5.0
 Policies: TypeAlias = Mapping[str, Mapping[str, object]]
 """The fields of each policy, as `Escalation.of` reads them, by its name."""
 _PRIORITY: Final = 1_000
@@ -386,12 +386,15 @@ async def read_states(queue: CallQueue, batches: Sequence[str]) -> dict[str, Sta
 # -- following --------------------------------------------------------------------------------------------------------
 
 
-async def follow(queue: CallQueue) -> None:
+async def follow(queue: CallQueue) -> bool:
     """Call the next step now where each call of a step has ended; report what nobody acknowledged. Raises StoreError.
 
-    The first step of a round keeps its time. Any number of processes may follow.
+    Return whether there is any escalation. The first step of a round keeps its time. Any number of processes may
+    follow.
     """
+    has_any = False
     async for page in record_pages(queue.store, ON_CALL, group=queue.name):
+        has_any = has_any or bool(page)
         states = await read_states(queue, [record.member for record in page])
         for record in page:
             state = states[record.member]
@@ -404,6 +407,7 @@ async def follow(queue: CallQueue) -> None:
             if state is not State.MISSING and await _is_dropped(queue, record) and state is State.UNANSWERED:
                 _COUNTED["unanswered"] += 1
                 _log.warning("nobody has acknowledged an escalation", queue=queue.name, batch=record.member)
+    return has_any
 
 
 async def _is_dropped(queue: CallQueue, record: Record) -> bool:
@@ -444,9 +448,14 @@ def _due_now(job: Job, *, at: datetime) -> Job:
 
 
 def following(queue: CallQueue) -> AbstractAsyncContextManager[None]:
-    """Follow the escalations of a queue, each second while the block lasts."""
-    what = "the steps of escalations were not looked at"
-    return BackgroundTasks(queue.store.clock).repeated(what, partial(follow, queue), every=LOOK_EVERY)
+    """Follow the escalations of a queue while the block lasts: each second, more seldom while there are none."""
+    what, every = "the steps of escalations were not looked at", LOOK_EVERY
+
+    async def look() -> None:
+        nonlocal every
+        every = LOOK_EVERY if await follow(queue) else WITHOUT_ANY
+
+    return BackgroundTasks(queue.store.clock).repeated(what, look, every=lambda: every)
 
 
 def counted_here() -> Mapping[str, int]:
