@@ -104,10 +104,10 @@ async def test_a_cancelled_call_goes_back_unless_a_byte_has_left(
     await row.place(stage, monkeypatch)
     engine = ScriptedEngine(stage.store, clock, voice=stage.voice, local_journal=stage.journal, rate=stage.rate)
     job = await engine.enqueue()
-    async with engine.at_work(), anyio.create_task_group() as group:
-        (dispatch,) = await engine.prepare()
-        async with anyio.create_task_group() as pacing:
-            pacing.start_soon(engine.pacer.run)
+    async with engine.at_work(), anyio.create_task_group() as entries:
+        entries.start_soon(engine.sender.run)
+        async with anyio.create_task_group() as group:
+            (dispatch,) = await engine.prepare()
             group.start_soon(engine.sender.send, dispatch)
             await all_blocked()
             group.cancel_scope.cancel()
@@ -116,7 +116,7 @@ async def test_a_cancelled_call_goes_back_unless_a_byte_has_left(
                 stage.goes_on.set()
                 async with time_passing(clock):
                     await until(lambda: not (engine.sender.on_their_way or engine.verdicts.waiting))
-            pacing.cancel_scope.cancel()
+        entries.cancel_scope.cancel()
     found = await engine.queue.get(job.id)
     assert (found.state, found.attempt) == (row.state, int(row.verdict in {VerdictKind.UNKNOWN, VerdictKind.CREATED}))
     assert (found.posts[-1].verdict if found.posts else None) is row.verdict

@@ -221,12 +221,12 @@ class Line:
 
     async def begun(self, job: Job) -> Job:
         dispatch = Dispatch(job)
-        assert await self.journal.enter(dispatch) is None
+        assert await self.journal.enter([dispatch]) == [None]
         return dispatch.job
 
     async def requeue(self, job: Job, reason: str, *, wait: timedelta = timedelta()) -> None:
         kind = ReasonKind.NUMBER_BUSY if reason == BUSY else None
-        await self.journal.move(job, requeued(job, reason, at=self.clock.now(), kind=kind, wait=wait))
+        await self.journal.move((job, requeued(job, reason, at=self.clock.now(), kind=kind, wait=wait)))
 
 
 async def test_whatever_brings_a_call_back_it_goes_before_those_never_tried(line: Line) -> None:

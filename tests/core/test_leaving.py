@@ -93,7 +93,7 @@ async def test_a_call_that_goes_back_without_a_wait_gets_its_old_place(engine: E
         return job
 
     journal, job = JournalWriter(engine.store, engine.policy, lease=timedelta(minutes=1)), await leased()
-    await journal.move(job, requeued(job, "no slot", at=clock.now()))
+    await journal.move((job, requeued(job, "no slot", at=clock.now())))
     assert [(await leased()).id for _ in range(2)] == [first.id, second.id]
 
 

@@ -433,15 +433,15 @@ async def test_a_call_without_a_slot_in_time_waits_and_has_no_journal_entry(cloc
     await engine.enqueue(number(0))
     await engine.enqueue(number(1))
     begun, waiting = await engine.prepare()
-    assert await engine.entries.enter(begun) is None
-    no_slot = await engine.entries.enter(waiting)
+    assert await engine.entries.enter([begun]) == [None]
+    (no_slot,) = await engine.entries.enter([waiting])
     assert isinstance(no_slot, SendSlot)
-    engine.pacer.answered(clock.monotonic(), clock.monotonic(), no_slot, is_begun=False)
+    engine.pacer.answered(clock.monotonic(), no_slot)
     assert (begun.is_begun, waiting.is_begun, await engine.state(waiting.job)) == (True, False, "leased")
-    assert engine.pacer.capacity(0) == 0
+    assert engine.pacer.next_lease(0)[1] > 0
     clock.advance(timedelta(seconds=1))
-    assert engine.pacer.capacity(0) == 1
-    assert await engine.entries.enter(waiting) is None
+    assert engine.pacer.next_lease(0) == (1, 0.0)
+    assert await engine.entries.enter([waiting]) == [None]
 
 
 async def test_at_a_low_rate_a_slot_may_be_missed_by_half_the_time_until_the_next(clock: ManualClock) -> None:

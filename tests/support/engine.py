@@ -109,7 +109,7 @@ class Engine:
 
     async def journal_of(self, dispatch: Dispatch) -> Job | None:
         """Write the journal of one call that was prepared. None if it may not be sent."""
-        await self.entries.enter(dispatch)
+        await self.entries.enter([dispatch])
         return dispatch.job if dispatch.is_begun and dispatch.unsent is None else None
 
     async def begin(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
@@ -117,10 +117,10 @@ class Engine:
 
         Those that a condition keeps back end, or go back to the queue.
         """
-        answers = await self.entries._entries.submit_all(dispatches)
+        answers = await self.entries.enter(dispatches)
         for each, instead in zip(dispatches, answers, strict=True):
             if isinstance(instead, Job) and instead is not each.job:
-                await self.entries.move(each.job, instead)
+                await self.entries.move((each.job, instead))
         return [each for each in dispatches if each.is_begun]
 
     async def finish(self, *dispatches: Dispatch) -> list[Dispatch]:

@@ -58,8 +58,8 @@ _log = structlog.get_logger("voiceflow.worker")
 SWEEP_EVERY = 1.0
 POLL_EVERY = 5.0
 LONGEST_SLEEP = timedelta(seconds=1)
-SOONER = timedelta(milliseconds=5)
-"""How much sooner calls must be due than was known, to end the pause of a worker."""
+SOONER = 0.005
+"""Seconds by which calls must be due sooner than was known, to end the pause of a worker."""
 LOOK_EVERY, LEAST_PAUSE = timedelta(milliseconds=900), 0.01
 """How often calls of programs' transactions are looked for; and the seconds from the end of a lease until a sweep."""
 IDLE_AFTER, IDLE_EVERY = 30.0, 5.0
@@ -335,7 +335,7 @@ class Worker:
     async def _work_until_stopped(self, check: DrainCheck | None) -> None:
         await self._require_account()
         before, limits = await SetRate(self._store, self.queue).begin(self._limits)
-        self._pacer.follow(limits.rate)
+        self._sender.follow(limits.rate)
         if before is not None and before != limits:
             _log.info("the limits of the queue were changed", queue=self.queue, old=asdict(before), new=asdict(limits))
         await QueueNames(self._store).remember(self.queue)
@@ -345,7 +345,7 @@ class Worker:
             sweeps = partial(self._tasks.run_periodically, Task.SWEEP, self._sweep, every=self._until_sweep)
             background.start_soon(sweeps)
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), Task.RETENTION)
-            background.start_soon(self._pacer.run)
+            background.start_soon(self._sender.run)
             background.start_soon(self._repeat, self._beat, EVERY.total_seconds(), Task.HEARTBEAT)
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
@@ -434,32 +434,30 @@ class Worker:
         return STORE_AWAY
 
     async def _capacity(self) -> int:
-        """The number of jobs that may be leased now; 0 after a wait, because none was allowed."""
+        """Return how many jobs may be leased now; 0 after a wait, because none was allowed."""
         if self._guard is not None and self._guard.writer.has_failed:
             with self._pause():
                 await self._guard.require_writable()
         if self._pause_until is not None and self._clock.now() < self._pause_until:
             await self._nap(until=self._pause_until)
             return 0
-        capacity, at = self._capacity_now()
-        if not capacity:
-            await self._rest(until=at)
-        elif not self._pacer.is_paced and capacity < self._on_their_way:
+        capacity, wait = self._capacity_now()
+        if wait > 0:
+            await self._rest(wait)
+            return 0
+        if self._pacer.rate is None and capacity < self._on_their_way:
             with self._pause():
                 await self._clock.sleep(TOGETHER_WITHIN)
             capacity, _ = self._capacity_now()
         return capacity
 
-    def _capacity_now(self) -> tuple[int, datetime | None]:
-        """The number of jobs that may be leased now; if it is 0, the time at which the rate allows one."""
+    def _capacity_now(self) -> tuple[int, float]:
+        """Return how many jobs to lease next, and in how many seconds: for ever, until a call has ended."""
         free = min(self._concurrency, self._most_in_flight) - self._on_their_way - self._verdicts.deciding
         if free <= 0 or self._verdicts.waiting >= MOST_WAITING * self._concurrency:
-            return 0, None
-        leased = self._sender.leased + self._preparing
-        capacity = self._pacer.capacity(leased)
-        if capacity is None or capacity > 0:
-            return free if capacity is None else min(free, capacity), None
-        return 0, self._pacer.next_capacity_at(leased)
+            return 0, float("inf")
+        capacity, wait = self._pacer.next_lease(self._sender.leased + self._preparing)
+        return min(free, capacity), wait
 
     @property
     def _on_their_way(self) -> int:
@@ -482,22 +480,15 @@ class Worker:
         with self._pause():
             await self._clock.sleep((until - self._clock.now()).total_seconds())
 
-    async def _rest(self, *, until: datetime | None) -> None:
-        """Wait until something is due, no longer than `until`, or until the worker stops."""
-
-        def is_over() -> bool:
-            capacity, at = self._capacity_now()
-            return capacity > 0 or (at is not None and (until is None or at < until - SOONER))
-
-        with self._pause(is_over):
-            if until is None:
-                await anyio.sleep_forever()
-            else:
-                while until - self._clock.now() > LONGEST_SLEEP:
-                    await self._clock.sleep(LONGEST_SLEEP.total_seconds())
+    async def _rest(self, wait: float) -> None:
+        """Wait so many seconds, until more calls may be leased sooner, or until the worker stops."""
+        until = self._clock.monotonic() + wait
+        with self._pause(lambda: self._clock.monotonic() + self._capacity_now()[1] < until - SOONER):
+            while (left := until - self._clock.monotonic()) > 0:
+                await self._clock.sleep(min(left, LONGEST_SLEEP.total_seconds()))
+                if left > LONGEST_SLEEP.total_seconds():
                     with suppress(StoreError):
                         await self._follow_limits()  # a rate that is raised ends the pause
-                await self._clock.sleep((until - self._clock.now()).total_seconds())
 
     async def _require_account(self) -> None:
         """Write down the account of the queue, if it has none. Raises SettingsError if it has another."""
@@ -676,7 +667,7 @@ class Worker:
         self._follow(await limits_of(self._store, self.queue))
 
     def _follow(self, limits: Limits | None) -> None:
-        if limits is not None and self._pacer.follow(limits.rate):
+        if limits is not None and self._sender.follow(limits.rate):
             if limits.are_unreadable:
                 _log.error(UNREADABLE, queue=self.queue)
             else:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
+import anyio
 import structlog
 from msgspec import Struct
 
@@ -46,6 +47,9 @@ class Dispatch(Struct, eq=False):
     of its POST, once this is ready. `job` is `sending` once it has its entry, and `slot` is the send slot that came
     with that, if the queue has a rate. With `unsent`, it is not known whether the store has the entry, or which slot it
     got, for this reason: the POST must not be sent. `left_at` is the monotonic time of its first byte.
+
+    While it waits for its entry, `answered` is set with the answer: `instead` is what becomes of a job that gets none,
+    or the error because of which it gets none.
     """
 
     job: Job
@@ -55,6 +59,8 @@ class Dispatch(Struct, eq=False):
     slot: SendSlot | None = None
     unsent: str | None = None
     left_at: float | None = None
+    answered: anyio.Event | None = None
+    instead: Job | Exception | None = None
 
     @property
     def is_begun(self) -> bool:
@@ -68,11 +74,10 @@ job as it ends or goes back instead; or the time of the next slot, if none was f
 
 
 class JournalWriter:
-    """Writes the journal entries of leased jobs, one bulk write after the other; and requeues jobs that are not sent.
+    """Writes the journal entries of leased jobs, and requeues jobs that are not sent.
 
-    What asks while a write is on its way goes in the next one. With a `guard`, each entry has the next number of this
-    worker, and each entry that the store has is a line in its own file. `on_fault` is called with why entries were not
-    stored, and `on_progress` when the store has answered.
+    With a `guard`, each entry has the next number of this worker, and each entry that the store has is a line in its
+    own file. `on_fault` is called with why entries were not stored, and `on_progress` when the store has answered.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class JournalWriter:
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
+        self._clock = store.clock
         self.policy: CallPolicy = policy
         self._lease = lease
         self._slot = slot
@@ -94,19 +100,14 @@ class JournalWriter:
         self._on_fault = on_fault
         self._on_progress = on_progress
         self._is_unsure = False
-        self._entries: Batcher[Dispatch, Answer] = Batcher(self._enter_all, only_scopes=True)
-        self._moves: Batcher[tuple[Job, Job], None] = Batcher(self._move_all, only_scopes=True)
-
-    async def enter(self, dispatch: Dispatch) -> Answer:
-        """Journal the next POST of a leased job, durably, under all its conditions (`writes.journal_entry`)."""
-        return await self._entries.submit(dispatch)
+        self._moves: Batcher[tuple[Job, Job], None] = Batcher(self._move_all)
 
     async def kept_back(self, dispatches: Sequence[Dispatch]) -> list[tuple[Job, Job]]:
-        """The jobs to which a condition of the journal entry says no already, each with what becomes of it.
+        """Return the jobs to which a condition of the entry says no already, each with what becomes of it.
 
         Nothing is stored, and the entry has all conditions again. Raises `StoreError`.
         """
-        now, waits = self._store.clock.now(), dict[str, timedelta]()
+        now, waits = self._clock.now(), dict[str, timedelta]()
         entries = [self._entry(each, None, now)[1] for each in dispatches]
         looks = tuple(Write(conditions=entry.conditions) for entry in entries)
         answers = await self._store.write(BulkWrite(writes=looks, durable=False), now=now)
@@ -117,21 +118,27 @@ class JournalWriter:
         ]
         return [(job, new) for job, new in found if isinstance(new, Job)]
 
-    async def move(self, job: Job, new: Job) -> None:
-        """Store what becomes of a leased job that has no journal entry. Raises `StoreError`."""
-        await self._moves.submit((job, new))
-
-    async def move_together(self, moves: Sequence[tuple[Job, Job]]) -> None:
-        """Store what becomes of leased jobs in one write. Raises the first error."""
-        for answer in await self._moves.submit_all(moves):
+    async def move(self, *moves: tuple[Job, Job]) -> None:
+        """Store what becomes of leased jobs that have no journal entry. Raises the first error."""
+        for answer in await self._moves.submit_all(moves) if moves else ():
             if isinstance(answer, BaseException):
                 raise answer
 
-    async def _enter_all(self, dispatches: Sequence[Dispatch]) -> list[Answer]:
-        asked_at, now, slot = self._store.clock.monotonic(), self._store.clock.now(), self._slot()
+    async def _move_all(self, moves: Sequence[tuple[Job, Job]]) -> list[None]:
+        now = self._clock.now()
+        await self._store_bulk(BulkWrite(writes=tuple(writes.changed(*move, at=now)[1] for move in moves)))
+        return [None] * len(moves)
+
+    async def enter(self, dispatches: Sequence[Dispatch]) -> list[Answer]:
+        """Journal the next POSTs of leased jobs in one write, each under all its conditions (`writes.journal_entry`).
+
+        Only one such write may be on its way.
+        """
+        asked_at, now, slot = self._clock.monotonic(), self._clock.now(), self._slot()
         answers = list[Answer]()
         entries = dict[int, tuple[Job, Write]]()
         for place, each in enumerate(dispatches):
+            each.asked_at = asked_at
             if each.job.is_expired(at=now):
                 answers.append(lifecycle.expire(each.job, at=now, policy=self.policy))
             elif not each.job.may_ring(at=now):
@@ -141,19 +148,16 @@ class JournalWriter:
                 entries[place] = self._entry(each, slot, now)
         results = await self._results(list(entries.values())) if entries else ()
         waits = dict[str, timedelta]()
-        for (place, entry), result in zip(entries.items(), results, strict=True):
+        for (place, (begun, _)), result in zip(entries.items(), results, strict=True):
             each = dispatches[place]
-            each.asked_at = asked_at
-            if isinstance(result, WriteResult) and result.result is not Result.DONE:
+            if not isinstance(result, WriteResult):
+                each.job, each.unsent = begun, f"its journal entry could not be stored: {result}"
+            elif result.result is not Result.DONE:
                 answers[place] = self._instead(each.job, result, waits, now)
-                continue
-            each.job = entry[0]
-            if isinstance(result, WriteResult):
-                each.slot = result.slot
+            else:
+                each.job, each.slot = begun, result.slot
                 if slot is not None and result.slot is None:
                     each.unsent = "the answer of the store with its send slot was lost"
-            else:
-                each.unsent = f"its journal entry could not be stored: {result}"
         return answers
 
     def _entry(self, dispatch: Dispatch, slot: Slot | None, now: datetime) -> tuple[Job, Write]:
@@ -219,15 +223,9 @@ class JournalWriter:
     async def _store_bulk(self, bulk: BulkWrite) -> Sequence[WriteResult]:
         # Each try has the same writes. A store that has already written them, and whose answer was lost, says so. After
         # the last try the calls are given up: they go back to the queue as soon as the store can be written again.
-        now = self._store.clock.now()
+        now = self._clock.now()
         write = partial(self._store.write, bulk, now=now)
-        return await retry_briefly(write, clock=self._store.clock, what=f"journal entries: {len(bulk.writes)}")
-
-    async def _move_all(self, moves: Sequence[tuple[Job, Job]]) -> list[None]:
-        now = self._store.clock.now()
-        made = [writes.changed(old, new, at=now)[1] for old, new in moves]
-        await self._store_bulk(BulkWrite(writes=tuple(made)))
-        return [None] * len(moves)
+        return await retry_briefly(write, clock=self._clock, what=f"journal entries: {len(bulk.writes)}")
 
     def _instead(self, job: Job, answer: WriteResult, waits: dict[str, timedelta], now: datetime) -> Answer:
         """What comes of an entry that was not stored: the job ends (suppressed, batch cancelled), or goes back.
@@ -256,7 +254,7 @@ class JournalWriter:
                 return requeued(job, why, at=now, kind=ReasonKind.MAX_PER_PERSON, wait=max(until - now, timedelta()))
             case AtMost() if record is not None:
                 busy = record.group
-                wait = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{busy}{self._store.clock.monotonic()}"))
+                wait = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{busy}{self._clock.monotonic()}"))
                 waits[busy] = min(waits.get(busy, timedelta()) + wait, LONGEST_WAIT)
                 why = _busy_words(job, busy, self._store.id)
                 return requeued(job, why, at=now, kind=ReasonKind.NUMBER_BUSY, wait=waits[busy])

@@ -5,95 +5,65 @@ The store allots the slots, each with the journal entry of its call (`core.ports
 
 from __future__ import annotations
 
-from collections import deque
 from datetime import datetime, timedelta
-
-import anyio
-from msgspec import Struct
 
 from voiceflow_worker.core.gates import SENT_WITHIN
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.core.ports.store import Slot
 from voiceflow_worker.model.jobs.gcra import SendSlot
 
+# All times are in seconds.
 HALF_LIFE = 15.0
-"""The seconds in which the effect of one slow measurement on `PeakLatency.time` falls by half."""
+"""The time in which the effect of one slow measurement falls by half."""
+MARGIN = 1.1
+"""The factor by which a step may take longer than measured."""
+MIN_LEAD = 0.05
+"""A journal entry is asked for at least this long before its slot, which is enough for a write to the disk."""
+LATEST = 0.5
+"""How much later than expected the slot of an entry may be, because other workers have taken those before it."""
+MAX_LEAD = SENT_WITHIN - 0.1 - LATEST
+"""No entry is asked for earlier: a call is sent within `SENT_WITHIN` of the time at which its entry was asked for."""
+TOGETHER, MOST_TOGETHER = 0.2, 5
+"""Entries whose slots are this near to each other are asked for together, but no more than so many: if their worker is
+killed, all of them are in doubt. They are more only where a write takes longer."""
+CONNECT_LEAD = 0.25
+"""A call is leased, and connects, this long before its journal entry is asked for, until connecting was measured."""
+LEASE_SPAN, MOST_LEASED = 0.4, 8
+"""Calls whose slots are within this time share a lease, but no more than so many."""
+ASKS_AGAIN = 1.0
+"""A call waits in this worker for a slot that is no further ahead than this."""
+SLOT_TOLERANCE = timedelta(milliseconds=20)
+"""A call that misses its slot by more than this is requeued, so that delayed calls are not sent together."""
+TOLERANCE_FRACTION = 0.5
+"""At low rates, a call may miss its slot by this part of the time until the next one: no other call is sent then."""
+CLOCK_SET_BACK = timedelta(seconds=10)
+"""A clock that goes back by more than this counts as set back."""
+_TOLERANCE = SLOT_TOLERANCE.total_seconds()
 
 
 class PeakLatency:
     """The longest recent duration of a step, such as a round trip to the store.
 
     A slow one counts fully at once, and then less and less. A mean would be too short for a disk that sometimes
-    stalls. `expected` counts until the first measurement.
+    stalls. `seconds` is what is expected until the first measurement.
     """
 
-    def __init__(self, clock: Clock, *, expected: timedelta = timedelta()) -> None:
-        self._clock = clock
-        self._seconds = 0.0
-        self._at = 0.0
-        self.time: timedelta = expected
-        """The time that the next one is expected to take at most."""
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._at: float | None = None
 
-    def record(self, began: float) -> None:
-        """Record one that began at `began`, on the monotonic clock, and has ended now."""
-        now = self._clock.monotonic()
-        took = max(now - began, 0.0)
-        kept = max(self._seconds - took, 0.0) * 0.5 ** (max(now - self._at, 0.0) / HALF_LIFE)
-        self._seconds, self._at = took + kept, now
-        self.time = timedelta(seconds=self._seconds)
-
-
-MIN_LEAD = timedelta(milliseconds=50)
-"""A journal entry is asked for at least this long before its slot, which is enough for a write to the disk."""
-
-TOGETHER = timedelta(milliseconds=100)
-MOST_TOGETHER = 5
-"""Entries whose slots are so near to each other are asked for together, but no more than so many: if their worker is
-killed, all of them are in doubt."""
-
-CONNECT_LEAD = timedelta(milliseconds=250)
-"""A call is leased, and connects, this long before its journal entry is asked for, until connecting was measured."""
-
-LEASE_SPAN = timedelta(milliseconds=400)
-MOST_LEASED = 8
-"""Calls whose slots are within this time share a lease, but no more than so many."""
-
-LATEST = timedelta(milliseconds=500)
-"""How much later than expected the slot of an entry may be, because other workers have taken those before it."""
-
-ASKS_AGAIN = timedelta(seconds=1)
-"""A call waits in this worker for a slot that is no further ahead than this."""
-
-MARGIN = 1.1
-"""The factor by which a journal entry may take longer than measured."""
-
-MAX_LEAD = timedelta(seconds=SENT_WITHIN - 0.1) - LATEST
-"""No entry is asked for earlier: a call is sent within `SENT_WITHIN` of the time at which its entry was asked for."""
-
-SLOT_TOLERANCE = timedelta(milliseconds=20)
-"""A call that misses its slot by more than this is requeued, so that delayed calls are not sent together."""
-
-TOLERANCE_FRACTION = 0.5
-"""At low rates, a call may miss its slot by this part of the time until the next one: no other call is sent then."""
-
-CLOCK_SET_BACK = timedelta(seconds=10)
-"""A clock that goes back by more than this counts as set back."""
-
-_NOTHING = timedelta()
-
-
-class _Turn(Struct, eq=False):
-    """A call that waits until it may ask for its journal entry, and whether it may then."""
-
-    has_come: anyio.Event
-    may_ask: bool = False
+    def record(self, took: float, *, at: float) -> None:
+        """Record a duration that was measured at this monotonic time."""
+        kept = 0.0 if self._at is None else max(self.seconds - took, 0.0) * 0.5 ** ((at - self._at) / HALF_LIFE)
+        self.seconds, self._at = took + kept, at
 
 
 class Pacer:
     """The timing of one worker's calls under the rate of its queue. With `rate` None, every call may be sent at once.
 
-    A call is leased some time before the slot that it can expect, connects, and waits for its turn to ask for its
-    journal entry, which `run` gives it. `missed` counts the slots that passed before their call was ready.
+    A call is leased some time before the slot that it can expect, connects, and asks for its journal entry in its turn.
+    `missed` counts the slots that passed before their call was ready. `tries` is the number of calls that are tried for
+    one slot, because conditions have refused all of the last ones.
     """
 
     def __init__(self, clock: Clock, *, queue: str, rate: float | None) -> None:
@@ -102,132 +72,71 @@ class Pacer:
         self.rate: float | None = rate
         self._next_at: datetime | None = None
         self._noted_at = clock.now()
-        self._asked = 0
         self.tries: int = 1
-        """How many calls are tried for one slot, because conditions have refused all of the last ones."""
         self.missed: int = 0
-        self._connecting = PeakLatency(clock, expected=CONNECT_LEAD / 2)
-        self._entry = PeakLatency(clock, expected=MIN_LEAD)
-        self._write = PeakLatency(clock, expected=MIN_LEAD)
-        self._line = deque[_Turn]()
-        self._has_come = anyio.Event()
-        self._nap: anyio.CancelScope | None = None
-        self._is_stopped = False
-
-    def _wake(self) -> None:
-        if self._nap is not None:
-            self._nap.cancel()
+        self._connecting = PeakLatency(CONNECT_LEAD / 2)
+        self._write = PeakLatency(MIN_LEAD)
 
     def follow(self, rate: float | None) -> bool:
-        """Use this rate from now on. Returns False if it is the same as before.
-
-        A person may change the rate at any time.
-        """
+        """Use this rate from now on. Returns False if it is the same as before."""
         if rate == self.rate:
             return False
-        self.rate = rate
-        self._next_at = None
-        self._wake()
+        self.rate, self._next_at = rate, None
         return True
-
-    def stop(self) -> None:
-        """Let no call wait for its turn any more."""
-        self._is_stopped = True
-        self._give_turns(len(self._line), may_ask=False)
-
-    @property
-    def is_paced(self) -> bool:
-        """Whether calls wait for send slots."""
-        return self.rate is not None
 
     def connected(self, leased_at: float) -> None:
         """Note that a call that was leased then, on the monotonic clock, has its connection."""
         if self.rate is not None:
-            self._connecting.record(leased_at)
+            now = self._clock.monotonic()
+            self._connecting.record(max(now - leased_at, 0.0), at=now)
 
-    def capacity(self, leased: int) -> int | None:
-        """The number of calls to lease now, with `leased` calls that have no journal entry yet. None: any number."""
-        if self.rate is None:
-            return None
-        ahead = self._lease_lead - max(self._until_next(), _NOTHING)
-        near = 0 if ahead < _NOTHING else self._slots_in(ahead) * self.tries
-        return near - leased if near - leased >= self._per_lease else 0
+    def next_lease(self, leased: int) -> tuple[int, float]:
+        """Return how many calls to lease next, beside those `leased` that have no entry yet, and in how many seconds.
 
-    def next_capacity_at(self, leased: int) -> datetime | None:
-        """The time at which `capacity` allows a call, if nothing else changes; None if it never does."""
-        ahead, lead = leased + self._per_lease - 1, self._lease_lead
-        if self._next_at is None or self.rate is None or ahead > lead.total_seconds() * self.rate:
-            return None
-        at = self._next_at - lead + timedelta(seconds=ahead / self.rate)
-        return max(at, self._clock.now()) + timedelta(milliseconds=1)  # longer than the rounding errors of times
-
-    async def turn(self, *, again: bool = False) -> bool:
-        """Wait until a call may ask for its journal entry; returns False if it must not wait for that in this worker.
-
-        It goes first `again` if it has asked already, and no slot was free in time.
+        Without a rate, it is any number, at once.
         """
-        if self.rate is None or self._is_stopped:
-            return not self._is_stopped
-        mine = _Turn(anyio.Event())
-        (self._line.appendleft if again else self._line.append)(mine)
-        self._has_come.set()
-        await mine.has_come.wait()
-        return mine.may_ask
+        if self.rate is None:
+            return 1_000_000, 0.0
+        together = max(min(int(LEASE_SPAN * self.rate), MOST_LEASED), 1)
+        lead = self._lead + self._beyond + self.connect_lead
+        ahead = (lead - max(self._until_next(), 0.0)) * self.rate * self.tries - leased
+        if ahead < 0:
+            return together, 0.001 - ahead / self.rate  # longer than the rounding errors of times
+        return together * self.tries + int(ahead), 0.0
 
-    async def run(self) -> None:
-        """Give calls their turns, until this is cancelled."""
-        while True:
-            if not self._line:
-                self._has_come = anyio.Event()
-                await self._has_come.wait()
-            wait = self._until_entry()
-            if wait > self._connect_lead + ASKS_AGAIN:
-                self._give_turns(len(self._line), may_ask=False)
-            elif wait > _NOTHING:
-                with anyio.CancelScope() as self._nap:
-                    await self._clock.sleep(wait.total_seconds())
-            else:
-                if self._next_at is None:  # the first one learns when the next slot is
-                    self._next_at, self._noted_at = self._clock.now() + self._lead, self._clock.now()
-                self._give_turns(self._most_together)
+    @property
+    def connect_lead(self) -> float:
+        """Seconds by which a call is leased before its entry is asked for."""
+        return max(MIN_LEAD, min(2 * self._connecting.seconds, MAX_LEAD))
 
-    def _give_turns(self, count: int, *, may_ask: bool = True) -> None:
-        for _ in range(min(count, len(self._line))):
-            turn = self._line.popleft()
-            turn.may_ask = may_ask
-            self._asked += may_ask
-            turn.has_come.set()
+    def until_entry(self) -> float:
+        """Return the seconds until the next entry is asked for."""
+        return 0.0 if self.rate is None else self._until_next() - self._lead
+
+    def entries_now(self) -> int:
+        """Return how many entries to ask for together, if one is to be asked for now."""
+        if self.rate is None:
+            return 1_000_000
+        if self._next_at is None:  # the first ones learn when the next slot is
+            self._next_at, self._noted_at = self._clock.now() + timedelta(seconds=self._lead), self._clock.now()
+        return (1 + int((self._beyond - self.until_entry()) * self.rate + 0.001)) * self.tries
 
     def slot(self) -> Slot | None:
-        """What a journal entry that is asked for now says about its slot; None if the call may be sent at once."""
+        """Return what an entry that is asked for now says about its slot; None if the call may be sent at once."""
         if self.rate is None:
             return None
         now = self._clock.now()
         # With a fast store, the entry is back before the slot counts as missed.
-        soonest = max(min(self._write.time * MARGIN, MAX_LEAD) - SLOT_TOLERANCE / 2, _NOTHING)
-        return Slot(self._queue, now + soonest, now + self._lead + LATEST)
+        soonest = max(min(self._write.seconds * MARGIN, MAX_LEAD) - _TOLERANCE / 2, 0.0)
+        latest = self._lead + max(LATEST, self._beyond)
+        return Slot(self._queue, now + timedelta(seconds=soonest), now + timedelta(seconds=latest))
 
-    def answered(self, asked_at: float, written_at: float, slot: SendSlot | None, *, is_begun: bool | None) -> None:
-        """Note the answer to an entry: its slot, if it came so far, and whether it `is_begun`; None if nobody knows.
-
-        It was asked for, and its write began, at these monotonic times. A call that was refused, such as one to a busy
-        number, takes no slot. While there are only such, more are leased and tried for one slot: else the calls behind
-        thousands of them would wait.
-        """
-        self._asked -= self._asked > 0
+    def answered(self, asked_at: float, slot: SendSlot | None) -> None:
+        """Note the slot that an entry got, or the next one that may be free. It was asked for at a monotonic time."""
         if slot is not None:
-            self._entry.record(asked_at)
-            self._write.record(written_at)
-            before, self._next_at, self._noted_at = self._next_at, slot.next_at, self._clock.now()
-            is_sooner = before is not None and slot.next_at <= before
-        else:
-            is_sooner = not is_begun
-        if slot is not None or is_begun:
-            self.tries = 1
-        elif is_begun is not None:
-            self.tries += 1
-        if is_sooner:
-            self._wake()
+            now = self._clock.monotonic()
+            self._write.record(max(now - asked_at, 0.0), at=now)
+            self._next_at, self._noted_at, self.tries = slot.next_at, self._clock.now(), 1
 
     async def wait_for_slot(self, slot: SendSlot, *, within: float) -> bool:
         """Wait for a slot, at most so many seconds. Returns False if it has not come by then, or was missed."""
@@ -243,43 +152,21 @@ class Pacer:
         return in_time
 
     @property
-    def _lead(self) -> timedelta:
-        """How long before its slot an entry is asked for."""
-        return max(MIN_LEAD, min(self._entry.time * MARGIN + SLOT_TOLERANCE, MAX_LEAD))
+    def _lead(self) -> float:
+        """Seconds by which an entry is asked for before its slot."""
+        return max(MIN_LEAD, min(self._write.seconds * MARGIN + _TOLERANCE, MAX_LEAD))
 
     @property
-    def _connect_lead(self) -> timedelta:
-        """How long before its entry is asked for a call is leased."""
-        return max(MIN_LEAD, min(2 * self._connecting.time, MAX_LEAD))
+    def _beyond(self) -> float:
+        """Seconds behind the first slot in which further ones are asked for together: those of the next write, too."""
+        rate = self.rate or 1.0
+        together = min(int(TOGETHER * rate), MOST_TOGETHER - 1) / rate
+        return min(max(together, self._write.seconds * MARGIN), MAX_LEAD + LATEST - self._lead)
 
-    @property
-    def _most_together(self) -> int:
-        """The number of calls that may ask for their entries together."""
-        return self.tries * (min(self._slots_in(TOGETHER), MOST_TOGETHER) if self.rate else 1)
-
-    @property
-    def _per_lease(self) -> int:
-        """The number of calls that share a lease."""
-        return max(min(int(LEASE_SPAN.total_seconds() * (self.rate or 0)), MOST_LEASED), 1)
-
-    @property
-    def _lease_lead(self) -> timedelta:
-        """How long before the first slot of a lease its calls are leased."""
-        return self._lead + self._connect_lead + timedelta(seconds=(self._per_lease - 1) / (self.rate or 1))
-
-    def _slots_in(self, span: timedelta) -> int:
-        """The number of slots from one that is due to the end of a span."""
-        return 1 + int(span.total_seconds() * (self.rate or 0) + 0.001)  # times are rounded to microseconds
-
-    def _until_entry(self) -> timedelta:
-        """How long it takes until the next entry is asked for, if those that were asked for get their slots."""
-        before = timedelta(seconds=self._asked // self.tries / self.rate) if self.rate else _NOTHING
-        return self._until_next() + before - self._lead
-
-    def _until_next(self) -> timedelta:
-        """How long it takes until the next slot, as far as it is known."""
+    def _until_next(self) -> float:
+        """Return the seconds until the next slot, as far as it is known."""
         now = self._clock.now()
         # The clock itself must have gone back: a far slot alone may also come from a slower rate that somebody set.
         if self._next_at is not None and now < self._noted_at - CLOCK_SET_BACK:
             self._next_at = None
-        return _NOTHING if self._next_at is None else self._next_at - now
+        return 0.0 if self._next_at is None else (self._next_at - now).total_seconds()
