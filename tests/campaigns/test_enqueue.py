@@ -12,23 +12,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import anyio
-import anyio.from_thread
-import anyio.lowlevel
 import pytest
 
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import OPTIONS, file_of
-from tests.support.engine import Engine
-from tests.support.flows import flow, number
+from tests.support.flows import flow
 from tests.support.started import enqueue_file, enqueue_rows
-from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue_report import END_WORDS, EnqueueReport
-from voiceflow_worker.campaigns.report_files import LineSpool, ReportFiles, ReportLine, write_report_files
-from voiceflow_worker.campaigns.uncalled import ListedRow
+from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
 from voiceflow_worker.core.base.keys import newest_of
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
@@ -327,37 +321,6 @@ def names_in(folder: Path) -> list[str]:
 async def written(folder: Path, store: Store, form: str) -> int:
     files: dict[str, Any] = {form: folder / "out"}
     return await write_report_files(ReportFiles(**files), store, "default", None)
-
-
-@pytest.mark.parametrize("form", ["csv", "xlsx"])
-async def test_an_interrupted_report_leaves_the_file_before_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
-) -> None:
-    path = tmp_path / "out"
-    path.write_text("the report of yesterday")
-    async with open_store("memory://") as store:
-        engine = Engine(store, ScriptedVoice())
-        for place in range(3):
-            await engine.enqueue(number(place))
-        with anyio.CancelScope() as scope:
-            packs = LineSpool.packs
-
-            def interrupted(spool: LineSpool) -> Iterator[list[ReportLine] | list[ListedRow]]:
-                for pack in packs(spool):
-                    assert path.read_text() == "the report of yesterday"
-                    anyio.from_thread.run_sync(scope.cancel)
-                    yield pack
-
-            monkeypatch.setattr(LineSpool, "packs", interrupted)
-            await written(tmp_path, store, form)
-            await anyio.lowlevel.checkpoint()
-        assert scope.cancelled_caught
-        assert names_in(tmp_path) == ["out"]
-        assert path.read_text() == "the report of yesterday"
-        monkeypatch.undo()
-        assert await written(tmp_path, store, form) == 3
-        assert b"yesterday" not in path.read_bytes()
-        assert names_in(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("form", ["csv", "xlsx"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import deque
 from datetime import datetime, timedelta
 from itertools import repeat
 from pathlib import Path
@@ -142,8 +141,8 @@ def test_eight_times_the_calls_need_no_more_memory(tmp_path: Path) -> None:
             def write() -> None:
                 for page in repeat(CALLS, packs):
                     spool.add(page)
-                deque(write_csv_report(tmp_path / "out.csv", spool), maxlen=0)
-                deque(write_xlsx_report(tmp_path / "out.xlsx", spool), maxlen=0)
+                write_csv_report(tmp_path / "out.csv", spool)
+                write_xlsx_report(tmp_path / "out.xlsx", spool)
 
             return peak(write)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from collections import deque
 from dataclasses import replace
 from datetime import date, datetime
@@ -29,7 +28,6 @@ from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.lists.input_file import InputFile, standard_input
 from voiceflow_worker.campaigns.lists.rows import FileKind, cell_text
 from voiceflow_worker.campaigns.lists.source import kind_of, open_list
-from voiceflow_worker.campaigns.workbook_writer import written_workbook
 from voiceflow_worker.errors import CampaignFileError
 
 HEADER = ("destination", "name")
@@ -97,21 +95,6 @@ async def test_rejects_of_a_workbook_are_a_table_that_is_read_again(tmp_path: Pa
     report = await enqueue_file(queue, rejects, replace(OPTIONS, batch_id="visits"), now=NOW, rejects=rejects)
     assert report.rejected == 2
     assert [len(raw.cells) for raw in open_list(InputFile(rejects))] == [4, 4], "one reason a row"
-
-
-def test_a_text_is_read_from_a_workbook_as_it_was_written_and_nothing_else_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    path, texts = tmp_path / "out.xlsx", ["=1+1", "'-2", "_x000D_", "a\x07_xFFFF_b", "\uffff", " a  b ", "y" * 32767]
-    with written_workbook(path) as book:
-        sheet = book.sheet("Rows", HEADER, widths=[18])
-        for text in texts:
-            sheet.append(["+6587654321", text])
-    assert [raw.cells for raw in open_list(InputFile(path))] == [("+6587654321", text) for text in texts]
-    with pytest.raises(ZeroDivisionError), written_workbook(tmp_path / "bad.xlsx") as book:
-        book.sheet("Rows", HEADER, widths=[18]).append(1 / zero for zero in [0])
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.anyio

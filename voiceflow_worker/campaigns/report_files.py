@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from anyio import to_thread
@@ -20,7 +20,6 @@ from anyio import to_thread
 from voiceflow_worker.campaigns.lists.source import Spool
 from voiceflow_worker.campaigns.rejects import whole_file
 from voiceflow_worker.campaigns.uncalled import LISTED, ListedRow, UncalledList, time_text
-from voiceflow_worker.campaigns.workbook_writer import MOST_ROWS, written_workbook
 from voiceflow_worker.core.base.reading import find_pages
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
@@ -188,22 +187,6 @@ _NEXT_CELL = re.compile(r"([;|\t\r\n])((?:[^\S\t\r\n]|\")*[=+\-@\uff1d\uff0b\uff
 _NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 
 
-def write_csv_report(path: Path, spool: LineSpool) -> Generator[int]:
-    """Write a line for each call, in the order of enqueuing. A byte order mark tells Excel the encoding.
-
-    Each step of the generator writes some calls, and yields the number of calls that are written. The file gets its
-    name when it is complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
-    """
-    columns, count = spool.columns, 0
-    with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8-sig", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # Gnumeric splits at a plus
-        rows.writerow(harmless(data_text(column.heading)) for column in columns)
-        for pack in spool.packs():
-            rows.writerows([harmless(data_text(column.of(line))) for column in columns] for line in pack)
-            count += len(pack)
-            yield count
-
-
 def harmless(cell: str) -> str:
     """The text with an apostrophe before each part that a spreadsheet could run as a formula.
 
@@ -231,54 +214,93 @@ def data_text(value: object) -> str:
 
 _NUMBERS = frozenset({"code", "seconds", "attempt", "row", "calls"})
 _TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until", "called_at"})
+MOST_ROWS = 1_048_575
+"""The largest number of lines of a sheet below its header, by the limit of Excel."""
+_MOST_DIGITS, _LONGEST_TEXT = 15, 32_767
+"""The largest number of digits that Excel keeps of a number, and of characters in a cell."""
+_CODED = re.compile("_(?=x[0-9A-Fa-f]{4}_)|[\\0-\\x08\\x0b-\\x1f\ufffe\uffff]")
+"""What XML cannot have, or what would be read as a code of it: _x000D_ (ECMA-376, 22.9.2.19)."""
+_COMMANDS = ("=", "+", "-", "@", "\t", "\r", "\n", "#")
+"""How a text begins that a program may take for a formula or an error."""
 
 
-def needs_openpyxl() -> None:
-    """Raise InvalidInputError, with the remedy, if the library that writes Excel files is not installed."""
-    if find_spec("openpyxl") is None:
-        raise InvalidInputError(
-            "Excel files need openpyxl: pip install 'voiceflow-worker[files]'; --csv works without it"
-        )
+def write_csv_report(path: Path, spool: LineSpool) -> None:
+    """Write a line for each call, in the order of enqueuing. A byte order mark tells Excel the encoding.
 
-
-def write_xlsx_report(path: Path, spool: LineSpool) -> Generator[int]:
-    """Write a workbook with one sheet.
-
-    Each step of the generator writes some calls, and yields the number of calls that are written. The file gets its
-    name when it is complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
+    The file gets its name when it is complete. Raises OSError.
     """
-    with whole_file(path) as unfinished, written_workbook(unfinished) as book:
-        columns, count = spool.columns, 0
-        zone = zone_words(spool.files.zone)
-        headings = [
-            printable(f"{column.heading} ({zone})" if column.name == "called_at" else column.heading)
-            for column in columns
-        ]
-        sheet = book.sheet("Rows" if spool.files.rows else "Calls", headings, widths=[18])
+    columns = spool.columns
+    with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8-sig", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # Gnumeric splits at a plus
+        rows.writerow(harmless(data_text(column.heading)) for column in columns)
         for pack in spool.packs():
-            for line in pack:
-                sheet.append(_value(column, column.of(line)) for column in columns)
-            count += len(pack)
-            yield count
-        sheet.filter_columns()
+            rows.writerows([harmless(data_text(column.of(line))) for column in columns] for line in pack)
 
 
-def _value(column: ReportColumn, value: object) -> object:
-    """The number or the time in a field, else its text."""
-    if not isinstance(value, str) or column.is_own:
-        return _shown(value)
-    if column.name in _NUMBERS:
+def write_xlsx_report(path: Path, spool: LineSpool) -> None:
+    """Write a workbook with one sheet, row by row. Texts are written as texts, so that Excel runs no formula in them.
+
+    The file gets its name when it is complete. Raises OSError.
+    """
+    from openpyxl import Workbook
+    from openpyxl.cell import WriteOnlyCell
+    from openpyxl.styles import Font
+    from openpyxl.utils import get_column_letter
+
+    columns, zone = spool.columns, zone_words(spool.files.zone)
+    book: Any = Workbook(write_only=True)
+    sheet = book.create_sheet("Rows" if spool.files.rows else "Calls")
+    sheet.freeze_panes, last = "A2", get_column_letter(len(columns))
+    for place in range(len(columns)):
+        sheet.column_dimensions[get_column_letter(place + 1)].width = 18
+    header, quoted = WriteOnlyCell(sheet), WriteOnlyCell(sheet)
+    header.font = Font(bold=True)
+    quoted.quotePrefix = True  # the text stays one when it is edited
+
+    def typed(column: ReportColumn, value: object) -> object:
+        match value:
+            case None | "":
+                return None
+            case bool():
+                return value
+            case int() | float() if _is_exact(value):
+                return value
+            case str() if not column.is_own and column.name in _NUMBERS:
+                return float(value)
+            case str() if not column.is_own and column.name in _TIMES:
+                return datetime.fromisoformat(value).replace(tzinfo=None)
+            case _:
+                text = printable(str(value))
+                return as_text(text, quoted) if text.startswith(_COMMANDS) else _coded(text)
+
+    def as_text(text: str, cell: Any) -> object:
+        cell.value = _coded(text)
+        cell.data_type = "s"  # whatever it looks like
+        return cell
+
+    with whole_file(path) as unfinished:
         try:
-            return float(value)
-        except ValueError:
-            return _shown(value)
-    return datetime.fromisoformat(value) if value and column.name in _TIMES else _shown(value)
+            headings = (f"{each.heading} ({zone})" if each.name == "called_at" else each.heading for each in columns)
+            sheet.append(as_text(printable(each), header) for each in headings)
+            for pack in spool.packs():
+                for line in pack:
+                    sheet.append(typed(column, column.of(line)) for column in columns)
+            sheet.auto_filter.ref = f"A1:{last}{len(spool) + 1}"
+            book.save(unfinished)
+        except BaseException:
+            with suppress(Exception):
+                sheet.close()
+            with suppress(Exception):
+                sheet._writer.cleanup()  # noqa: SLF001 - nothing else removes the temporary file
+            raise
 
 
-def _shown(value: object) -> object:
-    """The value, or its text without control characters if it is no number or time."""
-    is_typed = value is None or isinstance(value, bool | int | float | Decimal | timedelta)
-    return value if is_typed else printable(str(value))
+def _coded(text: str) -> str:
+    return _CODED.sub(lambda found: f"_x{ord(found[0]):04X}_", text)[:_LONGEST_TEXT]
+
+
+def _is_exact(number: float) -> bool:
+    return isfinite(number) and len(str(number).strip("-0.").replace(".", "")) <= _MOST_DIGITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,8 +308,8 @@ class ReportFiles:
     """The files that a report is written to. A format whose file is None is left out.
 
     With `rows`, the files have a line for each row of the campaign's lists that calls nobody, and then one for each
-    call, with the cells of its row. Times are in `zone`, by default in UTC. Raises InvalidInputError if two
-    formats have the same file.
+    call, with the cells of its row. Times are in `zone`, by default in UTC. Raises InvalidInputError if both formats
+    have the same file.
     """
 
     csv: Path | None = None
@@ -296,8 +318,7 @@ class ReportFiles:
     rows: bool = False
 
     def __post_init__(self) -> None:
-        wanted = [each for each in (self.csv, self.xlsx) if each is not None]
-        if len(set(wanted)) < len(wanted):
+        if self.csv is not None and self.csv == self.xlsx:
             raise InvalidInputError("two formats of the report have the same file; give each format its own file")
 
     def __bool__(self) -> bool:
@@ -310,18 +331,19 @@ async def write_report_files(
     queue: str,
     batch_id: str | None,
     *,
-    progress: Callable[[int, str], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> int:
     """Write the calls of a batch into the files, and return how many calls were read.
 
-    A batch id of None stands for the whole queue. Each call is read once. Each file gets its name when it is complete.
-    Memory does not grow with the calls, but for their ids if rows are listed. `progress` is called with a number of
-    calls and a text: `read`, or `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a library is
-    missing, or if there are more lines than a sheet of Excel has.
+    A batch id of None means the whole queue. Each call is read once. Memory does not grow with the calls, but for their
+    ids if rows are listed. `progress` is called with the number of calls that are read. Raises OSError, StoreError, and
+    InvalidInputError if a library is missing, or if there are more lines than a sheet of Excel has.
     """
     read = 0
-    if files.xlsx is not None:
-        needs_openpyxl()
+    if files.xlsx is not None and find_spec("openpyxl") is None:
+        raise InvalidInputError(
+            "Excel files need openpyxl: pip install 'voiceflow-worker[files]'; --csv works without it"
+        )
     with TemporaryFile() as held:
         spool = LineSpool(held, files)
         if files.rows and batch_id is not None:
@@ -334,21 +356,12 @@ async def write_report_files(
                 await to_thread.run_sync(spool.add, calls, waits)
                 read += len(calls)
                 if progress is not None:
-                    progress(read, "read")
-        _ = spool.columns  # raises before a file is written
+                    progress(read)
         if files.xlsx is not None and len(spool) > MOST_ROWS:
             lines = f"{len(spool):,} lines are more than a sheet of Excel has ({MOST_ROWS:,})"
             raise InvalidInputError(f"{lines}: give --csv")
         if files.csv is not None:
-            await _stepped(files.csv, write_csv_report(files.csv, spool), progress)
+            await to_thread.run_sync(write_csv_report, files.csv, spool)
         if files.xlsx is not None:
-            await _stepped(files.xlsx, write_xlsx_report(files.xlsx, spool), progress)
+            await to_thread.run_sync(write_xlsx_report, files.xlsx, spool)
     return read
-
-
-async def _stepped(file: Path, steps: Generator[int], progress: Callable[[int, str], None] | None) -> None:
-    """Run the steps of a generator in threads. A cancellation takes effect after a step, and closes the generator."""
-    with closing(steps):
-        while (count := await to_thread.run_sync(next, steps, None)) is not None:
-            if progress is not None:
-                progress(count, f"written to {file}")

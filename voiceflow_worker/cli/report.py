@@ -85,8 +85,8 @@ async def report(
     return ExitCode.DONE
 
 
-def _tell_progress(shown: Meter, total: int, count: int, what: str) -> None:
-    shown(count, total, f"{count} of {count_of(total, 'call')} {what}")
+def _tell_progress(shown: Meter, total: int, count: int) -> None:
+    shown(count, total, f"{count} of {count_of(total, 'call')} read")
 
 
 SHOWN = 50
