@@ -65,7 +65,7 @@ async def test_they_are_counted_in_the_preview_and_the_result(queue: CallQueue) 
     assert shown.preview is not None
     done = await campaign.start(queue, expected_version=shown.version)
     assert counts(done) == (4, 1, 1, 2, 1, 0)
-    assert [shown.preview.as_json()["left_out"], done.as_json()["left_out"]] == [2, 2]
+    assert [shown.as_json()["left_out"], done.as_json()["left_out"]] == [2, 2]
     assert [(f.row, f.message) for f in done.findings if f.column == "DNC"] == [
         (row, f"holds '{cell}', so this row is left out: nobody is called for it")
         for row, cell in ((1, "true"), (3, True))

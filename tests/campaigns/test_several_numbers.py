@@ -104,6 +104,6 @@ async def test_a_person_with_a_listed_number_is_counted_as_suppressed(tmp_path: 
     campaign = of(written(tmp_path, rows, "csv"), "Mobile", "Home")
     report = await campaign.preview(queue)
     assert report.preview is not None
-    assert (report.preview.calls, report.preview.suppressed) == (1, 1)
+    assert (report.preview.calls, report.suppressed) == (1, 1)
     assert (await campaign.start(queue)).enqueued == 1
     assert [job.destination for job in await queue.find()] == ["+6587654322"]

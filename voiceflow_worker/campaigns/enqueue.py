@@ -27,7 +27,7 @@ from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.lists.rows import FileKind, Row
 from voiceflow_worker.campaigns.lists.source import Spool, kind_of, open_list
 from voiceflow_worker.campaigns.plan import LOOKED_UP, ImportOrder, Judged, Plan, Planner
-from voiceflow_worker.campaigns.preview import PreviewMaker, PreviewOptions
+from voiceflow_worker.campaigns.preview import Preview, PreviewOptions
 from voiceflow_worker.campaigns.rejects import Reject, reason_of, rejects_file
 from voiceflow_worker.campaigns.uncalled import Entry, cell_text, kept_rows
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall, Standing
@@ -262,9 +262,9 @@ class Enqueueing:
         """The latest time at which a call may begin, from which its rows are kept."""
         self._reject: Reject | None = None
         has_texts = not checks or self.campaign.source.kind is not FileKind.JSON
-        self._maker: PreviewMaker | None = None
+        self._preview: Preview | None = None
         if self._dry_run and has_texts and (assumed := how.get("assumptions")) is not None:
-            self._maker = PreviewMaker(assumed, self.campaign.later_texts, now=self.now, asks_store=queue is not None)
+            self._preview = Preview(assumed, self.now)
 
     async def run(self) -> EnqueueReport:
         """Enqueue the rows: see `enqueue_file`."""
@@ -512,8 +512,9 @@ class Enqueueing:
                 listed = await self.queue.admitter.listed([row.call for row in rows if row.call is not None])
                 for place, number in listed.items():
                     plan.move(self._planner.suppressed(rows[place], number))
-            if self._maker is not None:
-                self._maker.add(row for row in chunk if plan.rows.get(row.raw.number) is not End.SUPPRESSED)
+            for row in chunk:
+                if self._preview is not None and plan.rows.get(row.raw.number) is not End.SUPPRESSED:
+                    self._preview.add(row, self.campaign.later_texts)
 
     # -- and stored -------------------------------------------------------------------------------------------------
 
@@ -702,21 +703,15 @@ class Enqueueing:
             for judged in plan.silent.values():
                 reject(judged.row.raw, judged.row.findings)
         self._found.add([*plan.findings, *self._planner.ended(plan)])
-        report = EnqueueReport(
+        return EnqueueReport(
             batch_id=self._batch, batches=sorted(self._batches) if len(self._batches) > 1 else (),
             dry_run=self._dry_run, refused=refused, replaces=self._order.replace, rows=self._rows,
             counts=plan.counts + self._read_as, removed=plan.removed, over_differ=plan.over_differ,
-            stays=plan.stays, findings=self._found.all(file=self.campaign.file),
+            stays=plan.stays, preview=self._preview, findings=self._found.all(file=self.campaign.file),
             again=plan.called_elsewhere if ELSEWHERE not in self._order.again or self._dry_run else 0,
             unread=self.campaign.values.unread(), partly_filled=self.campaign.values.partly_filled(),
             version=self._version_of(plan),
         )  # fmt: skip
-        if self._maker is not None:
-            report.preview = self._maker.preview(
-                duplicates=report.duplicates, suppressed=report.suppressed, left_out=report.left_out,
-                bad=report.rejected,
-            )  # fmt: skip
-        return report
 
 
 def _is_late(found: Finding) -> bool:
