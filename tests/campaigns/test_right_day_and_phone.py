@@ -78,8 +78,7 @@ async def test_the_preview_counts_what_a_window_moves_to_another_day() -> None:
     )  # fmt: skip
     assert found.preview is not None
     assert dict(found.preview.in_words())["moved"] == (
-        "2 calls wait for their window until another day than not_before says, such as row 1: "
-        "Sun 15 Mar 2026 09:30 becomes Mon 16 Mar 2026 09:00"
+        "2 calls moved to another day by a window, such as row 1: Sun 15 Mar 2026 09:30 becomes Mon 16 Mar 2026 09:00"
     )
     assert found.preview.as_json()["moved_by_window"] == 2
 

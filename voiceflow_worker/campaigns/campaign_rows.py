@@ -13,13 +13,13 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions, zone_of
 from voiceflow_worker.campaigns.calls.row_reader import ReadRow, RowReader
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
 from voiceflow_worker.campaigns.calls.values import RowValues
+from voiceflow_worker.campaigns.column_values import ColumnValues, MixedDates
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.lists.columns import row_name
 from voiceflow_worker.campaigns.lists.filters import RowFilter
 from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row
 from voiceflow_worker.campaigns.lists.source import GivenRows, open_list
-from voiceflow_worker.campaigns.lists.values import ColumnValues, MixedDates
 from voiceflow_worker.campaigns.people import ListedPeople
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError

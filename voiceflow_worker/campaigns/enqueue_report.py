@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self
 
-from voiceflow_worker.campaigns.lists.values import PartlyFilled, UnreadColumn
+from voiceflow_worker.campaigns.column_values import PartlyFilled, UnreadColumn
 from voiceflow_worker.campaigns.preview import Preview
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Severity

@@ -189,7 +189,7 @@ class Preview:
         if len(self.sources) > 1:
             rows.append(("called from", _counts(self.sources)))
         if self.later_opens_at is not None:
-            wait = f"{count_of(self.later, 'call')} not before a window or not_before"
+            wait = f"{count_of(self.later, 'call')} waiting for a window or a not_before"
             rows.append(("not now", f"{wait}; the first may ring from {moment(self.later_opens_at)} on"))
         if self.starts_at is not None and self.ends_at is not None:
             rate = self.rate and float(f"{self.rate:.3g}")
@@ -199,7 +199,7 @@ class Preview:
             rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
         if self.moved is not None:
             row, wanted, moved = self.moved
-            calls = f"{count_of(self.moves, 'call')} not before another day than not_before says, by the window"
+            calls = f"{count_of(self.moves, 'call')} moved to another day by a window"
             rows.append(("moved", f"{calls}, such as row {row}: {wanted:{_TIME}} becomes {moved:{_TIME}}"))
         rows += [(f"row {each.row}", _text(each)) for each in self.texts]
         rows += [(f"then, {place}", text) for place, text in self.further_texts]

@@ -19,7 +19,7 @@ from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.ivr.speech_filters import WITH_ZONE, ZONE, zoned_moment
+from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, heard_in
 from voiceflow_worker.model.flows.bodies import destinations
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, copy_of
@@ -32,7 +32,6 @@ from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.numbers.reading import read_country, read_number, read_sources
 from voiceflow_worker.model.text.arguments import LONGEST_KEY
 from voiceflow_worker.model.text.printable import as_stored
-from voiceflow_worker.model.text.wording import name_among
 from voiceflow_worker.model.times import PersonZone, begins_with_ordered_date
 from voiceflow_worker.model.zones import read_zone
 
@@ -137,9 +136,6 @@ class RowReader:
         data = self._data(values, {**filled, "destination": destination}, spoken & _OWN if spoken else spoken)
         if texts is not None:
             self._judge_menu(values, texts, {**(data or {}), ZONE: person})
-        if (values.has_dates or options.data) and not values.wrong:
-            names = (each.plain for each in (template, texts) if each is not None)
-            _refuse_moments(values, options.data or {}, frozenset[str]().union(*names))
         if values.wrong and options.date_order is None and values.has_dates:
             _offer_date_order(values)
         if values.is_bad:
@@ -465,26 +461,6 @@ def _offer_date_order(values: RowValues) -> None:
         if found.is_error and any(map(begins_with_ordered_date, texts)):
             message = f"{found.message.rstrip('.')}. Give the order of its dates: `date_order: dmy`, mdy or ymd."
             values.findings[place] = replace(found, message=message)
-
-
-def _refuse_moments(values: RowValues, common: Mapping[str, object], names: Collection[str]) -> None:
-    """Add an error for each time with a zone of its own that a text speaks as it is written."""
-    given = {**values.variables, **common}
-    for name in sorted(names):
-        text = given.get(name_among(given, name))
-        if isinstance(text, str) and WITH_ZONE.search(text) is not None and _is_moment(text):
-            values.error(
-                f"{text[:40]!r} would be spoken as it is written: write {{{{ {name}|date }}}}, or "
-                f"{{{{ {name}|time }}}}, for what the clocks of the person show",
-                column=name,
-            )
-
-
-def _is_moment(text: str) -> bool:
-    try:
-        return zoned_moment(text) is not None
-    except (ValueError, OverflowError):
-        return False
 
 
 def _column_of(path: str | None, template: FlowTemplate | None, reserved: Mapping[str, str]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -255,9 +254,8 @@ def _without_result(row: bytes) -> Iterator[str]:
             yield attributes.get(b"r", b"").rstrip(b"0123456789").decode()
 
 
-_LITERAL = re.compile(r'"([^"]*)"|\\(.)|_.|\*.')
-_CURRENCY = re.compile(r"\[\$([^\]-]*)(?:-[^\]]*)?\]")
-_NUMBER = re.compile(r"(?:#,##|#)?[0#](?:\.(0+|#+))?(%?)")
+_MONEY = r'(?:\[\$[^\]]*\]|"[^"\w]*"|"[A-Z]{2,3}"|\\.|[$€£¥₹()_ *-])*'
+_NUMBER = re.compile(rf"{_MONEY}(?:#,##|#)?[0#](?:\.(0+|#+))?(%?){_MONEY}(?:;.*)?")
 _AS_TEXT = "Format the column as text."
 
 
@@ -270,7 +268,8 @@ def _number(value: float, shown_as: str) -> str:
         raise ValueError(f"holds a number of more than 15 digits ({value}), but Excel keeps only 15. {_AS_TEXT}")
     if shown_as in {"General", "@"}:
         return cell_text(value)
-    match = _NUMBER.fullmatch(_number_format(value, shown_as))
+    hides_zero = value == 0 and shown_as.split(";")[2:3] == [""]
+    match = None if hides_zero else _NUMBER.fullmatch(shown_as)
     if match is None:
         raise ValueError(f"holds {cell_text(value)} in the format {shown_as!r}, which is not read. {_AS_TEXT}")
     decimals, sign = match[1] or "", match[2]
@@ -281,21 +280,6 @@ def _number(value: float, shown_as: str) -> str:
     if not decimals and exact != rounded:
         raise ValueError(f"holds {exact.normalize():f}, and the format {shown_as!r} shows {text}. {_AS_TEXT}")
     return f"{text}{sign}"
-
-
-def _number_format(value: float, shown_as: str) -> str:
-    """Return what a format says of a number, without its signs of currency, minus and space."""
-    sections = shown_as.split(";")
-    used = sections[1] if value < 0 and len(sections) > 1 else sections[0]
-    if value == 0 and len(sections) > 2 and not sections[2]:
-        return ""  # zero is not shown
-    used = _CURRENCY.sub("", used)
-    used = _LITERAL.sub(lambda found: "" if _is_money(found[1] or found[2] or "") else found[0], used)
-    return "".join(sign for sign in used if not _is_money(sign))
-
-
-def _is_money(text: str) -> bool:
-    return all(sign in "-() \u00a0" or unicodedata.category(sign) == "Sc" for sign in text)
 
 
 _DAY = re.compile(r"(?<!d)d{1,2}(?!d)")

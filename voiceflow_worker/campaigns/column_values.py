@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from voiceflow_worker.campaigns.lists.columns import IGNORE, row_name
 from voiceflow_worker.campaigns.lists.filters import Filter, are_alike, cell_of
@@ -14,6 +14,9 @@ from voiceflow_worker.campaigns.lists.rows import Row
 from voiceflow_worker.finding import columns_text
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.times import DateOrder, begins_with_ordered_date, may_be_swapped
+
+if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.columns import CampaignColumns
 
 MOST_VALUES = 6
 """The largest number of different filled values of a column that is shown."""
@@ -112,26 +115,10 @@ class _Counts:
         )
 
 
-class Columns(Protocol):
-    """The use of each column of a list, by its name."""
-
-    def is_unread(self, name: str) -> bool:
-        """Return whether nothing reads a column."""
-        ...
-
-    def is_filter(self, name: str) -> bool:
-        """Return whether rows are left out by a column."""
-        ...
-
-    def is_decided(self, name: str) -> bool:
-        """Return whether it is decided what a column means for who is called."""
-        ...
-
-
 class ColumnValues:
     """Count the values of the unread and the filtered columns of a list with this `header`."""
 
-    def __init__(self, columns: Columns, header: Sequence[str]) -> None:
+    def __init__(self, columns: CampaignColumns, header: Sequence[str]) -> None:
         self._columns, self._header = columns, header
         self._places: dict[tuple[str, ...], Sequence[tuple[int, _Counts]]] = {}
         self._counts: dict[str, _Counts] = {}
