@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,31 +29,26 @@ suppress_warnings = [
 ]
 
 CHAPTERS = {
-    "Start": ["start", "examples"],
-    "Tasks": [
-        "in-your-service", "campaign-files", "list-again", "every-day", "when-to-call", "ivr", "escalation", "console",
-        "webhooks", "outcomes", "sandbox",
+    "Learn": ["start", "start-python", "start-console", "start-airflow"],
+    "Lists": [
+        "go-live", "console", "prepare-a-list", "write-texts", "import-again", "calling-hours", "redials-and-limits",
+        "do-not-call", "every-day", "ivr", "escalation",
     ],
-    "Operation": ["deploy/README", "operations", "runbooks", "metrics", "stores", "scale", "security"],
-    "Interfaces": ["cli", "fields", "http", "python", "reference", "airflow"],
-    "Background": ["calls", "architecture", "decisions/README"],
+    "Programs": ["in-your-service", "python", "http", "airflow", "outcomes", "sandbox", "examples"],
+    "Operation": ["deploy/README", "operations", "webhooks", "runbooks", "metrics", "security"],
+    "Reference": ["cli", "fields", "settings", "stores", "states", "reference", "glossary"],
+    "Background": ["the-promise", "rolled-back-stores", "architecture", "decisions/README", "scale"],
 }  # fmt: skip
-"""The pages in the side navigation, by chapter. `cli` is made for the website alone."""
+"""The pages in the side navigation, by chapter. `cli` and `fields` are made for the website alone."""
 
 
 def setup(app: Sphinx) -> None:
-    """Add what the pages do not need where Markdown is shown, as on GitHub: a side navigation, diagrams as pictures."""
+    """Add the side navigation, which GitHub does not need."""
     app.connect("source-read", _completed)
 
 
 def _completed(_app: Sphinx, name: str, source: list[str]) -> None:
-    source[0] = re.sub(r"^```mermaid\n(.*?)^```\n", _picture, source[0], flags=re.DOTALL | re.MULTILINE)
     if name == "index":
         for caption, pages in CHAPTERS.items():
             names = "\n".join(pages)
             source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{names}\n```\n"
-
-
-def _picture(diagram: re.Match[str]) -> str:
-    """The picture that images/make_diagrams.py has made of a diagram."""
-    return f"![diagram](/images/diagrams/{sha256(diagram[1].encode()).hexdigest()[:12]}.png)\n"

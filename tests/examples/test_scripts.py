@@ -26,6 +26,10 @@ SAYS = {
     "order_ready.py": [
         "to +6587654321 is queued", "enqueued again: the same call", "is submitted; its session at 8x8 is ",
     ],
+    "restaurant.py": [
+        "hears: To book a table", "presses 1 and hears: For how many people?",
+        "presses 44# and hears: We seat one to twelve.", "presses 4# and hears: Your table for 4 is booked.",
+    ],
     "outcomes_stream.py": [
         "call.attempted: Customer 1 (BUSY), the call is queued",
         "call.ended: Customer 2 (NO_ANSWER), the call is unreached",
