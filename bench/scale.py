@@ -31,7 +31,7 @@ from voiceflow_worker.core.base.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Result, Write
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.core.suppression import Suppression, entry_puts
+from voiceflow_worker.core.suppression import Suppression, entry_put
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writes import inserted, journal_entry, settled
 from voiceflow_worker.model.copying import replace
@@ -143,8 +143,7 @@ async def fill(store: Store, *, batches: int, amount: int) -> None:
         for place, name in enumerate(names)
     ]
     entries = (
-        Write(puts=entry_puts(Suppression(number=number(50_000_000 + place), since=now), token=f"t{place}"))
-        for place in range(amount)
+        Write(puts=(entry_put(Suppression(number=number(50_000_000 + place), since=now)),)) for place in range(amount)
     )
     made = (_in_batch(job, place, batches, now) for place, job in enumerate(calls(amount, now=now)))
     writes = chain(named, map(inserted, made), entries)

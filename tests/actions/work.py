@@ -34,7 +34,7 @@ async def listed(store: Store, _: str = "") -> str:
 async def put_back(store: Store, _: str) -> None:
     """Somebody takes the number off the list, and somebody else puts it on again."""
     await SuppressionList(store).remove(ANA)
-    await SuppressionList(store).add(ANA, reason="asked by mail")
+    await SuppressionList(store).add(ANA, reason="asked by mail again")
 
 
 async def called_and_listed(store: Store) -> str:

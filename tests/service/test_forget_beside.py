@@ -32,7 +32,6 @@ from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.progress import INCOMING, CallProgress
 from voiceflow_worker.core.settling.changes import EARLY, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import ORDERED
 from voiceflow_worker.errors import ChangedSinceError, JobError, SuppressedNumberError, TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.policy import PersonLimit
@@ -45,7 +44,7 @@ pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(max_per_person=PersonLimit(2, timedelta(hours=24)))
 HOUR = timedelta(hours=1)
 NAMESPACES = (
-    AUDIT, SUPPRESSED, ORDERED, writes.NUMBER, writes.SECOND_PARTY, writes.BRIDGE, writes.PERSON, INCOMING, EARLY,
+    AUDIT, SUPPRESSED, writes.NUMBER, writes.SECOND_PARTY, writes.BRIDGE, writes.PERSON, INCOMING, EARLY,
 )  # fmt: skip
 _places = itertools.count()
 
@@ -165,7 +164,7 @@ async def no_call_is_left(life: Life, done: Mapping[str, Any]) -> None:
 
 Check = Callable[[Life, Mapping[str, Any]], Awaitable[None]]
 ACTS: Mapping[str, tuple[Happens, Check, frozenset[str]]] = {
-    "suppress": (is_put_on_the_list, the_person_stays_on_the_list, frozenset({SUPPRESSED, ORDERED, AUDIT})),
+    "suppress": (is_put_on_the_list, the_person_stays_on_the_list, frozenset({SUPPRESSED, AUDIT})),
     "unsuppress": (is_taken_off_the_list, the_list_is_as_it_was_ordered, frozenset({AUDIT})),
     "enqueue": (is_enqueued, the_call_waits_or_was_cancelled, frozenset()),
     "redial": (is_redialled, no_call_is_left, frozenset({AUDIT})),

@@ -119,7 +119,7 @@ class Unsuppress(ListAction):
     async def carry_out(self, token: str | None) -> ActionResult:
         if self.since is not None:
             token = await self.listed.state(*self.numbers, country=self.country)
-        found = await self.listed.newest(*self.numbers, country=self.country)
+        found = await self.listed.find(*self.numbers, country=self.country)
         for entry in found.values():
             if self.since is not None and rfc3339(entry.since) != rfc3339(self.since):
                 raise changed_since(self.label, now=f"since {rfc3339(entry.since)}: {entry.reason}")

@@ -108,7 +108,7 @@ async def suppress(asked: Steers, number: str, country: Country = None, body: Su
 @routes.get("/v1/suppression/{number}", response_model=Suppressed)
 async def show_suppressed(asked: Reads, number: str, country: Country = None) -> Any:
     """Show the entry of a number on the suppression list."""
-    found = await SuppressionList(asked.server.store).newest(number, country=country)
+    found = await SuppressionList(asked.server.store).find(number, country=country)
     if not found:
         raise UnknownSubjectError(f"{number[:40]} is not on the suppression list")
     return answer(next(iter(found.values())).as_json())

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from voiceflow_worker.core.base.identity import QueueNames, keyed_digest, new_revision
+from voiceflow_worker.core.base.identity import QueueNames, keyed_digest
 from voiceflow_worker.core.base.record_set import json_codec, json_records, report_unreadable
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.gates import until_left
@@ -26,10 +26,6 @@ from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 NAMESPACE = "suppressed"
-ORDERED = "suppressed-again"
-"""Namespace of the last order that put a number on the list, by number, also where a longer entry exists already."""
-ORDER_KEPT = timedelta(days=7)
-"""How long such an order is kept: longer than anybody takes to answer a question."""
 CHUNK = 1000
 """The most numbers in one round trip to the store."""
 _END_OF_FILES = datetime(2200, 1, 1, tzinfo=UTC)
@@ -188,14 +184,13 @@ class SuppressedNumbers:
             check(_state_of(stored))
             if not await self._drop([_removal(groups, stored)]):
                 check(_state_of(await self._stored(groups)))
-            gone = [group for namespace, group in stored if namespace == NAMESPACE]
+            gone = list(stored)
         for chunk in _chunks(groups) if check is None else ():
             is_whole = False
             while not is_whole:
                 stored = await self._stored(chunk)
-                here = [group for namespace, group in stored if namespace == NAMESPACE]
-                is_whole = await self._drop([_removal([group], stored) for group in here])
-                gone += here
+                is_whole = await self._drop([_removal([group], stored) for group in stored])
+                gone += stored
         known = {erased_group(number, store_id=self._store.id): number for number in wanted}
         return list(dict.fromkeys(known.get(group, group) for group in gone))
 
@@ -231,13 +226,12 @@ class SuppressedNumbers:
     def _groups(self, numbers: Iterable[str]) -> tuple[str, ...]:
         return listed_groups(numbers, store_id=self._store.id)
 
-    async def _stored(self, numbers: Iterable[str]) -> dict[tuple[str, str], str]:
-        """The texts of the entries and of the last orders of these numbers, by namespace and number."""
-        groups = list(numbers)
+    async def _stored(self, groups: Sequence[str]) -> dict[str, str]:
+        """Return the texts of the entries of these groups."""
         if not groups:
             return {}
-        found = await self._store.records({NAMESPACE: groups, ORDERED: groups}, now=self._clock.now())
-        return {(namespace, each.group): each.value for namespace in (NAMESPACE, ORDERED) for each in found[namespace]}
+        found = (await self._store.records({NAMESPACE: groups}, now=self._clock.now()))[NAMESPACE]
+        return {each.group: each.value for each in found}
 
     async def _drop(self, writes: Sequence[Write]) -> bool:
         """Write these removals; returns False if an entry was gone already: an erasure may have moved it."""
@@ -256,21 +250,6 @@ class SuppressedNumbers:
         for chunk in _chunks(numbers_of(numbers, country)):
             found.update(await self.entries_of(chunk))
         return found
-
-    async def newest(self, *numbers: str, country: str | None = None) -> Mapping[str, Suppression]:
-        """The entries of these numbers as `find` gives them, each since the newest order that put it on the list.
-
-        An order that comes while an entry lasts longer leaves the entry, and counts for `ORDER_KEPT`.
-        """
-        found = await self.find(*numbers, country=country)
-        groups = {group: number for number in found for group in self._groups([number])}
-        orders = (await self._store.records({ORDERED: list(groups)}, now=self._clock.now()))[ORDERED] if groups else ()
-        newest = dict(found)
-        for order in orders:
-            entry = newest[groups[order.group]]
-            if order.ends_at is not None and order.ends_at - ORDER_KEPT > entry.since:
-                newest[groups[order.group]] = replace(entry, since=order.ends_at - ORDER_KEPT)
-        return newest
 
     async def scan(self, *, after: str = "", limit: int = 1000) -> Sequence[Suppression]:
         """One page of the list, in the order of its numbers. `after` is the last number of the page before."""
@@ -299,10 +278,9 @@ class SuppressedNumbers:
         return stored
 
     async def _put(self, wanted: Sequence[Suppression], *, now: datetime) -> Mapping[str, Suppression]:
-        """Store each entry that lasts longer than the number's present entry; returns the entries then on the list."""
-        token, numbers = new_revision(), [each.number for each in wanted]
-        puts = [put for each in wanted for put in entry_puts(each, token=token)]
-        write = Write(puts=tuple(puts))
+        """Store each entry that lasts as long as the number's present entry; return the entries then on the list."""
+        numbers = [each.number for each in wanted]
+        write = Write(puts=tuple(map(entry_put, wanted)))
         await self._store.write(BulkWrite(writes=(write,)), now=now)
         stored = (await self._store.records({NAMESPACE: numbers}, now=now))[NAMESPACE]
         found = {record.group: entry_of(record) for record in stored}
@@ -352,34 +330,21 @@ def entry_text(entry: Suppression) -> str:
     return json_codec(Suppression).text(entry)
 
 
-def entry_puts(entry: Suppression, *, token: str) -> tuple[Put, Put]:
-    """The records of an order to put a number on the list: its entry, if it lasts longer, and the order."""
-    return (
-        Put(NAMESPACE, entry.number, entry_text(entry), _end_of(entry), Mode.LONGER),
-        Put(ORDERED, entry.number, token, entry.since + ORDER_KEPT),
-    )
+def entry_put(entry: Suppression) -> Put:
+    """Return the record of an entry. It replaces one that ends earlier; an entry for good replaces any."""
+    end = _end_of(entry)
+    return Put(NAMESPACE, entry.number, entry_text(entry), end, Mode.ALWAYS if end is None else Mode.LONGER)
 
 
-def _state_of(stored: Mapping[tuple[str, str], str]) -> str:
-    """A digest of the entries; empty if there are none."""
-    if not any(namespace == NAMESPACE for namespace, _ in stored):
-        return ""
-    return hashlib.sha256(repr(sorted(stored.items())).encode()).hexdigest()[:16]
+def _state_of(stored: Mapping[str, str]) -> str:
+    """Return a digest of entries; empty if there are none."""
+    return hashlib.sha256(repr(sorted(stored.items())).encode()).hexdigest()[:16] if stored else ""
 
 
-def _conditions(numbers: Iterable[str], stored: Mapping[tuple[str, str], str]) -> tuple[Same, ...]:
-    """The conditions that nothing has changed."""
-    return tuple(
-        Same(namespace, number, stored.get((namespace, number)))
-        for number in numbers
-        for namespace in (NAMESPACE, ORDERED)
-    )
-
-
-def _removal(numbers: Sequence[str], stored: Mapping[tuple[str, str], str]) -> Write:
-    """The removal of the entries of these numbers, if unchanged."""
-    drops = [Drop(namespace, number, text) for (namespace, number), text in stored.items() if number in numbers]
-    return Write(conditions=_conditions(numbers, stored), drops=tuple(drops))
+def _removal(groups: Sequence[str], stored: Mapping[str, str]) -> Write:
+    """Return the removal of the entries of these groups, if unchanged."""
+    same = tuple(Same(NAMESPACE, group, stored.get(group)) for group in groups)
+    return Write(conditions=same, drops=tuple(Drop(NAMESPACE, each, stored[each]) for each in groups if each in stored))
 
 
 def entry_of(record: Record) -> Suppression:

@@ -44,7 +44,7 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import Suppression, entry_puts, listed_groups, number_digest
+from voiceflow_worker.core.suppression import Suppression, entry_put, listed_groups, number_digest
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import edits, lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -164,8 +164,7 @@ def settled(
         if post.session_id is not None and (was is None or was.session_id != post.session_id):
             puts.append(Put(SESSION, post.session_id, post.client_request_id, at + SESSION_KEPT))
         if _opted_out(new, post) and not (was is not None and _opted_out(old, was)):
-            entry, token = _opted_out_entry(new, post, at)
-            puts += entry_puts(entry, token=token)
+            puts.append(entry_put(_opted_out_entry(new, post, at)))
         if (gate := _acknowledged(new, post)) is not None and (was is None or _acknowledged(old, was) is None):
             puts += _cancel_of(gate, post)
         if post.outcome is not None:
@@ -457,11 +456,10 @@ def _opted_out(job: Job, post: Post) -> bool:
     return job.status_of(post) in OPT_OUTS
 
 
-def _opted_out_entry(job: Job, post: Post, at: datetime) -> tuple[Suppression, str]:
-    """The entry on the suppression list of who has opted out in a call, and the token of its order."""
+def _opted_out_entry(job: Job, post: Post, at: datetime) -> Suppression:
+    """Return the entry on the suppression list of a person who has opted out in a call."""
     status, number = post.outcome.status_text if post.outcome is not None else "", job.number_of(post)
-    entry = Suppression(number=number, since=at, reason=f"opted out: {status}", job_id=job.id)
-    return entry, f"{post.client_request_id} {at.isoformat()}"
+    return Suppression(number=number, since=at, reason=f"opted out: {status}", job_id=job.id)
 
 
 # --- News for readers of outcomes --------------------------------------------------------------------------------

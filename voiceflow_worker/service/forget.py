@@ -47,7 +47,7 @@ from voiceflow_worker.core.progress import FAILURES, INCOMING, STATES
 from voiceflow_worker.core.settling.changes import EARLY, PRESSES, SESSIONS, Changes
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import ORDERED, WAS_ERASED, Suppression, entry_text, erased_group
+from voiceflow_worker.core.suppression import WAS_ERASED, Suppression, entry_text, erased_group
 from voiceflow_worker.core.writes import ERASED_CALLS, TOMBSTONES
 from voiceflow_worker.errors import JobNotFoundError, SettingsError, StoreError, TooLateError
 from voiceflow_worker.model.copying import replace
@@ -334,19 +334,18 @@ class Trail:
     async def _erase_opt_out(self) -> bool:
         """Put an entry on the suppression list under its digest; returns whether there is one."""
         erased = erased_group(self.number, store_id=self.store.id)
-        keys = [(namespace, number) for namespace in (SUPPRESSED, ORDERED) for number in self.aliases]
         while True:
             now = self.store.clock.now()
-            found = await self.store.records({SUPPRESSED: self.aliases, ORDERED: self.aliases}, now=now)
-            texts = {(name, record.group): record.value for name, records in found.items() for record in records}
+            found = (await self.store.records({SUPPRESSED: self.aliases}, now=now))[SUPPRESSED]
+            texts = {record.group: record.value for record in found}
             listed = (await SuppressionList(self.store).entries_of([self.number])).get(self.number)
             if not texts:
                 if not any(self._erased.values()):  # by an erasure before
                     await confirm(self.store)
                 return listed is not None
             puts = () if listed is None else (_opt_out(listed, erased),)
-            as_read = tuple(Same(*key, texts.get(key)) for key in keys)
-            drops = tuple(Drop(*key, text) for key, text in texts.items())
+            as_read = tuple(Same(SUPPRESSED, each, texts.get(each)) for each in self.aliases)
+            drops = tuple(Drop(SUPPRESSED, *each) for each in texts.items())
             write = Write(conditions=as_read, puts=puts, drops=drops)
             await self.store.write(BulkWrite(writes=(write,)), now=now)
             self._erased["records"] += len(drops)
