@@ -116,32 +116,21 @@ def test_a_secret_is_read_from_the_file_that_a_name_ending_in_file_names(monkeyp
 STORE = "sqlite:///calls.db"
 
 
-@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-@pytest.mark.parametrize("text", [STORE, STORE + "\r\n", f'"{STORE}"', f"'{STORE}'\n", f"\n\n  {STORE} \t\n\n"])
+@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("text", [STORE, f'"{STORE}"', f"\n\n  '{STORE}' \t\r\n\n"])
 def test_a_value_is_read_from_a_file_as_people_write_it(monkeypatch: pytest.MonkeyPatch, form: str, text: str) -> None:
     Path("store").write_bytes(text.encode(form))
-    Path("key").write_bytes(text.replace(STORE, "s3cret-key").encode(form))
     monkeypatch.setenv("VOICEFLOW_STORE_FILE", " store\n")
-    monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", "key")
-    settings = load_settings()
-    assert (settings.store, settings.api_key) == (STORE, SecretStr("s3cret-key"))
+    assert load_settings().store == STORE
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         (None, "which cannot be read: No such file"),
-        (b"", "which is empty"),
-        (b"\xef\xbb\xbf\r\n", "which is empty"),
-        (b"VOICEFLOW_STORE=sqlite:///a.db\n", "write the value alone into it"),
-        (b"export VOICEFLOW_STORE='sqlite:///a.db'\n", "write the value alone into it"),
-        (b'store = "sqlite:///a.db"', "write the value alone into it"),
-        (b"STORE: sqlite:///a.db", "write the value alone into it"),
-        (b"VOICEFLOW_API_KEY=1\nVOICEFLOW_STORE=sqlite:///a.db\n", "write the value alone into it"),
-        (b"sqlite:///a.db\nsqlite:///b.db", "has 2 lines: write the value alone into it"),
+        (b"\xef\xbb\xbf\r\n", "has 0 lines: write the value alone into it"),
+        (b"VOICEFLOW_API_KEY=1\nVOICEFLOW_STORE=sqlite:///a.db\n", "has 2 lines: write the value alone into it"),
         (b"sqlite:///caf\xe9.db", "cannot be read: it is not UTF-8 text"),
-        (b"x" * 1_000_001, "is larger than"),
-        (b"sqlite:///a\0b.db", "has a NUL"),
     ],
 )
 def test_a_file_without_one_value_is_named_with_the_remedy(
@@ -162,7 +151,7 @@ def test_quotes_that_an_env_file_of_docker_leaves_are_no_part_of_a_value(monkeyp
 
 
 def test_the_files_of_settings_are_read_as_windows_writes_them() -> None:
-    for form, end in product(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"], ["\n", "\r\n"]):
+    for form, end in product(["utf-8", "utf-8-sig"], ["\n", "\r\n"]):
         Path(".env").write_bytes(f'# a note{end}VOICEFLOW_STORE="{STORE}"{end}VOICEFLOW_RATE=7{end}'.encode(form))
         settings = load_settings()
         assert (settings.store, settings.rate) == (STORE, 7)
@@ -179,7 +168,7 @@ LINES = {
 }
 
 
-def test_a_file_of_settings_is_read_as_dotenv_does_and_a_dollar_means_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_settings_is_read_as_dotenv_does_and_a_dollar_means_itself() -> None:
     for line, value in LINES.items():
         Path(".env").write_text(line.replace("A", "VOICEFLOW_STORE"), newline="")
         assert load_settings().store == value, line
@@ -190,10 +179,7 @@ def test_a_file_of_settings_is_read_as_dotenv_does_and_a_dollar_means_itself(mon
     assert ".env cannot be read: it is not UTF-8 text" in told()
     Path(".env").unlink()
     Path(".env").mkdir()  # as Docker mounts a file that does not exist
-    assert ".env is a directory" in told()
-    Path(".env").rename("folder")
-    monkeypatch.setenv("VOICEFLOW_STORE_FILE", "folder")
-    assert "names folder, which is a directory: name a file in it" in told()
+    assert ".env cannot be read: Is a directory" in told()
 
 
 def test_a_path_that_begins_with_the_home_of_nobody_is_named() -> None:
@@ -522,51 +508,31 @@ AUTHORITY_PEM = AUTHORITY.read_text()
 KEY_PEM = COMPANY.read_text().partition("-----BEGIN CERTIFICATE")[0]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        AUTHORITY_PEM,
-        AUTHORITY_PEM.replace("\n", "\r\n"),
-        f"\ufeff{AUTHORITY_PEM}",
-        f"# Főtanúsítvány\n{AUTHORITY_PEM}\nsubject=CN\n{AUTHORITY_PEM}",
-        KEY_PEM + AUTHORITY_PEM,
-    ],
-    ids=["plain", "CRLF", "BOM", "texts around", "key beside"],
-)
+@pytest.mark.parametrize("content", [AUTHORITY_PEM, f"# Főtanúsítvány\n{AUTHORITY_PEM}", KEY_PEM + AUTHORITY_PEM])
 def test_a_file_of_certificates_is_read(content: str) -> None:
     Path("ca.pem").write_text(content, encoding="utf-8", newline="")
     assert load_settings(ca_file="ca.pem").ca_file == Path("ca.pem")
 
 
 @pytest.mark.parametrize(
-    ("content", "remedy"),
+    ("content", "why"),
     [
-        (None, "cannot be read: No such file"),
-        (b"", "is empty"),
-        (b" \n", "is empty"),
-        (ssl.PEM_cert_to_DER_cert(AUTHORITY_PEM), "openssl x509 -inform der"),
-        (KEY_PEM.encode(), "no certificate"),
-        (b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----", "a request"),
-        (b"-----BEGIN PKCS7-----\nAAAA\n-----END PKCS7-----", "openssl pkcs7"),
-        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "no certificate"),
-        (b"hello", "no certificate"),
-        (AUTHORITY_PEM.encode()[:300], "damaged"),
-        (AUTHORITY_PEM.encode() + AUTHORITY_PEM.encode()[:300], "damaged"),
-        (AUTHORITY_PEM.replace("M", "é").encode(), "damaged"),
-        (AUTHORITY_PEM.replace("MI", "IM").encode(), "damaged"),
+        (None, "No such file or directory"),
+        (b"", "no certificates"),
+        (ssl.PEM_cert_to_DER_cert(AUTHORITY_PEM), "no certificates"),
+        (KEY_PEM.encode(), "no certificates"),
+        (AUTHORITY_PEM.encode()[:300], "no certificates"),
     ],
-)  # fmt: skip
+)
 def test_a_file_without_certificates_is_refused(
-    monkeypatch: pytest.MonkeyPatch, content: bytes | None, remedy: str
+    monkeypatch: pytest.MonkeyPatch, content: bytes | None, why: str
 ) -> None:
     if content is not None:
         Path("ca.pem").write_bytes(content)
     monkeypatch.setenv("VOICEFLOW_CA_FILE", "ca.pem")
     message = told()
     assert "VOICEFLOW_CA_FILE is 'ca.pem' (the environment): " in message
-    assert remedy in message
-    Path("folder").mkdir()
-    assert "it is a folder" in told(ca_file="folder")
+    assert f"{why}; give a file of certificates in PEM form" in message
 
 
 def test_the_usual_variables_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,9 @@ value (`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). An empty value counts as not 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
@@ -65,8 +63,6 @@ ENV_FILE = ".env"
 ENVIRONMENT = "the environment"
 DEFAULT = "the default"
 """The place of a setting that is not set anywhere."""
-_LARGEST_FILE = 1_000_000
-_ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>\w+)\s*[=:]", re.ASCII)
 _FIRST_ADVANCED = "wait_for_store"
 """The first setting, in the order of the class, that hardly any installation changes."""
 _ADDRESSES = frozenset({"store", "base_url", "proxy", "notify_url"})
@@ -115,33 +111,21 @@ def _whole(path: Path) -> Path:
 
 
 def read_small(path: Path, named: str, read: Callable[[str], Read]) -> Read:
-    """What `read` finds in the text of a small file: UTF-8, UTF-16 or UTF-32. Raises SettingsError about `named`."""
+    """Return what `read` finds in the text of a file in UTF-8. Raises SettingsError about `named`."""
     try:
-        if path.is_dir():
-            raise ValueError("is a directory: name a file in it")
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-        if len(content) > _LARGEST_FILE:
-            raise ValueError(f"is larger than {_LARGEST_FILE} bytes: name another file")
-        text = content.decode(json.detect_encoding(content)).removeprefix("\ufeff")
-        if "\0" in text:
-            raise ValueError("has a NUL: save it as plain text")
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{named} cannot be read: {why_unreadable(error)}") from None
+    try:
         return read(text)
-    except (OSError, ValueError) as error:
-        unreadable = isinstance(error, OSError | UnicodeDecodeError)
-        why = f"cannot be read: {why_unreadable(error)}" if unreadable else str(error)
-        raise SettingsError(f"{named} {why}") from None
+    except ValueError as error:
+        raise SettingsError(f"{named} {error}") from None
 
 
 def _value_in(text: str) -> str:
-    """The value that is alone in a file, without blanks, line breaks and quotes around it. Raises ValueError."""
+    """Return the value that is alone in a file. Raises ValueError."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise ValueError("is empty")
-    named = _ASSIGNMENT.match(lines[0])
-    if named is not None and named["name"].lower().removeprefix(PREFIX.lower()) in NAMES:
-        raise ValueError(f"has {named['name']} and a sign before the value: write the value alone into it")
-    if len(lines) > 1:
+    if len(lines) != 1:
         raise ValueError(f"has {len(lines)} lines: write the value alone into it, on one line")
     return _without_quotes(lines[0])
 
@@ -232,18 +216,12 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 
 def read_networks(value: object) -> tuple[Network, ...]:
-    """The networks in a text such as `10.0.0.0/8, 18.140.80.2`, or in a list of texts. Raises ValueError."""
+    """Return the networks in a text such as `10.0.0.0/8, 18.140.80.2`, or in a list of texts. Raises ValueError."""
     try:
-        return tuple(_plain(ip_network(part)) for part in _listed(value))
+        return tuple(map(ip_network, _listed(value)))
     except (TypeError, ValueError) as error:
         reason = f"{error}; " if isinstance(error, ValueError) else ""
         raise ValueError(f"{reason}give networks separated by commas, such as 10.0.0.0/8, 18.140.80.2") from None
-
-
-def _plain(network: Network) -> Network:
-    """The network of IPv4 of one such as ::ffff:10.0.0.0/104: senders have no mapped addresses (`read_address`)."""
-    old = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
-    return network if old is None or network.prefixlen < 96 else IPv4Network((old, network.prefixlen - 96))
 
 
 def _time(*, is_timeout: bool = False, is_positive: bool = False) -> Callable[[object], timedelta]:
@@ -296,40 +274,16 @@ def _path(value: object) -> Path:
     return _whole(value if isinstance(value, Path) else Path(_text(value)))
 
 
-_CERTIFICATE = re.compile(r"-----BEGIN (X509 )?CERTIFICATE-----.+?-----END (X509 )?CERTIFICATE-----", re.DOTALL)
-_NOT_PEM = (
-    "it has no certificate (-----BEGIN CERTIFICATE-----), and a private key, a request or a public key is none; "
-    "`openssl x509 -inform der -in FILE -out FILE.pem` makes PEM of DER, and `openssl pkcs7 -print_certs -in FILE "
-    "-out FILE.pem` of PKCS #7"
-)
-
-
-def read_certificates(path: Path) -> str:
-    """The certificates in a PEM file, without the texts around them. Raises ValueError, which says what to do."""
+def _certificates_in(value: object) -> Path:
+    """Return the path of a file of certificates. Raises ValueError for another file."""
     import ssl  # takes 10 ms to load, and hardly anybody has such a file
 
-    try:
-        text = path.read_bytes().decode("utf-8-sig", "replace")
-    except OSError as error:
-        why = "it is a folder; name one file in it" if path.is_dir() else why_unreadable(error)
-        raise ValueError(f"the file cannot be read: {why}") from None
-    if not text.strip():
-        raise ValueError("the file is empty; give a file of certificates in PEM form")
-    begun = len(re.findall(r"-----BEGIN (?:X509 )?CERTIFICATE-----", text))
-    if not begun:
-        raise ValueError(_NOT_PEM)
-    found = [each[0] for each in _CERTIFICATE.finditer(text)]
-    certificates = "\n".join(found)
-    with suppress(ssl.SSLError, TypeError, ValueError):  # TypeError: a letter that is not ASCII
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificates)
-        if len(found) == begun:
-            return certificates
-    raise ValueError("a certificate in the file is damaged; copy the file again")
-
-
-def _certificates_in(value: object) -> Path:
     path = _path(value)
-    read_certificates(path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:  # ssl.SSLError is one
+        why = "it has no certificates" if isinstance(error, ssl.SSLError) else why_unreadable(error)
+        raise ValueError(f"{why}; give a file of certificates in PEM form (-----BEGIN CERTIFICATE-----)") from None
     return path
 
 

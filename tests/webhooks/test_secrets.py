@@ -118,17 +118,6 @@ def test_a_wrong_line_of_the_programs_is_named_without_its_secret(tmp_path: Path
     assert "2222" not in str(raised.value)
 
 
-def test_a_long_file_of_programs_is_read_to_its_end_in_any_unicode_or_refused(tmp_path: Path) -> None:
-    path = tmp_path / "programs"
-    text = "# a note\n" * 20_000 + "crm 2222222222222222 read\n"
-    for form in ("utf-8", "utf-8-sig", "utf-16"):
-        path.write_text(text, form)
-        assert [each.name for each in read_programs(path)] == ["crm"], form
-    path.write_text(text * 10)
-    with pytest.raises(SettingsError, match=r"VOICEFLOW_API_SECRETS names .* larger than"):
-        read_programs(path)
-
-
 def test_a_file_of_a_secret_has_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "secret"
     monkeypatch.setenv("VOICEFLOW_WEBHOOK_SECRET_FILE", str(path))

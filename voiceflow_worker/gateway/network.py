@@ -214,11 +214,9 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
         with suppress(OSError):  # this machine may have none; ssl.SSLError is one too
             context.load_verify_locations(**place)
     if ca_file is not None:
-        from voiceflow_worker.settings import read_certificates  # hardly anybody has such a file
-
         try:
-            context.load_verify_locations(cadata=read_certificates(ca_file))
-        except ValueError as error:
+            context.load_verify_locations(ca_file)
+        except OSError as error:
             raise SettingsError(f"{ca_file} cannot be used: {error}") from None
         # Authorities of companies seldom have all that Python 3.13 began to ask for.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
