@@ -357,7 +357,7 @@ class UnreadableRecordError(StoreVersionError):
     head: Any = None
 
 
-class StoreForgetsError(StoreError):
+class StoreNotDurableError(StoreError):
     """Raised when a server may lose what it has confirmed (a Redis without AOF), or does not show its settings.
 
     A call whose record is lost could be made twice. The message names the settings to change, and explains how to

@@ -19,16 +19,12 @@ from tests.support.flows import number
 from tests.support.redis_server import ask
 from tests.support.stores import DURABLE, SERVERS
 from tests.support.voices import ScriptedVoice
-from tests.support.workers import enqueued, worker_with_files
 from voiceflow_worker import CallPolicy, open_store
-from voiceflow_worker.backends import disk
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_files, journal_folder
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import ORDERS
 from voiceflow_worker.core.rollback import ELSEWHERE, HELD
-from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.writer import numbers_in
 from voiceflow_worker.core.writes import changed
 from voiceflow_worker.errors import JournalFileError
@@ -196,41 +192,6 @@ async def ids_in(journals: JournalFiles) -> list[str]:
     """The calls of which the files of a queue have entries."""
     files = await journals.files("reminders")
     return [job.id for each in files for _, job in (await journals.entries(each.name)).jobs]
-
-
-async def test_on_a_system_like_macos_a_worker_sends_and_orders_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It has no fdatasync, and its fsync leaves data in the cache of the disk. Not every file system has the other."""
-    flushed: list[int] = []
-    answer: OSError | None = None
-
-    def fcntl_of_macos(fd: int, command: int) -> int:
-        assert command == 51
-        if answer is not None:
-            raise answer
-        flushed.append(fd)
-        return 0
-
-    monkeypatch.delattr(os, "fdatasync", raising=False)
-    monkeypatch.setattr(disk, "_FULL", 51)
-    monkeypatch.setattr("voiceflow_worker.backends.disk.fcntl.fcntl", fcntl_of_macos)
-    for answer in (None, OSError(errno.ENOTSUP, "Operation not supported")):
-        folder, voice = tmp_path / f"{answer is None}", ScriptedVoice()
-        folder.mkdir()
-        url = f"sqlite:///{folder / 'calls.db'}"
-        settings = load_settings(store=url, state_dir=str(folder))
-        async with open_store(url, settings=settings) as store:
-            await enqueued(store, 2)
-            await worker_with_files(store, voice, folder / "calls").drain()
-            assert len(voice.placed) == 2
-            await SuppressionList(store).add("+6587654321")
-            assert (await JournalFiles(journal_folder(store, url, folder)).files(ORDERS, since=store.clock.now())) != []
-    assert flushed
-    file = await JournalFiles(tmp_path / "more").begin("reminders", at=datetime.now(UTC))
-    answer = OSError(errno.EIO, "it failed")
-    with pytest.raises(JournalFileError, match=r"written \(it failed\), so no calls are sent: check that disk"):
-        await file.append([(1, sample_job())])
 
 
 def deleted(folder: Path) -> None:

@@ -29,7 +29,7 @@ from voiceflow_worker.errors import (
     SettingsError,
     StoreCorruptError,
     StoreError,
-    StoreForgetsError,
+    StoreNotDurableError,
     StoreUnavailableError,
     StoreVersionError,
 )
@@ -335,7 +335,7 @@ def test_a_summary_is_partial_when_it_counts_more_calls_than_it_tells_of_or_tell
 ANYTHING = (
     StoreUnavailableError("away"),
     StoreUnavailableError("refused", passes=False),
-    StoreForgetsError("forgets"),
+    StoreNotDurableError("forgets"),
     StoreCorruptError("a table is not there"),
     StoreVersionError("of another version"),
     StoreError("refused a statement"),

@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Awaitable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,10 +28,9 @@ import msgspec
 import structlog
 from anyio import to_thread
 
-from voiceflow_worker.backends.disk import sync, sync_path
 from voiceflow_worker.backends.record import Head, head_of, job_from, newer, record_of
 from voiceflow_worker.backends.running import BlockingThread, LoopCalls
-from voiceflow_worker.backends.store_url import file_of, identity_of
+from voiceflow_worker.backends.store_url import file_of, identity_of, sync_path
 from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.base.record_set import Codec, report_unreadable
 from voiceflow_worker.core.ports.outside import (
@@ -102,7 +101,6 @@ class Content:
     senders: dict[str, int] = field(default_factory=dict[str, int])
 
     def add(self, line: Line) -> None:
-        """Add the next line."""
         self.writer = line.writer or self.writer
         if line.n:
             self.entries[line.n] = line
@@ -321,7 +319,7 @@ class JournalFile(LocalJournalFile):
         try:
             while left:
                 left -= os.write(fd, b" " * left)
-            sync(fd)
+            os.fsync(fd)
         finally:
             os.ftruncate(fd, self._size)
         if not size:
@@ -347,9 +345,9 @@ class JournalFile(LocalJournalFile):
             self._thread = BlockingThread(LoopCalls.of_running_loop(), name="voiceflow-journal-file")
         return self._appended(self._thread.begin(partial(self._write_durably, entries)))
 
-    async def _appended(self, begun: Awaitable[None]) -> None:
+    async def _appended(self, ended: Callable[[], Awaitable[None]]) -> None:
         with self._noting_failure():
-            await begun
+            await ended()
 
     @contextmanager
     def _noting_failure(self) -> Generator[None]:
@@ -382,7 +380,7 @@ class JournalFile(LocalJournalFile):
 
     def _write_durably(self, lines: Sequence[Line]) -> None:
         self._write(lines)
-        sync(self._descriptor)
+        os.fsync(self._descriptor)
 
     def _write(self, lines: Sequence[Line]) -> None:
         data = "".join(f"{LINE.text(line)}\n" for line in lines).encode()

@@ -57,7 +57,7 @@ def plain_write(write: Write, leaves: Leaves) -> dict[str, Any]:
 
 
 def plain_condition(condition: Condition, own: OwnValues) -> Sequence[object]:
-    """A condition as an array: its kind, its namespace, its groups, and what else it has.
+    """Return a condition as an array: its kind, its namespace, its groups, and what else it has.
 
     A `Same` has the values that its own writes put there: the last of them may be of an earlier try.
     """
@@ -100,7 +100,7 @@ def _plain_change(change: Change, leaves: Leaves) -> Mapping[str, Any]:
 
 
 def _moved(job: Job, leaves: Leaves) -> dict[str, Any]:
-    """The columns of a job that its next version may change."""
+    """Return the columns of a job that its next version may change."""
     return _present(
         state=job.state,
         due_at=leaves.time(job.due_at),

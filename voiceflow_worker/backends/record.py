@@ -29,22 +29,20 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def to_micros(time: datetime) -> int:
-    """A time as microseconds since 1970 UTC. Raises TypeError for a time without a zone."""
+    """Return a time as microseconds since 1970 UTC. Raises TypeError for a time without a zone."""
     return (time - EPOCH) // _MICROSECOND
 
 
 def from_micros(micros: int) -> datetime:
-    """The UTC time that is this many microseconds after the beginning of 1970."""
+    """Return the UTC time that is this many microseconds after the beginning of 1970."""
     return EPOCH + timedelta(0, 0, micros)
 
 
 def to_micros_or_none(time: datetime | None) -> int | None:
-    """Like `to_micros`, but None stays None."""
     return None if time is None else (time - EPOCH) // _MICROSECOND
 
 
 def from_micros_or_none(micros: int | None) -> datetime | None:
-    """Like `from_micros`, but None stays None."""
     return None if micros is None else EPOCH + timedelta(0, 0, micros)
 
 
@@ -79,7 +77,7 @@ _codec: Codec[Any] = Codec(_Record)
 
 
 def head_of(job: Job) -> Head:
-    """The head of a job: what a store indexes, and tells about a job that it does not decode."""
+    """Return the head of a job: what a store indexes, and tells about a job that it does not decode."""
     return (
         job.id,
         job.queue,
@@ -98,13 +96,13 @@ def head_of(job: Job) -> Head:
 
 
 def record_of(job: Job) -> str:
-    """The record of a job as JSON: the fields that are in neither its head nor its body."""
+    """Return the record of a job as JSON: the fields that are in neither its head nor its body."""
     *values, window = _of_record(job)
     return _codec.text(_Record(*values, None if window is None else _text_of(window)))
 
 
 def job_from(head: Head, record: str, body: str) -> Job:
-    """The job with this head, record and body. Raises StoreVersionError for a record of a newer version."""
+    """Return the job with this head, record and body. Raises StoreVersionError for a record of a newer version."""
     try:
         source, created_at, *values = structs.astuple(_codec.value(record))
         if (window := values[-1]) is not None:
@@ -120,7 +118,7 @@ def job_from(head: Head, record: str, body: str) -> Job:
 
 
 def _job_of(head: Head, body: str, source: str, created_at: datetime, *values: Any) -> Job:
-    """The job with these values of its record. Without them, its window, POSTs and notes are unknown."""
+    """Return the job with these values of its record. Without them, its window, POSTs and notes are unknown."""
     job_id, queue, state, due, revision, worker, urgency, batch, destination, key, valid, active, digest = head
     return Job(
         job_id, queue, _STATES[state], from_micros(due), destination, body, digest, source, created_at, revision,
@@ -129,7 +127,7 @@ def _job_of(head: Head, body: str, source: str, created_at: datetime, *values: A
 
 
 def event_from(sequence: int, fields: Sequence[Any]) -> Event:
-    """The event in an outbox entry. Raises StoreVersionError for an entry of a newer version."""
+    """Return the event in an outbox entry. Raises StoreVersionError for an entry of a newer version."""
     try:
         job_id, kind, at, state, revision, post = fields
         return Event(
@@ -146,7 +144,7 @@ def event_from(sequence: int, fields: Sequence[Any]) -> Event:
 
 
 def newer(what: str, error: Exception) -> UnreadableRecordError:
-    """The error for an entry of the store that this version cannot read. `what` names the entry."""
+    """Return the error for an entry of the store that this version cannot read. `what` names the entry."""
     return UnreadableRecordError(
         f"{what} cannot be read by this version of voiceflow-worker ({error}): a newer version wrote it, or it is "
         "damaged. Nothing was changed. Upgrade this installation; if no newer version uses the store, restore it from "
@@ -155,12 +153,12 @@ def newer(what: str, error: Exception) -> UnreadableRecordError:
 
 
 def unstorable(error: UnicodeEncodeError) -> InvalidInputError:
-    """The error for a text that cannot be stored, such as half of a surrogate pair."""
+    """Return the error for a text that cannot be stored, such as half of a surrogate pair."""
     return InvalidInputError(f"the text {error.object[:60]!r} {storing_problem(error.object)}")
 
 
 def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:
-    """The jobs in these rows. Jobs of a newer version are left out, and each is logged once."""
+    """Return the jobs in these rows. Jobs of a newer version are left out, and each is logged once."""
     for row in rows:
         try:
             job = read(row)
@@ -171,7 +169,7 @@ def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:
 
 
 def totals_from(rows: Iterable[tuple[str, str, int]], names: Iterable[str]) -> dict[str, Totals]:
-    """The counters with these names, from rows of a name, a field and its amount."""
+    """Return the counters with these names, from rows of a name, a field and its amount."""
     live = {name: dict[str, int]() for name in names}
     for name, field, amount in rows:
         live[name] |= {field: amount} if amount else {}
@@ -189,7 +187,6 @@ digest of what it said last. It has nothing about the person who was called."""
 
 
 def tombstone_of(job: Job) -> Tombstone:
-    """The tombstone of a job that is being deleted."""
     return (
         job.queue,
         job.unique_key,
@@ -205,7 +202,7 @@ def tombstone_of(job: Job) -> Tombstone:
 
 
 def tombstone_job(tombstone: Sequence[Any]) -> Job:
-    """The deleted job, from its tombstone. Raises StoreVersionError if a newer version wrote it."""
+    """Return the deleted job, from its tombstone. Raises StoreVersionError if a newer version wrote it."""
     try:
         queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until, *more = tombstone
         known = JobState(state)

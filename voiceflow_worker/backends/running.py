@@ -7,13 +7,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 import anyio
 import structlog
@@ -39,7 +39,7 @@ class Home:
 
     @property
     def is_here(self) -> bool:
-        """Whether this process has opened the store, and not the one that it was forked from."""
+        """True if this process has opened the store, and not the one that it was forked from."""
         return os.getpid() == self._pid
 
     def require(self) -> None:
@@ -58,7 +58,7 @@ class Home:
 
 
 def _running_loop() -> object:
-    """The event loop of this thread; None on trio, or where none runs."""
+    """Return the event loop of this thread; None on trio, or where none runs."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -80,7 +80,7 @@ class LoopCalls:
 
     @classmethod
     def of_running_loop(cls) -> LoopCalls:
-        """The two functions for the running event loop. Unlike anyio's `from_thread`, they return at once."""
+        """Return the two functions for the running event loop. Unlike anyio's `from_thread`, they return at once."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -109,7 +109,7 @@ class BlockingThread:
         self._tasks.put((work, then))
 
     def end(self) -> None:
-        """End the thread after its remaining tasks, and those that were begun: who awaits them hears of their end."""
+        """End the thread after its remaining tasks, and those that were begun."""
         self._hand_over()
         self._tasks.put(None)
 
@@ -124,47 +124,30 @@ class BlockingThread:
             with suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
                 self._calls.from_thread(partial(then, error))
 
-    def begin(self, work: Callable[[], T]) -> Begun[T]:
-        """Begin to call `work` in the thread; await what this returns for its result.
+    def begin(self, work: Work) -> Callable[[], Awaitable[None]]:
+        """Begin to call `work` in the thread, and return a function that waits for its end, and raises its error.
 
         It begins after the tasks that are ready now, and those that they make ready: beside them, each system call of
-        either thread would wait for Python's lock (GIL).
+        either thread would wait for Python's lock (GIL). It goes on if who waits is cancelled.
         """
-        begun: Begun[T] = Begun()
-        self._begun.append((partial(begun.carry_out, work), begun.end))
+        ended, errors = anyio.Event(), list[Exception]()
+
+        def end(error: Exception | None) -> None:
+            errors.extend(filter(None, [error]))
+            ended.set()
+
+        async def wait() -> None:
+            await ended.wait()
+            if errors:
+                raise errors[0]
+
+        self._begun.append((work, end))
         self._calls.soon(partial(self._calls.soon, self._hand_over))
-        return begun
+        return wait
 
     def _hand_over(self) -> None:
         while self._begun:
             self.do(*self._begun.popleft())
-
-
-class Begun(Generic[T]):
-    """Work that was begun in a thread. It goes on if those who await its result are cancelled."""
-
-    def __init__(self) -> None:
-        self._ended = anyio.Event()
-        self._results: list[T] = []
-        self._error: Exception | None = None
-
-    def carry_out(self, work: Callable[[], T]) -> None:
-        """Work; in the thread."""
-        self._results.append(work())
-
-    def end(self, error: Exception | None) -> None:
-        """Tell who waits that the work has ended, with this error; on the event loop."""
-        self._error = error
-        self._ended.set()
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        return self._result().__await__()
-
-    async def _result(self) -> T:
-        await self._ended.wait()
-        if self._error is not None:
-            raise self._error
-        return self._results[0]
 
 
 AGAIN_AFTER = 1.0
@@ -172,7 +155,7 @@ AGAIN_AFTER = 1.0
 
 
 def met_running(error: VoiceflowError) -> VoiceflowError:
-    """The error for what the check of a new connection has found while the store is open.
+    """Return the error for what the check of a new connection has found while the store is open.
 
     A setting of the server that would have kept the store from opening is then a fault of the store like any other:
     its callers wait for StoreError, and keep what they know.
@@ -242,11 +225,9 @@ class ServerClock(SystemClock):
         self._error = float("inf")
 
     def now(self) -> datetime:
-        """The time of the server, in UTC."""
         return datetime.fromtimestamp(self._offset + self.monotonic(), UTC)
 
     async def synchronise(self) -> None:
-        """Measure the offset. Raises StoreError."""
         best: tuple[float, float] | None = None
         for _ in range(SAMPLES):
             asked = self.monotonic()
@@ -261,7 +242,6 @@ class ServerClock(SystemClock):
         self._error += RESYNC_EVERY * 50e-6
 
     async def keep(self) -> None:
-        """Measure the offset every few seconds, forever."""
         while True:
             await anyio.sleep(RESYNC_EVERY)
             try:
@@ -281,7 +261,6 @@ class NextChange:
         self._waits: set[anyio.CancelScope] = set()
 
     def happen(self) -> None:
-        """Wake all tasks that wait for this change."""
         self._happened = True
         for wait in self._waits:
             wait.cancel()
@@ -312,11 +291,9 @@ class Wakeups:
         self._next: dict[str, NextChange] = {}
 
     def next(self, queue: str) -> NextChange:
-        """The next change of the queue."""
         return self._next.setdefault(queue, NextChange())
 
     def wake(self, queue: str) -> None:
-        """Wake all tasks that wait for this queue."""
         if (change := self._next.pop(queue, None)) is not None:
             change.happen()
 

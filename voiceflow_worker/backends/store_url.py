@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -19,7 +20,7 @@ POSTGRES_SCHEMES = ("postgresql", "postgres")
 
 
 def is_server(url: str) -> bool:
-    """Whether a URL is that of a server with a store of ours."""
+    """Return True if a URL is that of a server with a store of ours."""
     return url.partition(":")[0].lower() in {*REDIS_SCHEMES, *POSTGRES_SCHEMES}
 
 
@@ -43,7 +44,7 @@ T = TypeVar("T")
 
 
 def one_of(known: Mapping[str, T], options: Mapping[str, str], name: str, shown: str, *, default: str) -> T:
-    """The value of an option of a URL, which must be one of the known texts. Raises SettingsError."""
+    """Return the value of an option of a URL, which must be one of the known texts. Raises SettingsError."""
     text = options.get(name, default)
     if text.lower() not in known:
         raise SettingsError(
@@ -57,7 +58,7 @@ POSTGRES_SCHEMA = "voiceflow"
 
 
 def path_of(url: str) -> Path:
-    """The absolute path of the file in `sqlite:///relative.db` or `sqlite:////absolute.db`, or in a `file:` URL.
+    """Return the absolute path of the file in `sqlite:///relative.db` or `sqlite:////absolute.db`, or in a `file:` URL.
 
     The text after the third slash is the path; nothing in it is decoded. Raises SettingsError for a URL with a host or
     options, or without a file.
@@ -77,13 +78,22 @@ def path_of(url: str) -> Path:
     return Path(name).absolute()
 
 
+def sync_path(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def file_of(url: str) -> Path | None:
-    """The file in a URL of a SQLite store; None for other stores. Raises SettingsError if the URL is wrong."""
+    """Return the file in a URL of a SQLite store; None for other stores. Raises SettingsError if the URL is wrong."""
     return path_of(url) if url.lower().startswith(("sqlite:", "file:")) else None
 
 
 def identity_of(store_url: str) -> str:
-    """The name of a store, the same for all spellings of its URL, and different for every store."""
+    """Return the name of a store, the same for all spellings of its URL, and different for every store."""
     scheme = store_url.partition(":")[0].lower()
     if scheme in {"sqlite", "file"}:
         return f"sqlite:{path_of(store_url).resolve()}"
@@ -100,7 +110,7 @@ def identity_of(store_url: str) -> str:
 
 
 def said_to_libpq() -> dict[str, str]:
-    """What libpq takes from its own variables (`PGHOST`, …) and files for what a URL does not say, by its names."""
+    """Return what libpq takes from its own variables (`PGHOST`, …) and files if a URL lacks it."""
     from psycopg import pq
 
     found = {each.keyword.decode(): each.val for each in pq.Conninfo.get_defaults() if each.val != each.compiled}
@@ -128,12 +138,12 @@ _COMMENTS = re.compile(r"^--.*\n", re.MULTILINE)
 
 
 def sql_file(package: str, name: str) -> str:
-    """The text of a file. Read it early: later, there may be no free file descriptor to read it."""
+    """Return the text of a file. Read it early: later, there may be no free file descriptor to read it."""
     return files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def statements(package: str, *names: str) -> dict[str, str]:
-    """The statements of some files, by their names, without comments.
+    """Return the statements of some files, by their names, without comments.
 
     A statement begins with a line `-- name: NAME`, then comes what it is for, as a comment, and it ends with a
     semicolon. Raises ValueError if two statements have one name.

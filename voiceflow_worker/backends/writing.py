@@ -57,7 +57,7 @@ class Writing(ABC, Generic[At]):
     server: str = ""
 
     def refused(self, bulk: BulkWrite, at: At) -> list[WriteResult] | None:
-        """The answers to a bulk write whose guard fails; None for another."""
+        """Return the answers to a bulk write whose guard fails; None for another."""
         if self._is_verified(bulk, at):
             return None
         return [
@@ -88,7 +88,7 @@ class Writing(ABC, Generic[At]):
         return [self.revision(change.job.id) for change in write.changes]
 
     def _was_written(self, write: Write, revisions: Sequence[str | None], at: At) -> bool:
-        """Whether an earlier try has written the write. `revisions` are those of its jobs now."""
+        """Return True if an earlier try has written the write. `revisions` are those of its jobs now."""
         if not write.changes:
             own = own_values(write.puts)
             return any(self._was_swapped(each, own, at) for each in write.conditions if isinstance(each, Same))
@@ -106,7 +106,7 @@ class Writing(ABC, Generic[At]):
         return are_gone
 
     def _was_swapped(self, swap: Same, own: OwnValues, at: At) -> bool:
-        """Whether a put of a write stands where that was to replace another value."""
+        """Return True if a put of a write is stored where it was to replace another value."""
         ours = own.get((swap.namespace, swap.group, swap.member), ())
         record = self.record(swap.namespace, swap.group, at, swap.member) if ours else None
         return record is not None and ours[-1] == record.value != swap.value
@@ -131,7 +131,7 @@ class Writing(ABC, Generic[At]):
         return None
 
     def _failed_by(self, condition: Condition, own: OwnValues, at: At) -> tuple[Record | None] | None:
-        """The record by which a condition fails; None if it holds."""
+        """Return the record by which a condition fails; None if it holds."""
         match condition:
             case AtMost(namespace, groups, most, owner):
                 for group in groups:
@@ -160,28 +160,24 @@ class Writing(ABC, Generic[At]):
     # --- what a store reads and writes ---
 
     @abstractmethod
-    def record(self, namespace: str, group: str, at: At, member: str = "") -> Record | None:
-        """A record, if it is current."""
+    def record(self, namespace: str, group: str, at: At, member: str = "") -> Record | None: ...
 
     @abstractmethod
     def group(self, namespace: str, group: str, at: At) -> Sequence[Record]:
-        """The current records of a group, in the order of their members."""
+        """Return the current records of a group, in the order of their members."""
 
     @abstractmethod
-    def revision(self, job_id: str) -> str | None:
-        """The revision of a job; None if there is no such job."""
+    def revision(self, job_id: str) -> str | None: ...
 
     @abstractmethod
     def owner(self, key: str, at: At) -> Owner | None:
-        """The head of the job that owns a unique key, or of its tombstone."""
+        """Return the head of the job that owns a unique key, or of its tombstone."""
 
     @abstractmethod
-    def pace(self, queue: str) -> Pace:
-        """The pace of a queue."""
+    def pace(self, queue: str) -> Pace: ...
 
     @abstractmethod
-    def set_pace(self, queue: str, pace: Pace) -> None:
-        """Store the pace of a queue."""
+    def set_pace(self, queue: str, pace: Pace) -> None: ...
 
     @abstractmethod
     def store(self, write: Write, at: At) -> None:

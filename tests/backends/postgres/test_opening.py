@@ -29,7 +29,7 @@ from voiceflow_worker.errors import (
     SettingsError,
     StoreCorruptError,
     StoreError,
-    StoreForgetsError,
+    StoreNotDurableError,
     StoreReadOnlyError,
     StoreUnavailableError,
     VoiceflowError,
@@ -108,7 +108,7 @@ async def test_a_role_whose_settings_lose_or_mix_up_commits_is_refused_with_the_
     at: Place,
 ) -> None:
     for name, setting, kind, said in [
-        ("forgetful", "synchronous_commit = off", StoreForgetsError, "SET synchronous_commit = on"),
+        ("forgetful", "synchronous_commit = off", StoreNotDurableError, "SET synchronous_commit = on"),
         ("snapshot", "default_transaction_isolation = 'repeatable read'", SettingsError, "= 'read committed'"),
         ("serial", "default_transaction_isolation = serializable", SettingsError, "= 'read committed'"),
     ]:
@@ -188,11 +188,11 @@ async def test_the_checks_hold_for_each_new_connection(at: Place) -> None:
                 await confirm(store)
 
         at.ask(f"ALTER ROLE {user} SET synchronous_commit = off")
-        await fails(StoreForgetsError)
+        await fails(StoreNotDurableError)
         at.ask(f"ALTER ROLE {user} RESET synchronous_commit")
 
         async def is_back() -> bool:
-            with suppress(StoreForgetsError):  # of a connection that was begun before
+            with suppress(StoreNotDurableError):  # of a connection that was begun before
                 return await store.database.rows("SELECT 1") == [(1,)]
             return False
 

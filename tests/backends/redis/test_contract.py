@@ -19,7 +19,7 @@ from tests.contract.suite import (
 )
 from tests.support.redis_server import RedisServer, WatchedPair
 from tests.support.redis_users import RULE, url_of
-from voiceflow_worker.backends.redis import finding
+from voiceflow_worker.backends.redis import store
 from voiceflow_worker.backends.redis.store import open_redis
 
 
@@ -46,7 +46,7 @@ class TestInShortPages(JobsContract):
     @pytest.fixture
     def opener(self, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Opener:
         for name, most in (("PAGE", 70), ("LOOKS", 90)):
-            monkeypatch.setattr(finding, name, most)
+            monkeypatch.setattr(store, name, most)
         return partial(open_redis, redis_server.url)
 
 

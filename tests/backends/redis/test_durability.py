@@ -30,7 +30,7 @@ from voiceflow_worker.errors import (
     SettingsError,
     StoreCorruptError,
     StoreError,
-    StoreForgetsError,
+    StoreNotDurableError,
     StoreUnavailableError,
     StoreVersionError,
 )
@@ -100,14 +100,14 @@ def test_a_valkey_is_judged_by_its_own_version(own: str, fsync: str, guarantee: 
     ],
 )
 def test_a_server_that_would_forget_is_refused_with_the_remedy(settings: tuple[str | None, ...], remedy: str) -> None:
-    with pytest.raises(StoreForgetsError, match=remedy) as caught:
+    with pytest.raises(StoreNotDurableError, match=remedy) as caught:
         found("7.2.0", *settings)
     assert 'durability="best-effort"' in str(caught.value)
     assert found("7.2.0", *settings, promise=Promise.BEST_EFFORT).guarantee is Guarantee.NONE
 
 
 def test_a_server_that_hides_its_state_is_refused() -> None:
-    with pytest.raises(StoreForgetsError, match="ACL SETUSER"):
+    with pytest.raises(StoreNotDurableError, match="ACL SETUSER"):
         durability_from({}, {"appendonly": "yes", "maxmemory-policy": "noeviction"}, promise=Promise.STRICT)
 
 
@@ -122,7 +122,7 @@ async def test_a_real_server_without_its_file_is_refused(
     own_server: RedisServer,
 ) -> None:
     own_server.ask("CONFIG", "SET", "appendonly", "no")
-    with pytest.raises(StoreForgetsError, match="appendonly is off"):
+    with pytest.raises(StoreNotDurableError, match="appendonly is off"):
         await open_and_close(own_server.url)
     assert own_server.ask("DBSIZE") == 0
     own_server.ask("CONFIG", "SET", "appendonly", "yes")
@@ -175,7 +175,7 @@ async def test_a_server_that_changed_while_nobody_asked_it_anything_gets_no_comm
         await add_jobs(store, [sample_job()])
         own_server.ask(*setting)
         own_server.ask("CLIENT", "KILL", "TYPE", "normal")
-        with pytest.raises((StoreForgetsError, StoreVersionError)):
+        with pytest.raises((StoreNotDurableError, StoreVersionError)):
             await once_available(lambda: add_jobs(store, [sample_job(2)]))
         assert own_server.ask("EXISTS", f"{{voiceflow}}:queue:default:job:{sample_job(2).id}") == 0
 
@@ -337,7 +337,7 @@ async def test_a_user_without_dangerous_commands_lacks_what_shows_durability_and
     server: RedisServer,
 ) -> None:
     error = await refusal(url_of(server, "~{voiceflow}* +@all -@dangerous"))
-    assert isinstance(error, StoreForgetsError)
+    assert isinstance(error, StoreNotDurableError)
     assert "(INFO, CONFIG GET)" in str(error)
     assert "?durability=best-effort" in str(error)
     server.ask("ACL", "LOG", "RESET")

@@ -88,7 +88,6 @@ class Memory(Writing[datetime]):
     # --- write ---
 
     def write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
-        """Carry out a bulk write."""
         bulk = checked_bulk(bulk)
         if (answers := self.refused(bulk, now)) is not None:
             return answers
@@ -156,7 +155,7 @@ class Memory(Writing[datetime]):
         self.recorded.setdefault(put.namespace, {})[put.group] = group
 
     def _held(self, namespace: str, group: str) -> tuple[Record, ...]:
-        """The records of a group that were not dropped, in the order of their members."""
+        """Return the records of a group that were not dropped, in the order of their members."""
         return self.recorded.get(namespace, {}).get(group, ())
 
     def _forget(self, namespace: str, record: Record) -> None:
@@ -174,7 +173,6 @@ class Memory(Writing[datetime]):
         return next((each for each in self.group(namespace, group, at) if each.member == member), None)
 
     def records(self, wanted: Wanted, now: datetime) -> dict[str, list[Record]]:
-        """The current records, by namespace."""
         found: dict[str, list[Record]] = {}
         for namespace, each in wanted.items():
             if isinstance(each, Page):
@@ -196,14 +194,12 @@ class Memory(Writing[datetime]):
         return None if job is None else Owner(job.id, job.body_digest, job.state)
 
     def job_of_key(self, key: str, now: datetime) -> Job | None:
-        """The job that owns a unique key, or its tombstone."""
         if key in self.keys:
             return self.jobs[self.keys[key]]
         buried, until = self.tombstones.get(key, (None, now))
         return buried if now < until else None
 
     def read(self, read: Read, now: datetime) -> list[Job]:
-        """The jobs of a read."""
         match read:
             case ById(ids):
                 return [self.jobs[job_id] for job_id in dict.fromkeys(ids) if job_id in self.jobs]
@@ -225,13 +221,11 @@ class Memory(Writing[datetime]):
         return found if read.limit is None else found[: max(read.limit, 0)]
 
     def count(self, read: Counted | AnyOf) -> int:
-        """The number of jobs of a read without its limit, or of reads that find one."""
         if isinstance(read, AnyOf):
             return sum(any(map(each.has, self.jobs.values())) for each in read.reads)
         return sum(map(read.has, self.jobs.values()))
 
     def totals(self, queue: str, batch: str | None) -> Totals:
-        """The counters of a queue or of a batch."""
         key = (queue, batch)
         return Totals(live=_present(self.live.get(key, {})))
 
@@ -240,7 +234,6 @@ class Memory(Writing[datetime]):
     def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None
     ) -> list[Job]:
-        """Lease jobs to a worker."""
         if is_closed(self.record(GATES, queue, now)):
             return []
         due = (
@@ -277,7 +270,6 @@ class Memory(Writing[datetime]):
         return max(limits.max_active - active, 0)
 
     def prune(self, queue: str, now: datetime, events_before: datetime, limit: int) -> int:
-        """Delete what is over."""
         over: list[Callable[[], object]] = [
             partial(self._forget, namespace, each)
             for namespace, groups in self.recorded.items()
@@ -369,7 +361,6 @@ class MemoryStore:
 
 @asynccontextmanager
 async def open_memory(url: str, *, clock: Clock | None = None) -> AsyncGenerator[MemoryStore]:  # noqa: ARG001 - an Opener is given its URL
-    """Open a new, empty store in memory."""
     yield MemoryStore(clock=clock)
 
 
@@ -380,7 +371,7 @@ _OF_TOMBSTONE = (
 
 
 def _tombstone(job: Job) -> Job:
-    """What is kept of a deleted job with a unique key. It has nothing about the person who was called."""
+    """Return what is kept of a deleted job with a unique key. It has nothing about the person who was called."""
     kept: dict[str, Any] = {name: getattr(job, name) for name in _OF_TOMBSTONE}
     edits = job.edits and replace(job.edits, made="")
     return Job(destination="", body="", source="", edits=edits, **kept)

@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from voiceflow_worker.backends.plain import Leaves, plain_condition, plain_write
-from voiceflow_worker.backends.postgres.connection import Row
+from voiceflow_worker.backends.postgres.database import Row
 from voiceflow_worker.backends.record import (
     TOMBSTONE,
     from_micros,
@@ -56,7 +56,7 @@ def plain_bulk(
     now: datetime,
     store_id: str | None = None,
 ) -> str:
-    """A bulk write, or a part of it, as `write.sql` takes it: for the store with this id, if one is given.
+    """Return a bulk write, or a part of it, as `write.sql` takes it: for the store with this id, if one is given.
 
     Raises InvalidInputError for a text that cannot be stored.
     """
@@ -89,7 +89,6 @@ _LEAVES = Leaves(time=_as_it_is, put=_as_it_is, drop=_as_it_is, event=_as_it_is,
 
 
 def answer_from(write: Write, reply: str | dict[str, Any]) -> WriteResult:
-    """The answer of `write.sql` to a write."""
     if isinstance(reply, str):
         return _PLAIN[reply]
     if "owners" in reply:
@@ -104,17 +103,17 @@ def answer_from(write: Write, reply: str | dict[str, Any]) -> WriteResult:
 
 
 def record_from_fields(group: str, value: str, ends_at: str | None, member: str) -> Record:
-    """The record in a JSON text of the columns `RECORD`."""
+    """Return the record in a JSON text of the columns `RECORD`."""
     return record_from(group, value, None if ends_at is None else datetime.fromisoformat(ends_at), member)
 
 
 def record_from(group: str, value: str, ends_at: datetime | None, member: str) -> Record:
-    """The record with the columns `RECORD`. The connection may have another time zone than UTC."""
+    """Return the record with the columns `RECORD`. The connection may have another time zone than UTC."""
     return Record(group, value, None if ends_at is None else ends_at.astimezone(UTC), member)
 
 
 def job_of(row: Row) -> Job:
-    """The job in a row of the columns `JOB`. Raises StoreVersionError if a newer version wrote it."""
+    """Return the job in a row of the columns `JOB`. Raises StoreVersionError if a newer version wrote it."""
     job_id, queue, state, due_at, revision, worker_id, urgency, batch, destination, key, valid, active, digest = row[
         :13
     ]

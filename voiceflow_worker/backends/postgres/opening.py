@@ -59,7 +59,6 @@ _MADE_MEANWHILE = (DuplicateTable, DuplicateSchema, DuplicateObject, UniqueViola
 
 @cache
 def schema_parts() -> Sequence[str]:
-    """Return the SQL that makes the tables and the functions of a store."""
     return [sql_file("voiceflow_worker.backends.postgres", part) for part in PARTS]
 
 
@@ -82,7 +81,7 @@ async def open_postgres(
     `?schema=` names the schema, `voiceflow` by default. `durability="best-effort"` (or `?durability=best-effort`)
     accepts a server that loses commits when it crashes.
 
-    Raises SettingsError for an invalid URL or a server on which no store can work, StoreForgetsError for one whose
+    Raises SettingsError for an invalid URL or a server on which no store can work, StoreNotDurableError for one whose
     `synchronous_commit` is off, StoreVersionError for a store of another version, StoreCorruptError for a schema of
     something else, and StoreUnavailableError if the server does not answer, is a standby, or does not let this role in.
     """

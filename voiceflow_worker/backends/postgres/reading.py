@@ -10,8 +10,7 @@ import orjson
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.postgres.codec import JOB, RECORD, job_of, record_from
-from voiceflow_worker.backends.postgres.connection import Row
-from voiceflow_worker.backends.postgres.database import Database
+from voiceflow_worker.backends.postgres.database import Database, Row
 from voiceflow_worker.backends.record import readable, tombstone_job
 from voiceflow_worker.core.ports.reads import (
     AnyOf,
@@ -75,7 +74,6 @@ SELECT {JOB} FROM found, LATERAL (
 
 
 async def read_jobs(database: Database, read: Read, *, now: datetime) -> list[Job]:
-    """The jobs of a read."""
     match read:
         case ById(ids):
             return [job_of(row) for row in await database.rows(_BY_ID, list(ids))]
@@ -113,7 +111,6 @@ def _overdue(read: Due | Expired) -> list[Condition]:
 
 
 def search(read: Due | Expired | Waiting | OfNumber | Listing) -> Statement:
-    """The statement of a read."""
     of_queue: Condition = ("queue = %s", read.queue)
     match read:
         case Due() | Expired():
@@ -138,7 +135,6 @@ def search(read: Due | Expired | Waiting | OfNumber | Listing) -> Statement:
 
 
 def counting(read: Counted | AnyOf) -> Statement:
-    """The statement that counts the jobs of a read, or the reads that find one."""
     if isinstance(read, AnyOf):
         each = [_select("voiceflow.jobs", _overdue(one), "", 1, what="1") for one in read.reads]
         found = " UNION ALL ".join(f"({statement})" for statement, _ in each)
@@ -196,7 +192,7 @@ WHERE namespace = %s AND voiceflow.is_current(ends_at, %s) {{more}} ORDER BY gro
 
 
 async def read_records(database: Database, wanted: Wanted, *, now: datetime) -> dict[str, list[Record]]:
-    """The current records of several namespaces, in one statement: all are of one moment."""
+    """Return the current records of several namespaces, in one statement: all are of one moment."""
     found: dict[str, list[Record]] = {namespace: [] for namespace in wanted}
     if not wanted:
         return found

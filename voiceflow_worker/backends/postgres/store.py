@@ -68,12 +68,11 @@ class PostgresStore:
 
     @property
     def history(self) -> History:
-        """The system and the timeline of its WAL. A standby that takes over begins the next timeline."""
+        """System and the timeline of its WAL. A standby that takes over begins the next timeline."""
         return self.database.survey.history
 
     @property
     def durability(self) -> Durability:
-        """The durability of the server, checked when it was last connected."""
         return self.database.survey.durability
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:

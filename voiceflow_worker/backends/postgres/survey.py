@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from voiceflow_worker.backends.health import Durability, Guarantee
-from voiceflow_worker.backends.postgres.connection import Connection
 from voiceflow_worker.backends.postgres.url import SCHEMA, PostgresURL
 from voiceflow_worker.backends.running import check_schema
 from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.ports.store import History
-from voiceflow_worker.errors import SettingsError, StoreForgetsError, StoreUnavailableError
+from voiceflow_worker.errors import SettingsError, StoreNotDurableError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from voiceflow_worker.backends.postgres.database import Connection
 
 _log = structlog.get_logger("voiceflow.postgres")
 
@@ -54,8 +56,8 @@ class Facts(NamedTuple):
 def durability_from(facts: Facts, url: PostgresURL) -> Durability:
     """Return the durability of a store on this server.
 
-    Raises SettingsError or StoreUnavailableError for a server on which no store can work, and StoreForgetsError for one
-    that may lose commits.
+    Raises SettingsError or StoreUnavailableError for a server on which no store can work, and StoreNotDurableError for
+    one that may lose commits.
     """
     where = f"the PostgreSQL at {url.shown}"
     of_role = f"ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET"
@@ -79,7 +81,7 @@ def durability_from(facts: Facts, url: PostgresURL) -> Durability:
         lost = "a crash of this PostgreSQL loses the commits of its last second, and their calls could be made twice"
         on = f"Turn it on ({of_role} synchronous_commit = on)"
         if url.promise is not Promise.BEST_EFFORT:
-            raise StoreForgetsError(
+            raise StoreNotDurableError(
                 f"synchronous_commit is off: {lost}. {on}. Or accept that: pass "
                 'durability="best-effort" (?durability=best-effort in the store URL).'
             )
@@ -111,21 +113,18 @@ class Survey:
 
     @property
     def facts(self) -> Facts:
-        """Facts about the server that was connected last."""
         if self._facts is None:
             raise RuntimeError("the store has not been opened")
         return self._facts
 
     @property
     def durability(self) -> Durability:
-        """Durability of the server that was connected last."""
         if self._durability is None:
             raise RuntimeError("the store has not been opened")
         return self._durability
 
     @property
     def history(self) -> History:
-        """History of the server that was connected last."""
         return History(self._history, self._made_in, self._url.trusts_failover)
 
     async def check(self, connection: Connection) -> None:
@@ -163,5 +162,4 @@ class Survey:
 
 
 def quoted(name: str) -> str:
-    """Return the name of a schema, role or database as SQL has it."""
     return '"' + name.replace('"', '""') + '"'

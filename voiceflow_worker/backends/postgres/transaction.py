@@ -3,23 +3,108 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 import orjson
 from anyio import CancelScope
+from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor, Error
+from psycopg.pq import PipelineStatus
 
-from voiceflow_worker.backends.postgres.callers import CallersConnection, callers_connection, refused, why_refused
 from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_bulk, record_from_fields
 from voiceflow_worker.backends.postgres.url import named
 from voiceflow_worker.backends.record import readable, tombstone_job
 from voiceflow_worker.core.admission import CallOptions
 from voiceflow_worker.core.ports.store import BulkWrite, Clock, Key, Record, Store, WriteResult, checked_bulk
+from voiceflow_worker.errors import InvalidInputError, StoreReadOnlyError, VoiceflowError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.queue import CallQueue
+
+_TAKES = (
+    "pass psycopg's connection, with which you write your own rows to the PostgreSQL of the store: "
+    "connection.connection.driver_connection of SQLAlchemy, connection.connection of Django"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CallersConnection:
+    """A connection of psycopg with a transaction of its caller. With `blocks`, it must not wait on an event loop."""
+
+    given: Connection[Any] | AsyncConnection[Any]
+    blocks: bool
+
+    async def run(self, statement: str) -> str | None:
+        """Run a statement without parameters, and return the text in the first column of its one row, if it has one.
+
+        The cursor is of psycopg's own class: that of the caller may change what is sent, or what comes back.
+        """
+        cursor: Cursor[Any] | AsyncCursor[Any]
+        if isinstance(self.given, AsyncConnection):
+            cursor = await AsyncCursor(self.given).execute(statement.encode(), prepare=False)
+        else:
+            cursor = Cursor(self.given).execute(statement.encode(), prepare=False)
+        result = cursor.pgresult
+        value = result.get_value(0, 0) if result is not None and result.ntuples else None
+        return None if value is None else value.decode("ascii")
+
+    @contextmanager
+    def used(self) -> Generator[None]:
+        """Keep other enqueues off the connection in this block: the savepoint of one would undo the other."""
+        if id(self.given) in _IN_USE:
+            raise refused("another call is being enqueued in this transaction", "enqueue one after the other")
+        _IN_USE.add(id(self.given))
+        try:
+            yield
+        finally:
+            _IN_USE.discard(id(self.given))
+
+
+_IN_USE: set[int] = set()
+
+
+def callers_connection(connection: object, *, blocks: bool) -> CallersConnection:
+    """Check the connection that a caller has passed. Nothing is sent to the database. Raises InvalidInputError."""
+    if not isinstance(connection, (Connection, AsyncConnection)):
+        kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
+        raise refused(f"this is {kind}, and no connection of psycopg", _TAKES)
+    if connection.closed:
+        raise refused("this connection is closed", _TAKES)
+    if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        raise refused("this connection is in pipeline mode", "enqueue before or after the block of the pipeline")
+    if blocks and isinstance(connection, AsyncConnection):
+        raise refused("this connection is asynchronous", "await queue.enqueue(flow, connection=…) instead")
+    return CallersConnection(cast("Any", connection), blocks)
+
+
+_ELSEWHERE = (
+    "no store in the schema {schema} of this database can be used: pass a connection to the database of the store, or "
+    "name its schema"
+)
+_REMEDIES = {
+    "42501": "give this role the rights of a worker (docs/stores.md)",
+    "25006": "the transaction is read only: use one that may write, on the primary server",
+    "25P01": "the connection is in autocommit mode: begin a transaction first",
+    "25P02": "an earlier statement of the transaction has failed: roll it back, and begin again",
+    **dict.fromkeys(("3F000", "42883", "42P01"), _ELSEWHERE),
+}
+"""By SQLSTATE. Other errors are the caller's own matter."""
+
+
+def why_refused(error: BaseException, schema: str) -> VoiceflowError | None:
+    """Return the error with the remedy for what the database has refused; None if it is the caller's own matter."""
+    if not isinstance(error, Error) or error.sqlstate not in _REMEDIES:
+        return None
+    failed = refused(error.diag.message_primary or str(error), _REMEDIES[error.sqlstate].format(schema=schema))
+    return StoreReadOnlyError(*failed.args) if error.sqlstate == "42501" else failed
+
+
+def refused(what: str, remedy: str) -> InvalidInputError:
+    return InvalidInputError(f"{what}; nothing was enqueued; {remedy}")
+
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports.reads import ByKey
@@ -56,7 +141,7 @@ def enqueue_in(
 
 
 def _at_once(work: Coroutine[Any, Any, T]) -> T:
-    """The result of work that never waits on an event loop, because its statements block."""
+    """Return the result of work that never waits on an event loop, because its statements block."""
     try:
         work.send(None)
     except StopIteration as ended:
@@ -68,7 +153,7 @@ def _at_once(work: Coroutine[Any, Any, T]) -> T:
 async def joined(
     connection: object, *, schema: str, store: Store | None = None, location: str | None = None, blocks: bool = False
 ) -> AsyncGenerator[Store]:
-    """A store within the transaction of a caller's connection. If this block raises, the transaction is as before it.
+    """Yield a store within the transaction of a caller's connection. If the block raises, the transaction is as before.
 
     `store` is the open store that it must be, which is at `location`. Without one, the time is that of the database.
     With `blocks`, asynchronous connections are refused. Raises InvalidInputError for a connection that cannot be used.
@@ -120,11 +205,9 @@ class JoinedStore:
         return [answer_from(*each) for each in zip(bulk.writes, answers, strict=True)]
 
     async def jobs(self, read: ByKey, *, now: datetime) -> Sequence[Job]:
-        """The jobs that own these unique keys."""
         return list(readable(await self._asked.answer(now=now, owned=read.keys), _owner))
 
     async def records(self, wanted: Mapping[str, Sequence[Key]], *, now: datetime) -> Mapping[str, Sequence[Record]]:
-        """The current records with these keys."""
         found: dict[str, Sequence[Record]] = {}
         for namespace, keys in wanted.items():
             rows = await self._asked.answer(now=now, namespace=namespace, keys=keys)
@@ -136,7 +219,7 @@ _COLUMNS = [name.strip() for name in JOB.split(",")]
 
 
 def _owner(columns: dict[str, Any]) -> Job:
-    """The job with these columns, or the deleted one in a record with these."""
+    """Return the job with these columns, or the deleted one in a record with these."""
     if "namespace" in columns:
         return tombstone_job(orjson.loads(columns["value"]))
     for name in ("due_at", "valid_until", "active_until"):
@@ -154,12 +237,10 @@ class _Queries:
         self._location = location
 
     async def now_and_store(self) -> tuple[datetime, str]:
-        """The time of the database, and the id of the store."""
         reply = await self._ask({})
         return datetime.fromisoformat(reply["now"]).astimezone(UTC), str(reply["store"])
 
     async def answer(self, **question: object) -> Any:
-        """The answer to a question."""
         return (await self._ask(question))["answer"]
 
     async def _ask(self, question: Mapping[str, object]) -> Mapping[str, Any]:
@@ -184,11 +265,9 @@ class _At:
         self._now = now
 
     def now(self) -> datetime:
-        """The time in UTC, with its zone."""
         return self._now
 
     def monotonic(self) -> float:
-        """An enqueue measures no time."""
         return 0.0
 
     async def sleep(self, seconds: float) -> None:

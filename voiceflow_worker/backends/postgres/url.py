@@ -63,13 +63,11 @@ class PostgresURL:
     trusts_failover: bool = False
 
     def named(self, sql: str) -> str:
-        """Return this SQL with the name of the schema instead of `voiceflow`."""
         return named(sql, self.schema)
 
 
 @lru_cache(maxsize=256)
 def named(sql: str, schema: str) -> str:
-    """Return this SQL for the store in a schema."""
     return _NAMED.sub(f'"{schema}".', sql)
 
 

@@ -11,8 +11,7 @@ import anyio
 import psycopg
 import structlog
 
-from voiceflow_worker.backends.postgres.connection import Connection
-from voiceflow_worker.backends.postgres.database import Database
+from voiceflow_worker.backends.postgres.database import Connection, Database
 from voiceflow_worker.backends.postgres.faults import translated
 from voiceflow_worker.backends.running import Wakeups
 from voiceflow_worker.core.base.clock import SystemClock
@@ -57,7 +56,6 @@ class QueueChanges:
             await change.wait(self._clock if self._hears else _MACHINE, within=min(left, POLL_EVERY))
 
     async def close(self) -> None:
-        """End the listening connection."""
         if self._listening is not None:
             self._listening.cancel()
             with suppress(asyncio.CancelledError):

@@ -116,14 +116,12 @@ class RedisClient:
 
     @property
     def durability(self) -> RedisDurability:
-        """The durability of the server of the newest connection."""
         if self._durability is None:
             raise RuntimeError("the store has not been opened")
         return self._durability
 
     @property
     def root(self) -> str:
-        """The beginning of all keys of the store."""
         return self._url.root
 
     @asynccontextmanager
@@ -196,7 +194,7 @@ class RedisClient:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[AbstractConnection]:
-        """A connection to one caller alone. Errors in the block are raised as StoreError."""
+        """Return a connection to one caller alone. Errors in the block are raised as StoreError."""
         self._home.require()
         try:
             connection: AbstractConnection = await self._pool.get_connection()
@@ -217,7 +215,6 @@ class RedisClient:
             raise translated(error, shown=self._url.shown) from error
 
     async def _disconnect(self) -> None:
-        """Close all connections, also those in use: their callers get an error."""
         with suppress(RedisError, OSError):
             await self._pool.disconnect()
 

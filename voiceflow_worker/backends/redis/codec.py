@@ -36,12 +36,12 @@ _PLAIN = {
 
 
 def optional(text: str | None) -> str:
-    """An optional text in the form that scripts store: '' for None, otherwise '=' and the text."""
+    """Return an optional text in the form that scripts store: '' for None, otherwise '=' and the text."""
     return "" if text is None else f"={text}"
 
 
 def micros(time: datetime | None) -> str:
-    """An optional time in the form that scripts store: '' for None, otherwise microseconds since 1970 UTC."""
+    """Return an optional time in the form that scripts store: '' for None, otherwise microseconds since 1970 UTC."""
     return "" if time is None else str(to_micros(time))
 
 
@@ -73,7 +73,6 @@ LEAVES = Leaves(time=_time, put=_put, drop=_drop, event=_event, tombstone=_tombs
 
 
 def answer_from(write: Write, answer: Sequence[Any]) -> WriteResult:
-    """The answer of `write.lua` to a write."""
     match answer:
         case ["exists", owners]:
             return WriteResult(result=Result.EXISTS, owners={new: Owner(*owner) for new, owner in owners.items()})
@@ -94,7 +93,7 @@ def answer_from(write: Write, answer: Sequence[Any]) -> WriteResult:
 
 
 def job_of_row(row: Sequence[str]) -> Job:
-    """The job, or the tombstone, in a row of a script. Raises StoreVersionError if a newer version wrote it."""
+    """Return the job, or the tombstone, in a row of a script. Raises StoreVersionError if a newer version wrote it."""
     if len(row) == 1:
         return buried(row[0])
     (job_id, state, due, rev, worker, prio, batch, dest, key, valid, active, digest, record, body) = row
@@ -106,7 +105,7 @@ def job_of_row(row: Sequence[str]) -> Job:
 
 
 def records_from(fields: Sequence[str]) -> list[Record]:
-    """The records that a script returned: a group, a member, a value and an end of each."""
+    """Return the records that a script returned: a group, a member, a value and an end of each."""
     return [
         Record(group, value, from_micros(int(ends)) if ends else None, member)
         for group, member, value, ends in zip(fields[::4], fields[1::4], fields[2::4], fields[3::4], strict=True)
@@ -114,7 +113,7 @@ def records_from(fields: Sequence[str]) -> list[Record]:
 
 
 def event_of(text: str) -> Event:
-    """The event in an outbox entry. Raises StoreVersionError for an entry of a newer version."""
+    """Return the event in an outbox entry. Raises StoreVersionError for an entry of a newer version."""
     sequence, _, fields = text.partition("|")
     try:
         return event_from(int(sequence), orjson.loads(fields))
@@ -123,13 +122,12 @@ def event_of(text: str) -> Event:
 
 
 def event_text(event: Event) -> str:
-    """An event without its sequence, as it is stored."""
     fields = [event.job_id, event.kind, to_micros(event.at), event.state, event.revision, event.post]
     return orjson.dumps(fields).decode()
 
 
 def buried(tombstone: str) -> Job:
-    """A deleted job, rebuilt from a tombstone that a script returned. It has only the fields of the tombstone."""
+    """Return a deleted job from a tombstone that a script returned. It has only the fields of the tombstone."""
     _, job_id, digest, state, fields = tombstone.split("|", 4)
     unique_key, *times = orjson.loads(fields)
     return tombstone_job((queue_of(job_id), unique_key, job_id, digest, state, *times))

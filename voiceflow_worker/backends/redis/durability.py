@@ -20,7 +20,7 @@ from voiceflow_worker.errors import (
     NoStoreError,
     SettingsError,
     StoreCorruptError,
-    StoreForgetsError,
+    StoreNotDurableError,
     StoreUnavailableError,
 )
 from voiceflow_worker.model.copying import replace
@@ -81,7 +81,7 @@ class Survey:
     async def server(self, ask: Exchange) -> RedisDurability:
         """Return the durability of the server at the other end of a connection.
 
-        Raises StoreForgetsError for a server that has no AOF, evicts keys, or does not show its settings,
+        Raises StoreNotDurableError for a server that has no AOF, evicts keys, or does not show its settings,
         SettingsError for one that is too old or not of the kind that the URL says, and StoreUnavailableError for a
         replica or a server that writes its first AOF. Raises StoreVersionError for a store of another version, and
         StoreCorruptError if its schema is no version.
@@ -155,7 +155,6 @@ def _facts(info: str) -> dict[str, str]:
 
 
 def _setting(answer: Any, name: str) -> str | None:
-    """Return the value in an answer to CONFIG GET."""
     pairs: Any = answer if hasattr(answer, "get") else dict(zip(answer[::2], answer[1::2], strict=True))
     value: str | None = pairs.get(name)
     return value
@@ -172,7 +171,7 @@ def durability_from(
 ) -> RedisDurability:
     """Return the durability of a store on a server with these answers to INFO and to CONFIG GET.
 
-    If `promise` is not best effort, raises StoreForgetsError for a server that has no AOF, evicts keys, or does not
+    If `promise` is not best effort, raises StoreNotDurableError for a server that has no AOF, evicts keys, or does not
     show its settings, and StoreUnavailableError for one that writes its first AOF.
     """
     if promise is Promise.BEST_EFFORT:
@@ -184,11 +183,11 @@ def durability_from(
         )
     appendonly, fsync, skips_fsync, eviction = (settings.get(name) for name in _SETTINGS)
     if not facts or appendonly is None or eviction is None:
-        raise StoreForgetsError(f"{_HIDDEN} {_ACCEPT}")
+        raise StoreNotDurableError(f"{_HIDDEN} {_ACCEPT}")
     if appendonly != "yes":
-        raise StoreForgetsError(f"{_NO_AOF} {_ACCEPT}")
+        raise StoreNotDurableError(f"{_NO_AOF} {_ACCEPT}")
     if eviction != "noeviction":
-        raise StoreForgetsError(f"{_EVICTS.format(eviction)} {_ACCEPT}")
+        raise StoreNotDurableError(f"{_EVICTS.format(eviction)} {_ACCEPT}")
     is_rewriting = "1" in {facts.get("aof_rewrite_in_progress"), facts.get("aof_rewrite_scheduled")}
     if facts.get("aof_enabled") == "0" or (is_rewriting and facts.get("aof_base_size") == "0"):
         raise StoreUnavailableError(_BEGINS)

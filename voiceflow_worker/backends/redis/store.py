@@ -29,14 +29,24 @@ from voiceflow_worker.backends.redis.codec import (
 )
 from voiceflow_worker.backends.redis.durability import RedisDurability, Survey
 from voiceflow_worker.backends.redis.faults import translated
-from voiceflow_worker.backends.redis.finding import find, index_of, latest_of
 from voiceflow_worker.backends.redis.scripts import load as load_scripts
 from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.backends.running import ServerClock, Wakeups
 from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.backends.writing import own_values
 from voiceflow_worker.core.ports import Clock, Event
-from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read
+from voiceflow_worker.core.ports.reads import (
+    AnyOf,
+    ById,
+    ByKey,
+    Counted,
+    Due,
+    Expired,
+    Listing,
+    OfNumber,
+    Read,
+    Waiting,
+)
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     History,
@@ -47,8 +57,96 @@ from voiceflow_worker.core.ports.store import (
     checked_bulk,
 )
 from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError, VoiceflowError
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
+
+PAGE = 250
+"""The most jobs that one script reads, in about three milliseconds."""
+LOOKS = 1000
+"""The most heads that one script examines, in about four milliseconds."""
+
+_Rows = Sequence[Sequence[str]]
+
+
+async def find(client: RedisClient, read: Read, now: datetime) -> list[Job]:
+    """Return the jobs of a read. A job is returned as it is when its page is read."""
+    match read:
+        case ById(ids):
+            rows = [row for page in _pages(ids) for row in (await client.run("jobs", {"ids": page}))[1:]]
+            return list(map(job_of_row, rows))
+        case ByKey(keys):
+            asked = {"now": micros(now)}
+            pages = _pages(list(map(optional, keys)))
+            rows = [row for page in pages for row in (await client.run("jobs", asked | {"keys": page}))[1:]]
+            return list(readable(rows, job_of_row))
+        case Due() | Waiting() | Expired():
+            return await _by_time(client, read)
+        case OfNumber(number=number):
+            return await _by_age(client, read, {"ages": f":number:{number}", "is_filtered": False})
+        case Listing():
+            return await _by_age(client, read, _indexes(read))
+
+
+def index_of(read: Due | Expired | Waiting) -> str:
+    """Return the end of the key of the index of a read, by time."""
+    match read:
+        case Due(state=state):
+            return f":state:{state}"
+        case Waiting(batch=batch):
+            return f":batch:={batch}:queued"
+        case Expired():
+            return ":valid"
+
+
+def latest_of(read: Due | Expired | Waiting) -> datetime | None:
+    """Return the latest time in that index at which a job is one of the read."""
+    return read.at if isinstance(read, Expired) else read.by
+
+
+async def _by_time(client: RedisClient, read: Due | Expired | Waiting) -> list[Job]:
+    """Return the jobs in an index by time. A job that was moved behind the pages before is not read again."""
+    asked = {"queue": read.queue, "times": index_of(read), "latest": micros(latest_of(read))}
+    found: dict[str, Job] = {}
+    behind: Sequence[str] | None = None
+    seen = 0
+    while behind != "" and (most := min(PAGE, PAGE if read.limit is None else read.limit - seen)) > 0:
+        behind, *rows = await client.run(
+            "jobs", asked | {"most": most} | ({} if behind is None else {"behind": behind})
+        )
+        seen += len(rows)
+        for job in readable(rows, job_of_row):
+            found.setdefault(job.id, job)
+    return list(found.values())
+
+
+async def _by_age(client: RedisClient, read: OfNumber | Listing, indexes: dict[str, Any]) -> list[Job]:
+    """Return the jobs in indexes of ids that pass their filters."""
+    asked = {"queue": read.queue, "is_newest": read.newest, "checks": LOOKS, **indexes}
+    found: list[Job] = []
+    after = None
+    while after != "" and (most := min(PAGE, PAGE if read.limit is None else read.limit - len(found))) > 0:
+        place = {"after": after or read.after or "", "most": most}
+        after, *rows = await client.run("jobs", asked | place)
+        found += readable(rows, job_of_row)
+    return found
+
+
+def _indexes(read: Listing) -> dict[str, Any]:
+    asked: dict[str, Any] = {} if read.batch is None else {"ages": f":batch:={read.batch}:ids"}
+    if read.batch is None or read.states is not None:
+        asked["sets"] = [f":in:{state}" for state in (JobState if read.states is None else read.states)]
+    return asked | {
+        "states": "" if read.states is None else f",{','.join(read.states)},",
+        "outcomes": "" if read.outcomes is None else "\n".join(["", *map(optional, sorted(read.outcomes)), ""]),
+        "batch": optional(read.batch),
+        "is_filtered": read.outcomes is not None or None not in {read.batch, read.states},
+    }
+
+
+def _pages(names: Sequence[str]) -> list[Sequence[str]]:
+    names = list(dict.fromkeys(names))
+    return [names[start : start + PAGE] for start in range(0, len(names), PAGE)]
+
 
 BLOCK_MS = 2000
 """The longest time, in milliseconds, for which an XREAD blocks. It must be less than the timeout of an answer."""
@@ -89,7 +187,6 @@ class QueueChanges:
                 return heard
 
     async def _count(self, queue: str) -> int:
-        """The change count; 1 for a queue without changes."""
         key = f"{self._client.root}:queue:{queue}:changes"
         return int(await self._client.ask(("GET", key)) or 0) + 1
 
@@ -132,7 +229,6 @@ class RedisStore:
 
     @property
     def durability(self) -> RedisDurability:
-        """The durability of the server, checked when it was last connected."""
         return self.client.durability
 
     @property
@@ -141,12 +237,12 @@ class RedisStore:
 
     @property
     def server(self) -> str:
-        """The id of the server's process; always empty if the user may not see it."""
+        """Id of the server's process; always empty if the user may not see it."""
         return self.durability.server
 
     @property
     def history(self) -> History | None:
-        """The replication id of the primary that this server has replaced, or the store's last one has."""
+        """Replication id of the primary that this server has replaced, or the store's last one has."""
         return self.durability.history
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
@@ -257,7 +353,7 @@ async def open_redis(
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
     may lose data. With `makes=False`, a store that is not there is an error.
 
-    Raises SettingsError for an invalid URL, StoreForgetsError for a server that has no AOF, evicts keys, or does not
+    Raises SettingsError for an invalid URL, StoreNotDurableError for a server that has no AOF, evicts keys, or does not
     show its settings, StoreVersionError for a store of another version, and StoreUnavailableError if the server does
     not answer.
     """

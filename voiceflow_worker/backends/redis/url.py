@@ -52,7 +52,6 @@ class RedisURL:
 
     @property
     def root(self) -> str:
-        """Beginning of all keys: the prefix in braces."""
         return f"{{{self.prefix}}}"
 
     @property

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import apsw
 
-from voiceflow_worker.backends.disk import sync_path
 from voiceflow_worker.backends.record import from_micros, to_micros
 from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection, translating
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
@@ -29,6 +28,7 @@ from voiceflow_worker.backends.sqlite.opening import (
 )
 from voiceflow_worker.backends.sqlite.reading import current_record
 from voiceflow_worker.backends.sqlite.write import FileWriting
+from voiceflow_worker.backends.store_url import sync_path
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.gates import write_of_order
@@ -213,7 +213,7 @@ def _checked(temporary: Path, source: Path) -> tuple[datetime, int]:
 
 @contextmanager
 def _locked(path: Path) -> Generator[None]:
-    """A context in which no other process has the store at `path`. Raises StoreUnavailableError for one in use."""
+    """Keep other processes off the store at `path` in the block. Raises StoreUnavailableError for one in use."""
     if not path.exists():
         yield
         return

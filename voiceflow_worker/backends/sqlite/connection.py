@@ -76,7 +76,6 @@ def translated(error: Exception, path: Path) -> Exception:
 
 @contextmanager
 def translating(path: Path) -> Generator[None]:
-    """Translate the errors of SQLite that the block raises."""
     try:
         yield
     except (apsw.Error, UnicodeEncodeError) as error:
@@ -84,7 +83,6 @@ def translating(path: Path) -> Generator[None]:
 
 
 def read_only(path: Path) -> StoreReadOnlyError:
-    """The error for a file or a directory that this user is not allowed to write."""
     return StoreReadOnlyError(
         f"the store {path} cannot be written: the file, its directory or its file system is read-only for this user. "
         "Nothing was changed. Allow this user to write the file and to make files in its directory, or name another "
@@ -93,7 +91,6 @@ def read_only(path: Path) -> StoreReadOnlyError:
 
 
 def not_sqlite(path: Path) -> StoreCorruptError:
-    """The error for a file that SQLite has not made."""
     return StoreCorruptError(
         f"{path} is not a voiceflow store: it is not an SQLite file. Nothing was changed. Check the path, or name "
         "a new file."
@@ -101,7 +98,6 @@ def not_sqlite(path: Path) -> StoreCorruptError:
 
 
 def damaged(path: Path, found: str) -> StoreCorruptError:
-    """The error for a damaged store."""
     return StoreCorruptError(
         f"the store {path} is damaged, or its disk fails ({found}). Nothing was changed. Stop all processes that use "
         "it, check the disk (dmesg), then restore a backup (`voiceflow restore FILE`). Without one, recover what can "
@@ -152,7 +148,6 @@ class Connection:
         """Whether the WAL was long at the last commit of this connection, if `leave_log` was called."""
 
     def run(self, statements: str, bindings: Bindings = ()) -> None:
-        """Execute statements that return no rows."""
         self._db.execute(statements, bindings or None)
 
     def insert(self, statement: str, rows: Sequence[Row]) -> None:
@@ -162,21 +157,18 @@ class Connection:
             self._db.execute(_of_rows(statement, len(some), len(some[0])), tuple(chain.from_iterable(some)))
 
     def run_each(self, statement: str, many: Iterable[Sequence[Any]]) -> None:
-        """Execute one statement that returns no rows, once for each set of bindings."""
         self._db.executemany(statement, many)
 
     def rows(self, statement: str, bindings: Bindings = ()) -> list[Row]:
-        """All rows that a statement returns."""
         rows: list[Row] = self._db.execute(statement, bindings).fetchall()
         return rows
 
     def rows_of_each(self, statement: str, many: Iterable[Sequence[Any]]) -> list[Row]:
-        """All rows that a statement returns for each set of bindings, in the order of the sets."""
+        """Return all rows that a statement returns for each set of bindings, in the order of the sets."""
         rows: list[Row] = self._db.executemany(statement, many).fetchall()
         return rows
 
     def pragma(self, name: str, value: object = None) -> Any:
-        """Read or set the value of a pragma."""
         return self._db.pragma(name, value) if value is not None else self._db.pragma(name)
 
     def keep_log(self) -> None:
@@ -184,7 +176,6 @@ class Connection:
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
     def sync_commits(self, *, wanted: bool) -> None:
-        """Choose whether commits wait for the disk."""
         self._db.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}", None, can_cache=False)
 
     def leave_log(self) -> None:
@@ -207,18 +198,16 @@ class Connection:
             raise apsw.BusyError("the -wal file is being read or written")
 
     def findings(self) -> str:
-        """What SQLite finds wrong in the file, of which it reads all; empty for nothing."""
+        """Return what SQLite finds wrong in the file, of which it reads all; empty for nothing."""
         found = [str(row[0]) for row in self.rows(f"PRAGMA integrity_check({_MOST_FINDINGS})")]
         return "" if found == ["ok"] else " ".join("; ".join(found).replace("*** in database main ***", "").split())
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a transaction is open."""
         return bool(self._db.in_transaction)
 
     @property
     def is_read_only(self) -> bool:
-        """Whether the file could only be opened for reading."""
         return bool(self._db.readonly("main"))
 
     def close(self) -> None:

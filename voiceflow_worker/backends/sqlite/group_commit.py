@@ -51,7 +51,6 @@ Counters = defaultdict[tuple[str, str | None, str], int]
 
 
 def totals_name(batch: str | None) -> str:
-    """The name in the table of totals of a batch, or of the whole queue."""
     return "" if batch is None else f"={batch}"
 
 

@@ -87,7 +87,7 @@ class SameFiles:
 
     @property
     def has_other_log(self) -> bool:
-        """Whether another -wal file has replaced the opened one. The opened WAL must then not go into the main file.
+        """True if another -wal file has replaced the opened one. The opened WAL must then not go into the main file.
 
         If the opened -wal file was only deleted, its content can safely go into the main file: no process has begun
         another WAL.
@@ -99,7 +99,7 @@ class SameFiles:
 
 
 def identity(path: Path) -> Identity | None:
-    """The identity of a file; None if there is no file. Raises StoreUnavailableError if it cannot be read."""
+    """Return the identity of a file; None if there is no file. Raises StoreUnavailableError if it cannot be read."""
     try:
         found = os.stat(path)  # noqa: PTH116 - Path.stat() takes twice as long
     except (FileNotFoundError, NotADirectoryError):
@@ -121,12 +121,10 @@ def _replaced(store: Path, path: Path, *, gone: bool) -> StoreCorruptError:
 
 
 def log_of(path: Path) -> Path:
-    """The -wal file of a store, which holds its write-ahead log (WAL)."""
     return path.with_name(f"{path.name}-wal")
 
 
 def index_of_log(path: Path) -> Path:
-    """The -shm file of a store, which holds the index of its WAL."""
     return path.with_name(f"{path.name}-shm")
 
 
@@ -245,7 +243,7 @@ def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
 
 
 def _is_new(db: Connection, path: Path) -> bool:
-    """Whether the file is still empty. Raises an error for a file that is not a store of this version."""
+    """Return True if the file is still empty. Raises an error for a file that is not a store of this version."""
     if 0 < path.stat().st_size < _SMALLEST:
         raise not_sqlite(path)  # SQLite takes a file of one byte for an empty one
     application, version = db.pragma("application_id"), db.pragma("user_version")
@@ -266,7 +264,6 @@ def require_store(db: Connection, path: Path) -> None:
 
 
 def check_version(db: Connection, path: Path) -> None:
-    """Raise StoreVersionError for a file that this version cannot use."""
     check_schema(db.pragma("user_version"), SCHEMA_VERSION, str(path), own="name another file")
 
 
@@ -290,7 +287,7 @@ def persist(work: Callable[[], T], lock_timeout: timedelta) -> T:
 
 
 def pause_after(error: BaseException) -> float:
-    """Seconds until an operation is tried again whose error `passes`.
+    """Return seconds until an operation is tried again whose error `passes`.
 
     A short random sleep: 2 ms p99 with two processes that write. SQLite's busy_timeout sleeps longer after each try,
     and starved one of them for 0.5 to 1.3 s. A disk that fails is asked less often.
@@ -303,7 +300,7 @@ def pause_after(error: BaseException) -> float:
 
 @cache
 def schema() -> str:
-    """The statements that make the tables and indexes of a store. Read early: later no file descriptor may be free."""
+    """Return the statements that make a store. Read them early: later no file descriptor may be free."""
     return sql_file("voiceflow_worker.backends.sqlite", "schema.sql")
 
 
@@ -314,7 +311,7 @@ def require_sound(db: Connection, path: Path) -> None:
 
 
 def _looks_mixed(path: Path) -> bool:
-    """Whether the -wal file beside a file may belong to another file, because it is older than the file.
+    """Return True if the -wal file beside a file may belong to another file, because it is older than the file.
 
     The -wal file is older if a process was killed, and a backup was then copied over the store. The result is also True
     for a moment after each checkpoint; a check of the file then finds no damage.

@@ -51,29 +51,25 @@ _SHORT = 500
 
 
 def job_of(row: Row) -> Job:
-    """The job in a row of the statements `job_by_…`."""
     return job_from(row[:13], row[13], row[14])
 
 
 def record_from(row: Sequence[Any]) -> Record:
-    """The record in a row: group, value, end and member."""
     group, value, ends_at, member = row
     return Record(group, value, from_micros_or_none(ends_at), member)
 
 
 def current_record(db: Connection, namespace: str, group: str, at: int, member: str = "") -> Record | None:
-    """A record, if it is current at a time."""
     rows = db.rows(SQL["record"], (namespace, group, at, member))
     return record_from(rows[0]) if rows else None
 
 
 def standing_of(db: Connection, namespace: str, group: str, at: int) -> list[Record]:
-    """The records of a group that are current at a time."""
     return [record_from(row) for row in db.rows(SQL["group_of_records"], (namespace, group, at))]
 
 
 def read_records(wanted: Wanted, at: int, db: Connection) -> dict[str, list[Record]]:
-    """The current records of several namespaces."""
+    """Return the current records of several namespaces."""
     found: dict[str, list[Record]] = {}
     db.run("BEGIN")  # all are of one moment
     try:
@@ -100,13 +96,12 @@ def _rows_of(db: Connection, namespace: str, key: str | Key, at: int) -> list[Ro
 
 
 def owner_of_key(db: Connection, key: str, at: int) -> Owner | None:
-    """The head of the job that owns a unique key, or of its tombstone; it may be of a newer version."""
+    """Return the head of the job that owns a unique key, or of its tombstone; it may be of a newer version."""
     rows = db.rows(SQL["owner_of_key"], (key, at))
     return owner_of(*rows[0][1:]) if rows else None
 
 
 def owner_of(job_id: str, body_digest: str, state: str, tombstone: str | None) -> Owner:
-    """The owner in a row: the head of a job, or a tombstone."""
     return Owner(job_id, body_digest, state) if tombstone is None else Owner(*orjson.loads(tombstone)[2:5])
 
 
@@ -128,7 +123,7 @@ _AMONG_OUTCOMES = "AND outcome IN (SELECT value FROM json_each(:outcomes))"
 
 
 def search(read: Searched) -> tuple[str, dict[str, Any]]:
-    """The statement for a read, and its bindings. It returns a JSON list of row numbers, in the order of the read."""
+    """Return the statement for a read, which gives a JSON list of row numbers in their order, and its bindings."""
     match read:
         case Due() | Waiting():
             return SQL["jobs_due" if isinstance(read, Due) else "jobs_waiting"], until(read)
@@ -148,7 +143,6 @@ def search(read: Searched) -> tuple[str, dict[str, Any]]:
 
 
 def until(read: Counted) -> dict[str, Any]:
-    """The bindings of a read of what is due by a time."""
     by = _NO_TIME_IS_LATER if read.by is None else to_micros(read.by)
     match read:
         case Due(state=state):
@@ -236,20 +230,18 @@ class Reader:
 
 
 async def jobs_by_id(reader: Reader, ids: Iterable[str]) -> list[Job]:
-    """The jobs with these ids. Raises StoreVersionError if a newer version wrote one."""
+    """Return the jobs with these ids. Raises StoreVersionError if a newer version wrote one."""
     keys = [(job_id,) for job_id in dict.fromkeys(ids)]
     each = [partial(Connection.rows_of_each, statement=SQL["job_by_id"], many=part) for part in _pages(keys)]
     return [job_of(row) for work in each for row in await reader.read(work)]
 
 
 async def owners_of_keys(reader: Reader, unique_keys: Iterable[str], at: int) -> list[Job]:
-    """The jobs that own these unique keys, or their tombstones."""
     keys = [(key, at) for key in dict.fromkeys(unique_keys)]
     return [job for part in _pages(keys) for job in await reader.read(partial(_owners, part))]
 
 
 def count_found(asked: AnyOf, db: Connection) -> int:
-    """How many of these reads find a job."""
     found = 0
     for read in asked.reads:
         statement, bindings = search(replace(read, limit=1))

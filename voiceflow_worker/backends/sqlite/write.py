@@ -297,24 +297,21 @@ class FileWriting(Writing[int]):
 
 
 def count(transaction: Transaction, job: Job, tally: Mapping[str, int]) -> None:
-    """Add a tally (changes of counters) to the counters of a job's queue and batch."""
     for name, amount in tally.items():
         transaction.live[job.queue, job.batch_id, name] += amount
 
 
 def job_row(job: Job) -> Row:
-    """The row of a job, without its number."""
     return (*head_of(job), record_of(job), outcome_name(job))
 
 
 def event_row(event: Event) -> Row:
-    """The row of an event, without its sequence."""
     queue = event.job_id.partition(".")[0]
     return (queue, event.job_id, event.kind.value, to_micros(event.at), event.state.value, event.revision, event.post)
 
 
 def tombstone_row(job: Job, until: int) -> Row:
-    """The record (tombstone) that keeps the unique key of a deleted job taken."""
+    """Return the record (tombstone) that keeps the unique key of a deleted job taken."""
     return (TOMBSTONE, "", job.unique_key, orjson.dumps(tombstone_of(job)).decode(), until)
 
 
@@ -349,7 +346,7 @@ def lease(
 
 
 def _due(db: Connection, queue: str, batch: str | None, *, at: int, limit: int) -> list[Row]:
-    """Due jobs: those of the highest urgency first, then the earliest due, then by id."""
+    """Return due jobs: those of the highest urgency first, then the earliest due, then by id."""
     if limit <= 0:
         return []
     held = _Held(db, queue, at)
@@ -375,7 +372,6 @@ class _Held:
         self._known: dict[str, bool] = {}
 
     def holds(self, batch: str | None) -> bool:
-        """Whether a batch is closed, or has a hold."""
         if batch is None:
             return False
         if batch not in self._known:
@@ -385,7 +381,7 @@ class _Held:
         return self._known[batch]
 
     def leave_out(self, rows: Iterator[Row], limit: int, *, most_held: int = _MOST) -> list[Row] | None:
-        """The first rows whose jobs are not held, at most `limit`; None if more than `most_held` are before them."""
+        """Return the first `limit` rows whose jobs are not held; None if more than `most_held` are before them."""
         free = list[Row]()
         for row in rows:
             if not self.holds(row[4]):
@@ -398,7 +394,7 @@ class _Held:
 
 
 def _open_batches(db: Connection, queue: str, held: _Held) -> Iterator[str | None]:
-    """The batches with queued jobs that are not closed; None is the jobs without one."""
+    """Return the batches with queued jobs that are not closed; None is the jobs without one."""
     yield from (each for each in (None, "") if not held.holds(each))
     name: str | None = ""
     while (name := db.rows(SQL["next_batch"], (queue, name))[0][0]) is not None:
@@ -409,7 +405,7 @@ def _open_batches(db: Connection, queue: str, held: _Held) -> Iterator[str | Non
 def _due_rows(
     db: Connection, queue: str, batch: str | None, statements: tuple[str, str], *, at: int, limit: int
 ) -> Iterator[Row]:
-    """Due jobs in the order of leasing, held ones among them."""
+    """Return due jobs in the order of leasing, held ones among them."""
     next_urgency, due = statements
     urgency: int | None = _MOST
     while (urgency := db.rows(next_urgency, (queue, batch, urgency))[0][0]) is not None:
