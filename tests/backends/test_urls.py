@@ -16,10 +16,10 @@ from tests.contract.samples import add_jobs
 from tests.contract.suite import sample_job
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.local_journal import journal_folder
+from voiceflow_worker.backends.local_journal import identity_of, journal_folder
 from voiceflow_worker.backends.postgres.url import parse_url as parse_postgres
 from voiceflow_worker.backends.redis.url import parse_url as parse_redis
-from voiceflow_worker.backends.store_url import Promise, identity_of, path_of
+from voiceflow_worker.backends.store_url import Promise, path_of
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.errors import SettingsError
 

@@ -23,6 +23,7 @@ from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 import structlog
@@ -30,7 +31,15 @@ from anyio import to_thread
 
 from voiceflow_worker.backends.record import Head, head_of, job_from, newer, record_of
 from voiceflow_worker.backends.running import BlockingThread, LoopCalls
-from voiceflow_worker.backends.store_url import file_of, identity_of, sync_path
+from voiceflow_worker.backends.store_url import (
+    POSTGRES_SCHEMA,
+    POSTGRES_SCHEMES,
+    REDIS_SCHEMES,
+    file_of,
+    path_of,
+    said_to_libpq,
+    sync_path,
+)
 from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.base.record_set import Codec, report_unreadable
 from voiceflow_worker.core.ports.outside import (
@@ -45,6 +54,7 @@ from voiceflow_worker.core.ports.outside import (
 )
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports.store import Store
@@ -176,6 +186,39 @@ def journal_folder(store: Store, store_url: str, root: Path) -> Path:
 def _folder_name(name: str) -> str:
     readable = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")[-60:]
     return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def identity_of(store_url: str) -> str:
+    """Return the name of a store, the same for all spellings of its URL, and different for every store."""
+    scheme = store_url.partition(":")[0].lower()
+    if scheme in {"sqlite", "file"}:
+        return f"sqlite:{path_of(store_url).resolve()}"
+    if scheme in POSTGRES_SCHEMES:
+        return _identity_of_postgres(store_url)
+    if scheme not in REDIS_SCHEMES:
+        shown = without_secrets(store_url)
+        # Where something is hidden, a part of a digest distinguishes the stores.
+        odd = hashlib.sha256(store_url.encode()).hexdigest()[:6] if HIDDEN in shown else ""
+        return shown + odd
+    from voiceflow_worker.backends.redis.url import parse_url
+
+    return parse_url(store_url).identity
+
+
+def _identity_of_postgres(store_url: str) -> str:
+    parts = urlsplit(store_url)
+    asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    usual = said_to_libpq()
+    user, _, hosts = parts.netloc.rpartition("@")
+    named = asked.get("host") or asked.get("hostaddr") or unquote(hosts) or usual.get("host", "")
+    ports = asked.get("port", "").split(",")
+    nodes = list[str]()
+    for number, host in enumerate(named.split(",")):
+        port = ports[min(number, len(ports) - 1)] or usual.get("port", "5432")
+        place = host if host.startswith("/") else host.lower()
+        nodes.append(place if re.search(r"(?<!:):\d+$", place) else f"{place}:{port}")
+    database = asked.get("dbname") or unquote(parts.path.strip("/")) or usual.get("dbname") or user.partition(":")[0]
+    return f"postgresql:{','.join(sorted(nodes))}/{database}?schema={asked.get('schema', POSTGRES_SCHEMA)}"
 
 
 def journal_files(store: Store, url: str, settings: Settings) -> JournalFiles:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -10,10 +9,9 @@ from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
+from voiceflow_worker.model.text.printable import without_secrets
 
 REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "valkey", "valkeys")
 POSTGRES_SCHEMES = ("postgresql", "postgres")
@@ -92,45 +90,12 @@ def file_of(url: str) -> Path | None:
     return path_of(url) if url.lower().startswith(("sqlite:", "file:")) else None
 
 
-def identity_of(store_url: str) -> str:
-    """Return the name of a store, the same for all spellings of its URL, and different for every store."""
-    scheme = store_url.partition(":")[0].lower()
-    if scheme in {"sqlite", "file"}:
-        return f"sqlite:{path_of(store_url).resolve()}"
-    if scheme in POSTGRES_SCHEMES:
-        return _identity_of_postgres(store_url)
-    if not scheme.startswith(("redis", "valkey")):
-        shown = without_secrets(store_url)
-        # Where something is hidden, a part of a digest distinguishes the stores.
-        odd = hashlib.sha256(store_url.encode()).hexdigest()[:6] if HIDDEN in shown else ""
-        return shown + odd
-    from voiceflow_worker.backends.redis.url import parse_url
-
-    return parse_url(store_url).identity
-
-
 def said_to_libpq() -> dict[str, str]:
     """Return what libpq takes from its own variables (`PGHOST`, …) and files if a URL lacks it."""
     from psycopg import pq
 
     found = {each.keyword.decode(): each.val for each in pq.Conninfo.get_defaults() if each.val != each.compiled}
     return {name: value.decode() for name, value in found.items() if value is not None}
-
-
-def _identity_of_postgres(store_url: str) -> str:
-    parts = urlsplit(store_url)
-    asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    usual = said_to_libpq()
-    user, _, hosts = parts.netloc.rpartition("@")
-    named = asked.get("host") or asked.get("hostaddr") or unquote(hosts) or usual.get("host", "")
-    ports = asked.get("port", "").split(",")
-    nodes = list[str]()
-    for number, host in enumerate(named.split(",")):
-        port = ports[min(number, len(ports) - 1)] or usual.get("port", "5432")
-        place = host if host.startswith("/") else host.lower()
-        nodes.append(place if re.search(r"(?<!:):\d+$", place) else f"{place}:{port}")
-    database = asked.get("dbname") or unquote(parts.path.strip("/")) or usual.get("dbname") or user.partition(":")[0]
-    return f"postgresql:{','.join(sorted(nodes))}/{database}?schema={asked.get('schema', POSTGRES_SCHEMA)}"
 
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
