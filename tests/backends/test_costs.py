@@ -21,7 +21,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.stores import bare
 from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
-from voiceflow_worker.backends.postgres import database as postgres
+from voiceflow_worker.backends.postgres import survey as postgres
 from voiceflow_worker.backends.redis import client, scripts
 from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.backends.sqlite import open_sqlite

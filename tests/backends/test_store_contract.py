@@ -221,10 +221,6 @@ MUTATIONS: dict[str, tuple[Callable[..., Any], str, str, str]] = {
         Writing._failed_by, "if has == value:", "if True:",
         "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
     ),
-    "it is never too late": (
-        Writing._failed_by, "if self.clock_now() >= until", "if False",
-        "test_what_must_be_written_before_a_time_is_judged_by_the_clock_of_the_store",
-    ),
     "slots are not spaced": (Writing._allot, "if after != pace:", "if False:", "test_workers_share_the_rate"),
     "leases forget holds": (
         Memory.lease, "(job.batch_id and self.group(", "(False and self.group(",

@@ -24,9 +24,9 @@ from tests.support.waiting import until, wait_until
 from tests.support.workers import enqueued, in_state, worker_for
 from voiceflow_worker import JobState, open_store
 from voiceflow_worker.backends.postgres import database as module
-from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS, Connection, Database
+from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS, Database
 from voiceflow_worker.backends.postgres.faults import translated
-from voiceflow_worker.backends.postgres.survey import Survey
+from voiceflow_worker.backends.postgres.survey import Connection, Survey
 from voiceflow_worker.backends.postgres.url import parse_url
 from voiceflow_worker.errors import (
     InvalidInputError,

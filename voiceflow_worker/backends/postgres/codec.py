@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from voiceflow_worker.backends.plain import Leaves, plain_condition, plain_write
-from voiceflow_worker.backends.postgres.database import Row
+from voiceflow_worker.backends.postgres.survey import Row
 from voiceflow_worker.backends.record import (
     TOMBSTONE,
     from_micros,

@@ -10,7 +10,8 @@ import orjson
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.postgres.codec import JOB, RECORD, job_of, record_from
-from voiceflow_worker.backends.postgres.database import Database, Row
+from voiceflow_worker.backends.postgres.database import Database
+from voiceflow_worker.backends.postgres.survey import Row
 from voiceflow_worker.backends.record import readable, tombstone_job
 from voiceflow_worker.core.ports.reads import (
     AnyOf,

@@ -11,8 +11,9 @@ import anyio
 import psycopg
 import structlog
 
-from voiceflow_worker.backends.postgres.database import Connection, Database
+from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.faults import translated
+from voiceflow_worker.backends.postgres.survey import Connection
 from voiceflow_worker.backends.running import Wakeups
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.ports.store import Clock
