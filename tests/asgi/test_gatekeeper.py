@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Scope
 
-from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper
 
 SECRET = "Basic c2VjcmV0"
 EIGHT = "18.140.80.2"
@@ -32,39 +32,39 @@ def asking(peer: str | None, headers: Sequence[tuple[bytes, bytes]] = ()) -> Sco
 def test_only_the_registered_header_lets_in() -> None:
     for shown, refusal in [
         ([authorization(SECRET)], None),
-        ([], RefusalReason.SECRET),
-        ([authorization("")], RefusalReason.SECRET),
-        ([authorization("Basic c2VjcmV1")], RefusalReason.SECRET),
-        ([authorization(SECRET + "x")], RefusalReason.SECRET),
-        ([authorization(SECRET[:-1])], RefusalReason.SECRET),
-        ([authorization(SECRET.lower())], RefusalReason.SECRET),
-        ([authorization("s\u00e9cret")], RefusalReason.SECRET),
-        ([(b"x-authorization", SECRET.encode())], RefusalReason.SECRET),
-        ([authorization("wrong"), authorization(SECRET)], RefusalReason.SECRET),
-        ([authorization(SECRET), authorization(SECRET)], RefusalReason.SECRET),
+        ([], 401),
+        ([authorization("")], 401),
+        ([authorization("Basic c2VjcmV1")], 401),
+        ([authorization(SECRET + "x")], 401),
+        ([authorization(SECRET[:-1])], 401),
+        ([authorization(SECRET.lower())], 401),
+        ([authorization("s\u00e9cret")], 401),
+        ([(b"x-authorization", SECRET.encode())], 401),
+        ([authorization("wrong"), authorization(SECRET)], 401),
+        ([authorization(SECRET), authorization(SECRET)], 401),
     ]:
-        assert Gatekeeper(secrets=[SECRET]).refusal(asking(EIGHT, shown)) is refusal
+        assert Gatekeeper(secrets=[SECRET]).refusal(asking(EIGHT, shown)) == refusal
 
 
 def test_a_secret_may_have_letters_beyond_ascii() -> None:
     keeper = Gatekeeper(secrets=["cl\u00e9"])
     assert keeper.refusal(asking(None, [authorization("cl\u00e9")])) is None
-    assert keeper.refusal(asking(None, [authorization("cle")])) is RefusalReason.SECRET
+    assert keeper.refusal(asking(None, [authorization("cle")])) == 401
 
 
 def test_only_allowed_networks_are_let_in() -> None:
     for peer, refusal in [
         (EIGHT, None),
-        ("18.140.80.3", RefusalReason.NETWORK),
+        ("18.140.80.3", 403),
         ("::ffff:18.140.80.2", None),
         ("2001:db8::1", None),
-        ("2001:db9::1", RefusalReason.NETWORK),
-        (None, RefusalReason.NETWORK),
-        ("", RefusalReason.NETWORK),
-        ("unix:/run/x", RefusalReason.NETWORK),
+        ("2001:db9::1", 403),
+        (None, 403),
+        ("", 403),
+        ("unix:/run/x", 403),
     ]:
         keeper = Gatekeeper(allow=[ip_network("18.140.80.2/32"), ip_network("2001:db8::/32")])
-        assert keeper.refusal(asking(peer)) is refusal
+        assert keeper.refusal(asking(peer)) == refusal
 
 
 def test_only_trusted_proxies_may_say_where_a_request_came_from() -> None:
@@ -100,4 +100,4 @@ def test_headers_of_any_bytes_are_judged_and_never_let_a_stranger_in(headers: li
         trusted_proxies=[ip_network("10.0.0.0/8")],
     )
     assert keeper.refusal(asking(PROXY, headers)) is not None
-    assert keeper.refusal(asking(STRANGER, headers)) is RefusalReason.NETWORK
+    assert keeper.refusal(asking(STRANGER, headers)) == 403

@@ -61,7 +61,7 @@ async def test_the_cookie_is_kept_from_scripts_and_from_other_sites(memory: Stor
         client.headers["Origin"] = "https://calls"
         over_tls = (await sign_in(client, READERS)).headers["set-cookie"]
     parts = {part.strip().lower() for part in plain.split(";")[1:]}
-    assert parts == {"httponly", "samesite=lax", "max-age=43200", "path=/"}
+    assert parts == {"httponly", "samesite=lax", "max-age=43200", "path=/ui"}
     assert ("secure" in plain, "secure" in over_tls) == (False, True)
 
 

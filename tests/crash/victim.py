@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+from prometheus_client import CollectorRegistry
 
 from tests.crash import menu
 from tests.crash.orders import Order, ReceiverOrder, SandboxOrder, TaskOrder, WorkerOrder
@@ -100,8 +101,8 @@ async def _receiver(order: ReceiverOrder, tell: Tell) -> None:
     async with _opened(order.store) as store:
         watched = WatchedStore(store, Fuse(order.triggers))
         settler = Settler(watched, order.policy)
-        events = MenuEvents(store, menu.main, policy=order.policy)
-        app = events_app(settler, secret=SECRET, on_event=events)
+        events = MenuEvents(store, menu.main, policy=order.policy, registry=CollectorRegistry())
+        app = events_app(settler, secret=SECRET, on_action=events)
         told = anyio.Event()
         async with (
             _stopped_by(signal.SIGTERM, told.set),

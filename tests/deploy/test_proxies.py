@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from html import unescape
+from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
@@ -238,7 +239,8 @@ class SignsIn(Empty):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        person = (self.headers.get("Cookie") or "").removeprefix("person=")
+        cookies = SimpleCookie(self.headers.get("Cookie") or "")
+        person = cookies["person"].value if "person" in cookies else ""
         if url.path in {"/oauth2/auth", "/api/authz/auth-request"}:
             back = quote(self.headers.get("X-Original-URL") or "", safe="")
             named = {"X-Auth-Request-Email": person, "Remote-User": person}

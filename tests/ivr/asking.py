@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +20,6 @@ from voiceflow_worker.webhooks.menu_events import MenuEvents
 
 SECRET = "Bearer of-the-tests-of-calls"
 OURS = "+6531234567"
-UNLIMITED = timedelta(minutes=2)
 """A receiver that is busy answers 503 after its limits, and is sent the event again: not here."""
 
 
@@ -35,10 +34,8 @@ class Receiver:
     @classmethod
     def of(cls, store: Store, *menus: Menu, **more: Any) -> Receiver:
         registry = CollectorRegistry()
-        events = MenuEvents(store, *menus, registry=registry, **more)
-        app = events_app(
-            Settler(store, CallPolicy()), secret=SECRET, on_event=events, registry=registry, event_limit=UNLIMITED
-        )
+        events = MenuEvents(store, *menus, **{"policy": CallPolicy(), "registry": registry, **more})
+        app = events_app(Settler(store, CallPolicy()), secret=SECRET, on_action=events, registry=registry)
         return cls(app, events, registry)
 
     async def post(self, event: Mapping[str, object]) -> tuple[int, bytes]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from tests.docs.pages import DOCS, blocks
 from tests.ivr.asking import SECRET, Line, Receiver
@@ -358,7 +357,7 @@ ONE: Mapping[str, Any] = {
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_text_beside_a_menu_is_spoken_once_before_its_first_question(store: Store) -> None:
     await start(store, ONE, say="Hello {{name}}")
-    receiver = WholeReceiver(load_settings(webhook_secret=SECRET), store, registry=CollectorRegistry())
+    receiver = WholeReceiver(load_settings(webhook_secret=SECRET), store)
     async with receiver.running(), serving(receiver.app) as address:
         sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=SECRET, speed=200)
         for number in (ANA, BEN, CLEO):
@@ -428,7 +427,7 @@ async def test_a_voice_that_the_account_lacks_is_refused_if_its_list_can_be_had(
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_two_languages_are_heard_and_the_answers_are_in_report_and_filter(store: Store) -> None:
     await start(store, redial_on="busy", redial_after="30m")
-    receiver = WholeReceiver(load_settings(webhook_secret=SECRET), store, registry=CollectorRegistry())
+    receiver = WholeReceiver(load_settings(webhook_secret=SECRET), store)
     keys = {ANA: ["1"], BEN: ["2", "1"], CLEO: ["9"]}
     async with receiver.running(), serving(receiver.app) as address:
         sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=SECRET, speed=200)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -21,14 +20,14 @@ from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.payload_forms import Call, whole
 from voiceflow_worker import Job, Store, load_settings
-from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, Network
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.core.base.reading import get_jobs
+from voiceflow_worker.core.progress import LegState
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.model.reports.events import CallAction, CallStatus, SessionSummary
 from voiceflow_worker.webhooks import PATH, Receiver
-from voiceflow_worker.webhooks.events import EventEndpoint, Metrics
+from voiceflow_worker.webhooks.events import EventEndpoint
 
 SECRET = "Basic c2VjcmV0LW9mLWV2ZW50cw"
 
@@ -69,6 +68,20 @@ class Settling:
         return self.result
 
 
+class Progress:
+    """Each event names a session, and nothing is stored."""
+
+    async def action(self, _event: CallAction) -> bool:
+        return True
+
+    async def status(self, _event: CallStatus) -> LegState | None:
+        return None
+
+
+async def nothing_to_say(_event: CallAction) -> bytes:
+    return b"{}"
+
+
 @dataclass
 class Sender:
     """A client of a served receiver."""
@@ -98,19 +111,19 @@ def events_app(
     secret: str = SECRET,
     allow: Sequence[Network] = (),
     trusted_proxies: Sequence[Network] = (),
-    read_limit: timedelta = limits.BODY,
+    progress: Any = Progress(),  # noqa: B008 - it has no state
+    on_action: Any = None,
     registry: CollectorRegistry | None = None,
-    **more: Any,
 ) -> Starlette:
     """The paths of events and of metrics, without a store."""
-    counted = CollectorRegistry() if registry is None else registry
+    counted = registry or CollectorRegistry()
     gatekeeper = Gatekeeper(secrets=[secret], allow=allow, trusted_proxies=trusted_proxies)
     endpoint = EventEndpoint(
-        settle=Settling() if settle is None else settle,  # type: ignore[arg-type]
-        gatekeeper=gatekeeper,
-        read_limit=read_limit,
-        metrics=Metrics(counted),
-        **more,
+        Settling() if settle is None else settle,  # type: ignore[arg-type]
+        gatekeeper,
+        progress,
+        on_action or nothing_to_say,
+        registry=counted,
     )
     metrics = Route("/metrics", lambda _: Response(generate_latest(counted)))
     return Starlette(routes=[*endpoint.routes, metrics])

@@ -27,8 +27,7 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.progress import LegState
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.reports.events import CallStatus, SessionSummary
-from voiceflow_worker.webhooks.events import OtherEvent
+from voiceflow_worker.model.reports.events import CallAction, CallStatus, SessionSummary
 from voiceflow_worker.webhooks.readiness import present
 
 pytestmark = pytest.mark.anyio
@@ -235,9 +234,12 @@ class Hanging:
 
 
 @pytest.mark.parametrize("event", [summary(), other("CALL_STATUS")])
-async def test_a_store_that_hangs_is_reported_as_503_and_the_event_is_not_cut_off(event: dict[str, Any]) -> None:
+async def test_a_store_that_hangs_is_reported_as_503_and_the_event_is_not_cut_off(
+    monkeypatch: pytest.MonkeyPatch, event: dict[str, Any]
+) -> None:
     hanging = Hanging()
-    async with receiving(hanging, progress=hanging, store_limit=SHORT) as sender:
+    monkeypatch.setattr("voiceflow_worker.asgi.limits.EVENT", SHORT)
+    async with receiving(hanging, progress=hanging) as sender:
         with anyio.fail_after(20):
             assert (await sender.send(event)).status_code == 503
         assert await sender.metric("store_failures_total") == 1
@@ -257,8 +259,9 @@ async def test_while_too_many_are_with_a_store_that_hangs_the_next_are_not_hande
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("voiceflow_worker.webhooks.events.MOST_LATE", 3)
+    monkeypatch.setattr("voiceflow_worker.asgi.limits.EVENT", SHORT)
     hanging = Hanging()
-    async with receiving(hanging, store_limit=SHORT) as sender:
+    async with receiving(hanging) as sender:
         with anyio.fail_after(20):
             for _ in range(5):
                 assert (await sender.send()).status_code == 503
@@ -267,19 +270,23 @@ async def test_while_too_many_are_with_a_store_that_hangs_the_next_are_not_hande
         hanging.let.set()
 
 
-async def test_a_menu_that_hangs_has_a_limit_of_its_own() -> None:
-    async def menu(_event: OtherEvent) -> bytes:
+async def test_a_menu_that_hangs_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiceflow_worker.asgi.limits.EVENT", SHORT)
+
+    async def menu(_event: CallAction) -> bytes:
         await anyio.sleep(2 * SHORT.total_seconds())  # longer than one limit and shorter than the other
         return b'{"callflow": []}'
 
     event = other("CALL_ACTION", eventData={"dtmf": "1"})
-    async with receiving(on_event=menu, store_limit=SHORT, event_limit=timedelta(seconds=20)) as sender:
+    async with receiving(on_action=menu) as sender:
         assert (await sender.send(event)).json() == {"callflow": []}
-    async with receiving(on_event=menu, event_limit=SHORT) as sender:
+        monkeypatch.setattr("voiceflow_worker.asgi.limits.KEY_PRESS", SHORT)
         assert (await sender.send(event)).status_code == 503
 
 
-async def test_what_is_with_a_store_that_hangs_is_not_cut_off_when_its_sender_has_gone() -> None:
+async def test_what_is_with_a_store_that_hangs_is_not_cut_off_when_its_sender_has_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A server may raise when an answer finds nobody (ASGI: OSError)."""
     let, taken = anyio.Event(), list[SessionSummary]()
 
@@ -305,7 +312,8 @@ async def test_what_is_with_a_store_that_hangs_is_not_cut_off_when_its_sender_ha
         "type": "http", "method": "POST", "path": "/webhooks/8x8", "headers": headers, "query_string": b"",
         "client": ("127.0.0.1", 1),
     }  # fmt: skip
-    app = events_app(Slow(), store_limit=SHORT)
-    with anyio.fail_after(20), pytest.raises(OSError, match="gone"):
+    monkeypatch.setattr("voiceflow_worker.asgi.limits.EVENT", SHORT)
+    app = events_app(Slow())
+    with anyio.fail_after(20):
         await app(scope, receive, send)
     assert len(taken) == 1

@@ -32,7 +32,7 @@ from voiceflow_worker.api.problems import (
 )
 from voiceflow_worker.api.secrets import ApiSecrets, Program
 from voiceflow_worker.asgi import limits
-from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import VoiceflowError
@@ -64,7 +64,7 @@ class HttpApi:
         self._gatekeeper = Gatekeeper(allow=settings.api_allow, trusted_proxies=settings.trusted_proxies)
         self.server: Server = Server(
             store=store, settings=settings, watch=OutcomeWatch(store),
-            policies=self.policies, gatekeeper=self._gatekeeper, menus={menu.name: menu for menu in menus},
+            policies=self.policies, menus={menu.name: menu for menu in menus},
         )  # fmt: skip
         self.app: FastAPI = fast_api()
         self._secrets = ApiSecrets(settings)
@@ -74,8 +74,10 @@ class HttpApi:
         API_WAITING.on(registry).set_function(lambda: len(self.server.waiting))
 
     def stop(self) -> None:
-        """End the waits for outcomes, each with the call as it stands. To be called when the server is to stop."""
+        """End the waits for outcomes, each with the call as it is now. Called when the server is to stop."""
         self.server.stopping.set()
+        for each in self.server.waiting:
+            each.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -102,7 +104,7 @@ class HttpApi:
 
     async def _admit(self, scope: Scope) -> Program:
         """Return the program that asks. Raises ProblemError for a wrong network, and for no secret or a wrong one."""
-        if self._gatekeeper.refusal(scope) is RefusalReason.NETWORK:
+        if self._gatekeeper.refusal(scope) is not None:
             raise ProblemError(403, "this network may not use the API: see VOICEFLOW_API_ALLOW")
         shown = [value for name, value in scope["headers"] if name == b"authorization"]
         if not shown:

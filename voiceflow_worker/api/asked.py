@@ -15,8 +15,7 @@ from starlette.responses import Response
 from voiceflow_worker.actions import ActionRefusedError, Operator, OperatorAction
 from voiceflow_worker.api.problems import ProblemError, finding_of, problem_of
 from voiceflow_worker.api.secrets import Program, Right
-from voiceflow_worker.asgi import limits
-from voiceflow_worker.asgi.gatekeeper import Gatekeeper
+from voiceflow_worker.asgi.gatekeeper import public_path
 from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
@@ -41,15 +40,14 @@ class Server:
     settings: Settings
     watch: OutcomeWatch
     policies: PolicyFile
-    gatekeeper: Gatekeeper
     menus: Mapping[str, Menu]
     working: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(AT_ONCE))
     starting: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(CAMPAIGNS))
     """The campaigns that are read and stored, which may take minutes: a hold does not wait for them."""
-    waiting: set[object] = field(default_factory=set[object])
-    """The requests that wait for an outcome or for the end of a batch."""
+    waiting: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
+    """The waits of requests for an outcome or for the end of a batch."""
     stopping: anyio.Event = field(default_factory=anyio.Event)
-    """Set when the server is to stop: all waits end."""
+    """Set when the server is to stop: nothing is waited for any more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,11 +74,7 @@ class Asked:
 
     def made(self, document: object, path: str, *, is_new: bool) -> Response:
         """Answer with what was made, or made before, and its path."""
-        scope, prefix = self.request.scope, ""
-        if self.server.gatekeeper.is_proxied(scope):  # its proxy has taken it away
-            prefix = self.request.headers.get("x-forwarded-prefix", "").rstrip("/")
-        where = prefix + scope.get("root_path", "").rstrip("/") + path
-        return answer(document, 201 if is_new else 200, {"Location": where})
+        return answer(document, 201 if is_new else 200, {"Location": public_path(self.request.scope, path)})
 
     @asynccontextmanager
     async def aside(self) -> AsyncGenerator[None]:
@@ -93,15 +87,17 @@ class Asked:
                 await self.server.working.acquire()
 
     async def until(self, work: Callable[[], Awaitable[T]], *, within: float) -> T | None:
-        """Return what `work` waits for; None after this time, an error, or if the server stops or the client leaves."""
-        self.server.waiting.add(self)
-        try:
-            async with self.aside():
-                with anyio.move_on_after(within), suppress(VoiceflowError):  # the last look says what went wrong
-                    return await limits.while_connected(self.request.receive, work, self.server.stopping.wait)
+        """Return what `work` waits for; None after this time, after an error, or if the server stops."""
+        if self.server.stopping.is_set():
             return None
-        finally:
-            self.server.waiting.discard(self)
+        async with self.aside():
+            with anyio.move_on_after(within) as scope, suppress(VoiceflowError):  # the last look says what went wrong
+                self.server.waiting.add(scope)
+                try:
+                    return await work()
+                finally:
+                    self.server.waiting.discard(scope)
+        return None
 
     async def done(self, act: OperatorAction, token: str | None = None) -> Response:
         """Carry out an action, and answer with its document."""

@@ -6,19 +6,12 @@ webhook, and by the addresses that 8x8 publishes (8x8 webhook guides, voice IP a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from enum import StrEnum
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    collapse_addresses,
-    ip_address,
-)
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, TypeAlias
 
-import structlog
 from starlette.types import Scope
 
 from voiceflow_worker.errors import InvalidInputError, SettingsError
@@ -27,19 +20,11 @@ from voiceflow_worker.secret_text import is_one_of
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
-_LOG = structlog.get_logger("voiceflow.webhooks")
-
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
 
 
-class RefusalReason(StrEnum):
-    """The reason for refusing a sender."""
-
-    NETWORK = "network"
-    SECRET = "secret"  # noqa: S105 - the name of a reason
-
-
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gatekeeper:
     """Checks that requests come from an allowed network, and that they have the right Authorization header.
 
@@ -47,32 +32,24 @@ class Gatekeeper:
     events may come (empty: all). `trusted_proxies` are the networks whose X-Forwarded-For is believed (empty: none).
     """
 
-    def __init__(
-        self, *, secrets: Sequence[str] = (), allow: Sequence[Network] = (), trusted_proxies: Sequence[Network] = ()
-    ) -> None:
-        self._secrets = tuple(secrets)
-        self._allow = tuple(allow)
-        self._trusted = tuple(trusted_proxies)
+    secrets: Sequence[str] = ()
+    allow: Sequence[Network] = ()
+    trusted_proxies: Sequence[Network] = ()
 
-    def refusal(self, scope: Scope) -> RefusalReason | None:
-        """The reason for refusing an ASGI request, or None."""
-        if self._allow:
+    def refusal(self, scope: Scope) -> int | None:
+        """Return the status with which an ASGI request is refused: 403 for its network, 401 for its secret, or None."""
+        if self.allow:
             sender = self.sender(scope)
-            if sender is None or not is_within(sender, self._allow):
-                return RefusalReason.NETWORK
-        if self._secrets:
+            if sender is None or not is_within(sender, self.allow):
+                return 403
+        if self.secrets:
             values = [value for name, value in scope["headers"] if name == b"authorization"]
-            if len(values) != 1 or not is_one_of(values[0], self._secrets):
-                return RefusalReason.SECRET
+            if len(values) != 1 or not is_one_of(values[0], self.secrets):
+                return 401
         return None
 
-    def is_proxied(self, scope: Scope) -> bool:
-        """Whether an ASGI request comes from a trusted proxy."""
-        peer = _peer(scope)
-        return peer is not None and is_within(peer, self._trusted)
-
     def sender(self, scope: Scope) -> Address | None:
-        """The sender of an ASGI request: the peer, or the nearest hop that is not a trusted proxy.
+        """Return the sender of an ASGI request: the peer, or the nearest hop that is not a trusted proxy.
 
         X-Forwarded-For is read from its right end, which the nearest proxy wrote. Hops further left than the first
         untrusted hop may be forged. None if the address of the sender cannot be read.
@@ -80,7 +57,7 @@ class Gatekeeper:
         sender = _peer(scope)
         shown = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
         hops = [hop for value in shown for hop in value.split(",")]
-        while sender is not None and hops and is_within(sender, self._trusted):
+        while sender is not None and hops and is_within(sender, self.trusted_proxies):
             sender = read_address(hops.pop())
         return sender
 
@@ -92,9 +69,9 @@ def _peer(scope: Scope) -> Address | None:
 
 WIDEST = 7
 """The shortest prefix of a network of trusted proxies whose word for a name counts."""
-_LONGEST = 254
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NamingProxy:
     """The trusted proxy that has signed people in, and names each in a header of the request.
 
@@ -102,73 +79,61 @@ class NamingProxy:
     the names of those who may act.
     """
 
-    def __init__(self, *, header: str, operators: Iterable[str], proxies: Gatekeeper) -> None:
-        self._header = header
-        self._operators = frozenset(operators)
-        self._is_proxied = proxies.is_proxied
+    header: str
+    operators: Collection[str]
+    proxies: Sequence[Network]
 
     @classmethod
     def of(cls, settings: Settings) -> NamingProxy | None:
-        """The proxy of the settings; None without one. Raises SettingsError if they let in too many, or are at odds."""
-        header, operators = settings.auth_header, settings.auth_operators
+        """Read the settings; None without a proxy. Raises SettingsError if they let in too many, or are at odds."""
+        header, operators, proxies = settings.auth_header, settings.auth_operators, settings.trusted_proxies
         if header is None:
             if operators:
-                raise SettingsError(
-                    "VOICEFLOW_AUTH_OPERATORS is set without VOICEFLOW_AUTH_HEADER, and means nothing: set this to the "
-                    "header in which your proxy names people, such as X-Forwarded-User"
-                )
+                said = "VOICEFLOW_AUTH_OPERATORS is set without VOICEFLOW_AUTH_HEADER"
+                raise SettingsError(f"{said}: set this to the header in which your proxy names people")
             return None
-        if not settings.trusted_proxies:
-            raise SettingsError(
-                "VOICEFLOW_AUTH_HEADER is set without VOICEFLOW_TRUSTED_PROXIES, so nobody's header would count: set "
-                "this to the address from which your proxy connects"
-            )
-        old = collapse_addresses([each for each in settings.trusted_proxies if isinstance(each, IPv4Network)])
-        new = collapse_addresses([each for each in settings.trusted_proxies if isinstance(each, IPv6Network)])
-        joined: list[Network] = [*old, *new]
-        if wide := next((each for each in joined if each.prefixlen < WIDEST), None):
-            raise SettingsError(
-                f"VOICEFLOW_TRUSTED_PROXIES has all of {wide}, from where anybody could name themselves by "
-                f"{header}: give the addresses from which your proxy connects alone"
-            )
-        proxies = Gatekeeper(trusted_proxies=settings.trusted_proxies)
-        return cls(header=header, operators=operators, proxies=proxies)
+        if not proxies:
+            said = "VOICEFLOW_AUTH_HEADER is set without VOICEFLOW_TRUSTED_PROXIES"
+            raise SettingsError(f"{said}: set this to the address from which your proxy connects")
+        if wide := next((each for each in proxies if each.prefixlen < WIDEST), None):
+            said = f"VOICEFLOW_TRUSTED_PROXIES has all of {wide}, from where anybody could name themselves"
+            raise SettingsError(f"{said}: give the addresses from which your proxy connects alone")
+        return cls(header=header, operators=frozenset(operators), proxies=proxies)
 
     def person(self, scope: Scope) -> tuple[str, bool] | None:
-        """The name in a request, and whether this person may act; None if no trusted proxy names anybody.
+        """Return the name in a request, and whether this person may act; None if no trusted proxy names anybody.
 
         Raises InvalidInputError for a header that does not certainly hold one name.
         """
-        name = self._value(scope, self._header) if self._is_proxied(scope) else ""
-        if not name:
+        peer, wanted = _peer(scope), self.header.lower().encode()
+        values = [value.strip(b" \t") for name, value in scope["headers"] if name.lower() == wanted]
+        if peer is None or not is_within(peer, self.proxies) or values in ([], [b""]):
             return None
-        if "," in name or len(name) > _LONGEST or " ".join(name.split()) != name:
-            raise InvalidInputError(f"the header {self._header} of the proxy does not have one name: {name[:60]!r}")
-        return name, name in self._operators
+        name = values[0].decode(errors="replace")
+        is_text = name.isprintable() and "\ufffd" not in name and " ".join(name.split()) == name
+        if len(values) > 1 or not is_text or "," in name or len(name) > 254:
+            said = f"the request does not have one name in the header {self.header}"
+            raise InvalidInputError(f"{said}: let the proxy replace what clients send by one name in UTF-8")
+        return name, name in self.operators
 
-    def _value(self, scope: Scope, header: str) -> str:
-        wanted = header.lower().encode()
-        values: list[bytes] = [value for name, value in scope["headers"] if name.lower() == wanted]
-        if len(values) > 1:
-            raise InvalidInputError(
-                f"the request has the header {header} {len(values)} times: let the proxy take away what clients send"
-            )
-        try:
-            text = b"".join(values).decode().strip(" \t")
-        except UnicodeDecodeError:
-            text = "\0"
-        if not text.isprintable():
-            raise InvalidInputError(f"the header {header} of the proxy is not a printable text in UTF-8")
-        return text
+
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
+
+
+def public_path(scope: Scope, path: str) -> str:
+    """Return a path of the app as its clients see it: below its mount, and the prefix that a proxy has taken away."""
+    shown = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-prefix"), "")
+    prefix = shown.rstrip("/") if _PREFIX.fullmatch(shown.rstrip("/")) else ""
+    return f"{prefix}{scope.get('root_path', '').rstrip('/')}{path}"
 
 
 def is_within(address: Address, networks: Sequence[Network]) -> bool:
-    """Whether an address lies in one of the networks."""
+    """Return whether an address lies in one of the networks."""
     return any(address.version == network.version and address in network for network in networks)
 
 
 def read_address(text: str) -> Address | None:
-    """The address in a hop of X-Forwarded-For. A hop may have a port, and brackets around an IPv6 address."""
+    """Return the address in a hop of X-Forwarded-For. A hop may have a port, and brackets around an IPv6 address."""
     host = text.strip().strip('"')
     if host.startswith("["):
         host = host[1:].partition("]")[0]
@@ -181,9 +146,3 @@ def read_address(text: str) -> Address | None:
     # A socket for both IPv4 and IPv6 shows an IPv4 peer as ::ffff:a.b.c.d.
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return address if mapped is None else mapped
-
-
-NO_ADDRESS = (
-    "requests come without an address that can be read (over a Unix socket they have none), so VOICEFLOW_WEBHOOK_ALLOW "
-    "refuses them: let the server listen on 127.0.0.1, and name a proxy before it in VOICEFLOW_TRUSTED_PROXIES"
-)

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceflow_worker.actions import Operator
-from voiceflow_worker.asgi.gatekeeper import NamingProxy
+from voiceflow_worker.asgi.gatekeeper import NamingProxy, public_path
 from voiceflow_worker.asgi.limits import at_most
 from voiceflow_worker.console.page import Answer, Page, PageRequest, problem
 from voiceflow_worker.core.ports import Store
@@ -128,8 +128,9 @@ class SignIn:
         async def secured(scope: Scope, receive: Receive, send: Send) -> None:
             async def sent(message: Message) -> None:
                 headers = MutableHeaders(scope=message) if message["type"] == "http.response.start" else None
-                if headers is not None and scope["session"].get("is_secure") and "set-cookie" in headers:
-                    headers["set-cookie"] += "; secure"
+                if headers is not None and "set-cookie" in headers:
+                    cookie = headers["set-cookie"].replace("path=/;", f"path={public_path(scope, '/ui')};")
+                    headers["set-cookie"] = cookie + "; secure" * bool(scope["session"].get("is_secure"))
                 await send(message)
 
             await sessions(scope, receive, sent)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -80,7 +80,7 @@ class Callflows:
             await self._send(instead, send)
         else:
             entry.answered_with, entry.http_status = fault.fault.value, None
-            connection = self.misbehaviour.connection(scope)
+            connection = scope.get("voiceflow.transport")
             if fault.fault is FaultKind.CUT:
                 await self._send(answer, send, half=True)
             if connection is not None:
@@ -170,7 +170,6 @@ async def _read(receive: Receive) -> bytes | None:
 # --- faults ---------------------------------------------------------------------------------------------------------
 
 _LINGER_NOT = struct.pack("ii", 1, 0)
-TransportOf: TypeAlias = Callable[[Scope], asyncio.Transport | None]
 
 
 def reset(transport: asyncio.Transport) -> None:
@@ -208,8 +207,6 @@ class Misbehaviour:
 
     def __init__(self) -> None:
         self._called_off = asyncio.Event()
-        self.connection: TransportOf = lambda _: None
-        """The connection of a request, or None if it has ended."""
 
     async def pause(self, seconds: float) -> None:
         """Wait for `seconds`, or until all waits are cancelled."""

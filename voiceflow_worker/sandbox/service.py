@@ -117,7 +117,6 @@ class Sandbox:
         """
         try:
             async with serving(self._serve, host=host, port=port, date_header=False) as address:
-                self._misbehaviour.connection = address.transport_of
                 try:
                     yield address.url
                 finally:

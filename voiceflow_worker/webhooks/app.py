@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.asgi.gatekeeper import NO_ADDRESS
 from voiceflow_worker.backends.registry import opened_in_time
 from voiceflow_worker.core.logs import mask_logs
 from voiceflow_worker.settings import load_settings
@@ -25,7 +24,7 @@ _NOT_STARTED = (
 
 
 def app() -> Starlette:
-    """The receiver of the store VOICEFLOW_STORE, with all that the settings say: see `Receiver`.
+    """Make the receiver of the store VOICEFLOW_STORE, with all that the settings say: see `Receiver`.
 
     Calling this function reads the settings. Each process of the server opens the store when it starts the app. Raises
     SettingsError.
@@ -34,9 +33,6 @@ def app() -> Starlette:
     if settings.log_mask:
         mask_logs()
     check_receiver(settings)
-    if settings.webhook_allow:
-        networks = ", ".join(map(str, settings.webhook_allow))
-        _log.info("events are taken from these networks alone", networks=networks, unix_socket=NO_ADDRESS)
 
     @asynccontextmanager
     async def lifespan(outer: Starlette) -> AsyncGenerator[None]:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.identity import job_of
@@ -49,19 +50,16 @@ class Bridges:
 
         Raises StoreError, and StaleJobError if other writers change the job at every try.
         """
+        how: dict[str, Any] = {"policy": self._policy, "store_id": self._store.id}
         if call.job is None or call.number is None:
-            now = self._store.clock.now()
-            write = writes.bridge_of_session(
-                str(session_id), numbers, at=now, policy=self._policy, store_id=self._store.id
-            )
+            write = writes.bridge_of_session(str(session_id), numbers, at=self._store.clock.now(), **how)
             return self._refusal(await self._write(write), numbers)
         job = call.job
         for _ in range(ROUNDS):
             post = job.post(call.number)
             if post is None or post.outcome is not None:
                 return "the call has ended"
-            now = self._store.clock.now()
-            _, write = writes.bridge(job, call.number, numbers, at=now, policy=self._policy, store_id=self._store.id)
+            _, write = writes.bridge(job, call.number, numbers, at=self._store.clock.now(), **how)
             answer = await self._write(write)
             if answer.result is not Result.STALE:
                 return self._refusal(answer, numbers)
@@ -109,7 +107,7 @@ class MenuCalls:
         self._sessions = Sessions(store)
 
     async def find(self, event: CallAction) -> MenuCall:
-        """The call of an event, found by the event's session, else by the event's two numbers.
+        """Find the call of an event, by the event's session, else by the event's two numbers.
 
         At most one open POST matches the numbers. A match shows that this POST was placed. The match is stored before
         `find` returns: a job in doubt is settled, and the call of later events is found by their session. A call that
@@ -150,7 +148,7 @@ class MenuCalls:
             await self._changes.change(call.job.id, partial(with_press, number=call.number, press=press), base=call.job)
 
     async def _by_numbers(self, event: CallAction) -> MenuCall | None:
-        """The call whose POST holds the lock on the called number, if the event fits this POST; else None."""
+        """Find the call whose POST holds the lock on the called number, if the event fits this POST; else None."""
         if event.direction is Direction.INBOUND or event.destination is None or event.session_id is None:
             return None
         now = self._store.clock.now()
@@ -179,20 +177,20 @@ class MenuCalls:
         return MenuCall(job, number, post.presses)
 
     async def _stray(self, session_id: str | None) -> MenuCall:
-        """The call of a session without a known POST."""
+        """Return the call of a session without a known POST."""
         found = {} if session_id is None else await self._sessions.presses([session_id])
         return MenuCall(None, None, found.get(session_id or "", ())[-MOST_PRESSES:])
 
 
 def _is_to_another(event: CallAction, parties: Iterable[str]) -> bool:
-    """Whether an outbound event names the number that was called, and it is none of the `parties` of its POST."""
+    """Return whether an outbound event names a called number that is none of the `parties` of its POST."""
     if event.direction is not Direction.OUTBOUND or event.destination is None:
         return False
     return all(likeness(event.destination, number) is Likeness.OTHER for number in parties)
 
 
 def _fits(job: Job, post: Post, event: CallAction) -> bool:
-    """Whether an event may come from the call of `post`, by its numbers."""
+    """Return whether an event may come from the call of `post`, by its numbers."""
     return (
         post.session_id in {None, event.session_id}
         and (post.is_open or post.session_id is not None)
@@ -203,7 +201,7 @@ def _fits(job: Job, post: Post, event: CallAction) -> bool:
 
 
 def _bound(job: Job, number: int, session_id: str, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job, with POST `number` recorded as placed, in the session that an event named.
+    """Return the job, with POST `number` recorded as placed, in the session that an event named.
 
     The event was matched to the POST by its numbers. A definite answer to the POST outweighs this match.
     """

@@ -23,11 +23,9 @@ from voiceflow_worker.ivr.check import reachable
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menu_data import written_menus
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuReply, MenuResult, Menus
-from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 from voiceflow_worker.service.metrics import IVR_ANSWERS
-from voiceflow_worker.webhooks.events import OtherEvent
 from voiceflow_worker.webhooks.menu_calls import Bridges, MenuCall, MenuCalls
 
 ANSWERS = "ivr-answer"
@@ -56,7 +54,7 @@ class AnswersOnce:
         self._leases = text_records(store, LEASES, keep_for=lease_for)
 
     async def known(self, key: str) -> bytes | None:
-        """The stored answer to this event; None if there is none."""
+        """Return the stored answer to this event; None if there is none."""
         found = (await self._answers.get([key])).get(key)
         return None if found is None else found.encode()
 
@@ -100,7 +98,6 @@ MOST_WRITTEN = 100
 FRAMES = 4
 """The number of stack frames that are logged when a handler fails."""
 
-
 _NO_FAULT = frozenset({MenuResult.NO_MENU, MenuResult.NOT_BRIDGED})
 _NOBODY = Caller(now=datetime.min.replace(tzinfo=UTC))
 
@@ -122,32 +119,26 @@ class MenuEvents:
         self,
         store: Store,
         *menus: Menu,
-        policy: CallPolicy | None = None,
+        policy: CallPolicy,
+        registry: CollectorRegistry,
         handler_limit: timedelta = HANDLER_LIMIT,
-        registry: CollectorRegistry | None = None,
     ) -> None:
         self.menu_names: tuple[str, ...] = tuple(menu.name for menu in reachable(menus))
         in_code = (menu for menu in menus[1:] if not menu.definition)
         self.menus: Menus = Menus(*menus[:1], *in_code, handler_limit=handler_limit)
         self._store = store
-        self._policy = policy = policy or CallPolicy()
+        self._policy = policy
         self._menu_calls = MenuCalls(store, policy)
         self._bridges = Bridges(store, policy)
         self._progress = CallProgress(store)
         self._once = AnswersOnce(store, lease_for=handler_limit + STORING)
-        self._answers = IVR_ANSWERS.on(CollectorRegistry() if registry is None else registry)
-        for result in MenuResult:
-            self._answers.labels(result.value)
+        self._answers = IVR_ANSWERS.on(registry)
         self._limit = handler_limit
         self._definitions = written_menus(store)
         self._written = {each.name: Menus(each, handler_limit=handler_limit) for each in menus[1:] if each.definition}
-        _loaded()
 
-    async def __call__(self, event: OtherEvent) -> bytes | None:
-        """The answer to a call action event, in bytes; None for other events. Raises StoreError and StaleJobError."""
-        return await self._answer(event) if isinstance(event, CallAction) else None
-
-    async def _answer(self, event: CallAction) -> bytes:
+    async def __call__(self, event: CallAction) -> bytes:
+        """Return the answer to an event. Raises StoreError and StaleJobError."""
         key = key_of(event)
         # If the event alone shows that a handler will run, the event is leased while the job is being read.
         leases = event.client_action_id is not None and self.menus.decide(event, _NOBODY).runs_code
@@ -171,7 +162,7 @@ class MenuEvents:
             refusal = await self._bridges.refusal(called, call=call, session_id=event.session_id)
             if refusal is not None:
                 answer = menus.not_bridged(decision, refusal)
-        await self._tell_trouble(answer, call, event)
+        await self._log_trouble(answer, call, event)
         if decision.press is not None:
             await self._menu_calls.pressed(call, decision.press, session_id=event.session_id)
         given = await self._once.keep(key, answer.body)
@@ -179,7 +170,7 @@ class MenuEvents:
         return given
 
     async def _menus_of(self, event: CallAction, call: MenuCall) -> Menus:
-        """The menus that a call is in: those of this receiver, or one of data, which the store has."""
+        """Return the menus that a call is in: those of this receiver, or one of data, which the store has."""
         position = Position.read(event.client_action_id or "")
         first = position.path[0] if position is not None else None
         name = first if call.job is None else call.job.menu
@@ -213,7 +204,7 @@ class MenuEvents:
             policy=self._policy,
         )
 
-    async def _tell_trouble(self, answer: MenuReply, call: MenuCall, event: CallAction) -> None:
+    async def _log_trouble(self, answer: MenuReply, call: MenuCall, event: CallAction) -> None:
         if answer.trouble is None:
             return
         _log.log(
@@ -237,7 +228,7 @@ class MenuEvents:
 
 
 def _level(result: MenuResult, call: MenuCall) -> int:
-    """The log level for a menu that could not go on: an error for a failure, else information.
+    """Return the log level for a menu that could not go on: an error for a failure, else information.
 
     It is a warning if the job's menu is not served here, because the campaign then loses the answers of its people.
     """
@@ -246,13 +237,8 @@ def _level(result: MenuResult, call: MenuCall) -> int:
     return logging.INFO if result in _NO_FAULT else logging.ERROR
 
 
-def _loaded() -> None:
-    """Load the numbering plans, which takes 30 ms, and other data, so that the first caller does not wait for them."""
-    CallFlow.bridge(source="+6531234567", destination="+6587654321").problems()
-
-
 def _where(error: BaseException) -> str:
-    """The stack of an error as text, innermost frame first.
+    """Return the stack of an error as text, innermost frame first.
 
     A traceback is not logged, because some log renderers print the variables of each frame. These variables may hold
     the person's number, and the keys pressed at a secret menu.
@@ -262,7 +248,7 @@ def _where(error: BaseException) -> str:
 
 
 def key_of(event: CallAction) -> str:
-    """The key of an event, from its session and its id; without an id, from session, position, status and digits."""
+    """Return the key of an event: its session and id; without an id, session, position, status and digits."""
     identity = (
         ("id", event.event_id) if event.event_id else ("at", event.client_action_id, event.call_status, event.dtmf)
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import structlog
 
-from voiceflow_worker.core.base.background import BackgroundTasks, Task, beside
+from voiceflow_worker.core.base.background import BackgroundTasks, Task
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.base.round_trips import RateLimitedLog
@@ -47,25 +48,15 @@ class Readiness:
 @asynccontextmanager
 async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY) -> AsyncGenerator[None]:
     """Send heartbeats of the receiver `name`, now and at every interval, to the end."""
-    background = BackgroundTasks(SystemClock())
-
-    async def beat() -> None:
-        await heartbeats.receiver(name)
-
-    async def keep_beating() -> None:
-        await anyio.sleep(every.total_seconds())
-        await background.run_periodically(Task.HEARTBEAT, beat, every=every.total_seconds())
-
-    try:
+    background, beat = BackgroundTasks(SystemClock()), partial(heartbeats.receiver, name)
+    with suppress(StoreError):  # the next beat may be stored
         await beat()
-    except Exception as error:  # noqa: BLE001 - the next beat may be stored
-        background.failed(Task.HEARTBEAT, error)
     try:
-        async with beside(keep_beating):
+        async with background.repeated(Task.HEARTBEAT, beat, every=every.total_seconds()):
             yield
     finally:
         with anyio.CancelScope(shield=True):
             try:
                 await heartbeats.receiver_left(name)
-            except Exception as error:  # noqa: BLE001 - nothing depends on it
+            except StoreError as error:
                 _log.warning("the heartbeat of this receiver was not deleted; it expires", error=str(error))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,7 +12,7 @@ from anyio import to_thread
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, NamingProxy
@@ -26,28 +25,21 @@ from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.retention import retained
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.metrics import Figures, Scraped, of_hooks, of_process
 from voiceflow_worker.service.uploads import delete_left_over
 from voiceflow_worker.service.whole_queue import health
 from voiceflow_worker.settings import Settings
-from voiceflow_worker.webhooks.events import EventEndpoint, Metrics
+from voiceflow_worker.webhooks.events import EventEndpoint
 from voiceflow_worker.webhooks.menu_events import MenuEvents
 from voiceflow_worker.webhooks.readiness import Readiness, present
 
 if TYPE_CHECKING:
     from voiceflow_worker.api.app import HttpApi
-    from voiceflow_worker.console.site import Pages
 
 WATCH_EVERY = 1.0
-_LATE = ("phonenumbers.timezone", "voiceflow_worker.model.country_windows", "traceback", "linecache")
-
-
-def has_api(settings: Settings) -> bool:
-    """Whether the settings have a secret of programs, which opens the HTTP API."""
-    return settings.api_secret is not None or settings.api_secrets is not None
+_log = structlog.get_logger("voiceflow.webhooks")
 
 
 def check_receiver(settings: Settings, *, api: bool | None = None) -> None:
@@ -58,10 +50,14 @@ def check_receiver(settings: Settings, *, api: bool | None = None) -> None:
     if settings.ui_operator_secret is not None and settings.ui_secret is None:
         raise SettingsError("the pages have a secret for operators, but none for readers: set VOICEFLOW_UI_SECRET too")
     NamingProxy.of(settings)
-    if has_api(settings) if api is None else api:
+    if _has_api(settings, api=api):
         from voiceflow_worker.api.secrets import ApiSecrets
 
         ApiSecrets(settings)
+
+
+def _has_api(settings: Settings, *, api: bool | None) -> bool:
+    return (settings.api_secret or settings.api_secrets) is not None if api is None else api
 
 
 class Receiver:
@@ -74,81 +70,51 @@ class Receiver:
     deletes what is over.
 
     `app` is what is served or mounted, while `running` lasts. Its server must not rewrite the address of the peer
-    (uvicorn: `proxy_headers=False`). `metrics` is False for an app that serves /metrics of the `registry` itself, which
-    has those of the receiver while it runs.
-    `tell` gets sentences for the log. Raises SettingsError, and InvalidInputError for two menus of one name.
+    (uvicorn: `proxy_headers=False`). Raises SettingsError, and InvalidInputError for two menus of one name.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        *,
-        menus: Sequence[Menu] = (),
-        api: bool | None = None,
-        registry: CollectorRegistry | None = None,
-        metrics: bool = True,
-        tell: Callable[[str], None] | None = None,
+        self, settings: Settings, store: Store, *, menus: Sequence[Menu] = (), api: bool | None = None
     ) -> None:
         check_receiver(settings, api=api)
-        self.registry: CollectorRegistry = CollectorRegistry()
-        self._shown_in = registry
+        policy, self.registry = settings.policy(), CollectorRegistry()
         self._settings = settings
         self._store = store
-        self._tell: Callable[[str], None] = structlog.get_logger("voiceflow.webhooks").info if tell is None else tell
-        policy = settings.policy()
         answering = MenuEvents(store, *menus, policy=policy, registry=self.registry)
         self._heartbeats = Heartbeats(store, menus=answering.menu_names)
         self._readiness = Readiness(store)
         self._scraped = Scraped(store, policy)
         self._has_run = self._ends = False
-        self.http_api: HttpApi | None = None
-        """The HTTP API; None without it."""
-        if has_api(settings) if api is None else api:
-            # Imported here, because most receivers have no API.
-            from voiceflow_worker.api.app import HttpApi
-
-            self.http_api = HttpApi(store, settings, menus=menus, registry=self.registry)
-        self._pages: Pages | None = None
-        if settings.ui_secret is not None or settings.auth_header is not None:
-            # Imported here, because most receivers have no pages, and need no templates.
-            from voiceflow_worker.console.site import Pages
-
-            self._pages = Pages(store, settings, menus=menus)
         self.registry.register(Figures(partial(of_process, settings.state_dir)))
         gatekeeper = Gatekeeper(
             secrets=settings.secret_values("webhook_secret"),
             allow=settings.webhook_allow,
             trusted_proxies=settings.trusted_proxies,
         )
-        events = EventEndpoint(
-            settle=Settler(store, policy),
-            gatekeeper=gatekeeper,
-            metrics=Metrics(self.registry),
-            progress=CallProgress(store),
-            on_event=answering,
-        )
+        progress, settler = CallProgress(store), Settler(store, policy)
+        events = EventEndpoint(settler, gatekeeper, progress, answering, registry=self.registry)
         routes = [
-            Route("/", self._show_what_this_is, methods=["GET"]),
             *events.routes,
-            Route("/healthz", self._show_health, methods=["GET"]),
-            Route("/readyz", self._show_readiness, methods=["GET"]),
+            Route("/healthz", self._show_health),
+            Route("/readyz", self._show_readiness),
+            Route("/metrics", self._show_metrics),
         ]
-        if metrics:
-            routes.append(Route("/metrics", self._show_metrics, methods=["GET"]))
-        for path, endpoint in (("/ui", self._pages), ("/v1", self.http_api)):
-            if endpoint is not None:
-                routes += [Route(path, endpoint), Route(f"{path}/{{rest:path}}", endpoint)]
+        self.http_api: HttpApi | None = None
+        """The HTTP API; None without it."""
+        if _has_api(settings, api=api):
+            # Imported here, because most receivers have no API.
+            from voiceflow_worker.api.app import HttpApi
+
+            self.http_api = HttpApi(store, settings, menus=menus, registry=self.registry)
+            routes += [Route("/v1", self.http_api), Route("/v1/{rest:path}", self.http_api)]
+        if settings.ui_secret is not None or settings.auth_header is not None:
+            # Imported here, because most receivers have no pages, and need no templates.
+            from voiceflow_worker.console.site import Pages
+
+            pages = Pages(store, settings, menus=menus)
+            routes += [Route("/", _lead_to_pages), Route("/ui", pages), Route("/ui/{rest:path}", pages)]
         self.app: Starlette = Starlette(routes=routes)
         """The app, without a lifespan: `running` takes its place, and a server runs that of the outermost app only."""
-
-    async def _show_what_this_is(self, _request: Request) -> Response:
-        if self._pages is not None:
-            return Response(status_code=303, headers={"Location": "ui"})  # relative: a proxy may serve it below a path
-        return PlainTextResponse(
-            f"This is voiceflow-worker. It receives the events of calls on {PATH}; its web console is closed until "
-            "VOICEFLOW_UI_SECRET or VOICEFLOW_AUTH_HEADER is set.\n"
-        )
 
     async def _show_health(self, _request: Request) -> Response:
         return JSONResponse(health(failing_here()))
@@ -162,33 +128,25 @@ class Receiver:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """All that a receiver does beside its requests, while the block lasts. Raises RuntimeError the second time.
+        """Do all that a receiver does beside its requests, while the block lasts. Raises RuntimeError the second time.
 
         An error of the block is raised as it came.
         """
         if self._has_run:
-            raise RuntimeError(
-                "this receiver runs already, or has ended: a lifespan that may begin again makes a Receiver of its own "
-                "each time, and removes its mount at the end"
-            )
+            raise RuntimeError("this receiver runs already, or has ended: make a Receiver of its own each time")
         self._has_run = True
-        await to_thread.run_sync(_load_what_is_read_later)
         await to_thread.run_sync(delete_left_over)
-        store, settings, policy = self._store, self._settings, self._settings.policy()
+        store, settings = self._store, self._settings
         failed: Exception | None = None
         async with AsyncExitStack() as stack:
-            if self._shown_in is not None:
-                self._shown_in.register(self.registry)
-                stack.callback(self._shown_in.unregister, self.registry)
             await stack.enter_async_context(present(self._heartbeats, name=new_worker_id()))
-            await stack.enter_async_context(retained(store, policy))
-            hooks = await stack.enter_async_context(
-                notifying(notifier_of(settings), settings, store, queue=None, tell=self._tell)
-            )
+            await stack.enter_async_context(retained(store, settings.policy()))
+            notifier = notifier_of(settings)
+            hooks = await stack.enter_async_context(notifying(notifier, settings, store, queue=None, tell=_log.info))
             if hooks is not None:
                 self.registry.register(Figures(partial(of_hooks, hooks)))
             if self.http_api is not None:
-                # A wrong file of policies is told at once, not when it is needed.
+                # A wrong file of policies is reported at once, not when it is needed.
                 part, look = "the policies of escalations were not looked at", self.http_api.policies.current
                 watching = BackgroundTasks(SystemClock()).repeated(part, look, every=WATCH_EVERY)
                 await stack.enter_async_context(watching)
@@ -202,7 +160,7 @@ class Receiver:
             raise failed
 
     def stop(self) -> None:
-        """Tell that this receiver ends: it is not ready any more, and programs wait no longer for outcomes.
+        """End this receiver: it is not ready any more, and programs wait no longer for outcomes.
 
         To be called before a server waits for its last requests.
         """
@@ -211,13 +169,5 @@ class Receiver:
             self.http_api.stop()
 
 
-def _load_what_is_read_later() -> None:
-    """Load all numbering plans (0.2 s), and modules that would otherwise be imported when they are first needed.
-
-    A process that has opened all the files that it may open can read none of them.
-    """
-    from phonenumbers.phonemetadata import PhoneMetadata
-
-    PhoneMetadata.load_all()
-    for name in _LATE:
-        import_module(name)
+async def _lead_to_pages(_request: Request) -> Response:
+    return Response(status_code=303, headers={"Location": "ui"})  # relative: a proxy may serve it below a path
