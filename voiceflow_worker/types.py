@@ -14,7 +14,7 @@ from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.finding import Severity
-from voiceflow_worker.gateway.account import OwnedNumber, Recording, SpeechProfile, Webhook, WebhookType
+from voiceflow_worker.gateway.account import OwnedNumber, SpeechProfile, Webhook, WebhookType
 from voiceflow_worker.gateway.client import PlacedCall
 from voiceflow_worker.model.jobs.call_json import CallOutcome, OutcomeKind
 from voiceflow_worker.model.jobs.job import KeyPress, Post
@@ -48,7 +48,6 @@ __all__ = [
     "Preview",
     "PreviewOptions",
     "QueueStatus",
-    "Recording",
     "Report",
     "RowsRefusedError",
     "Severity",

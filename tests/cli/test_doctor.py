@@ -254,13 +254,13 @@ def test_credentials_that_do_not_work_are_distinguished(
     assert found["clock"]["level"] == ("warning" if variable == "VOICEFLOW_BASE_URL" else "ok")
 
 
-def test_a_source_that_the_list_leaves_out_is_asked_for_by_itself(
+def test_a_source_that_the_list_leaves_out_is_a_warning(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("voiceflow_worker.sandbox.account.SandboxAccount.numbers", ())
     line = lines(voiceflow("doctor", "--json"))["source"]
-    assert line["level"] == "ok"
-    assert "8x8 does not list its state" in line["message"]
+    assert line["level"] == "warning"
+    assert "is not a number of the account" in line["message"]
 
 
 @pytest.mark.parametrize(("status", "level"), [("Expiring", "warning"), ("Inactive", "failure")])

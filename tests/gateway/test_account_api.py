@@ -15,7 +15,6 @@ from tests.gateway.conftest import Kind, Said, StandIn, trio_too
 from tests.gateway.misbehaving import Connection, MisbehavingServer, answer, answers, closed_port
 from voiceflow_worker.errors import (
     InvalidInputError,
-    PhoneNumberError,
     RequestFailedError,
     VoiceUnavailableError,
 )
@@ -24,11 +23,9 @@ from voiceflow_worker.gateway.account import (
     TRIES,
     AccountApi,
     OwnedNumber,
-    SessionRecording,
     SpeechProfile,
     Webhook,
     read_list,
-    read_number,
 )
 from voiceflow_worker.gateway.rest import RestClient
 
@@ -71,9 +68,7 @@ Ask = Callable[[AccountApi], Awaitable[object]]
 GETS: list[Ask] = [
     lambda api: api.speech_profiles(),
     lambda api: api.numbers(),
-    lambda api: api.number("+6531234567"),
     lambda api: api.webhooks(),
-    lambda api: api.recordings("s-1"),
 ]
 WRITES: list[Ask] = [
     lambda api: api.register_webhook("VSS", "https://calls.example.com/"),
@@ -88,31 +83,10 @@ async def test_what_cannot_be_meant_is_not_asked() -> None:
     for wrong in (
         service.api.register_webhook("SMS", "https://calls.example.com/"),
         service.api.register_webhook("VSS", "calls.example.com"),
-        service.api.recordings(".."),
-        service.api.recordings(" "),
     ):
         with pytest.raises(InvalidInputError):
             await wrong
-    with pytest.raises(PhoneNumberError):
-        await service.api.number("me")
     assert service.requests == []
-
-
-async def test_a_session_id_stays_within_its_segment() -> None:
-    service = Service(said(200))
-    await service.api.recordings("../../webhooks?x=1")
-    assert service.requests[0].url.raw_path.endswith(b"/recordings/..%2F..%2Fwebhooks%3Fx%3D1")
-
-
-# -- what is absent ----------------------------------------------------------------------------------------------------
-
-
-async def test_a_404_about_the_thing_itself_is_an_answer() -> None:
-    service = Service(said(404, b'{"statusCode":404,"statusMessage":"Number not found"}'))
-    assert await service.api.number("6531234567") is None
-    assert await service.api.recordings("s-1") == ()
-    with pytest.raises(RequestFailedError):
-        await service.api.numbers()
 
 
 @pytest.mark.parametrize("content", [REFUSED, b"", b"<html>nothing here</html>"])
@@ -158,7 +132,7 @@ async def test_only_a_get_is_asked_again_with_growing_pauses_and_not_for_ever(ou
         await ask(service.api)
         assert len(service.requests) == len(service.naps) + 1 == 3
         assert 0 < service.naps[0] < service.naps[1] < 5
-    for ask, tries in ((GETS[3], TRIES), *((write, 1) for write in WRITES)):
+    for ask, tries in ((GETS[2], TRIES), *((write, 1) for write in WRITES)):
         service = Service(outage)
         with pytest.raises(VoiceUnavailableError):
             await ask(service.api)
@@ -221,9 +195,7 @@ async def test_silence_ends_at_the_deadline(kind: Kind, monkeypatch: pytest.Monk
 # -- data of the account -----------------------------------------------------------------------------------------------
 
 
-LISTS = {
-    "speechProfiles": SpeechProfile, "numbers": OwnedNumber, "webhooks": Webhook, "recordings": SessionRecording,
-}  # fmt: skip
+LISTS = {"speechProfiles": SpeechProfile, "numbers": OwnedNumber, "webhooks": Webhook}
 
 
 anything = st.recursive(
@@ -241,7 +213,8 @@ def test_the_state_of_a_number_is_read() -> None:
     for status, active, expiring in (
         ("Active", True, False), ("ACTIVE", True, False), ("Expiring", False, True), ("Inactive", False, False),
     ):  # fmt: skip
-        number = read_number({"msisdn": "6531234567", "countryCode": "SG", "operationalStatus": status})
+        fields = {"msisdn": "6531234567", "countryCode": "SG", "operationalStatus": status}
+        (number,) = read_list({"numbers": [fields]}, "numbers", OwnedNumber)
         assert number == OwnedNumber(msisdn="6531234567", country="SG", status=status)
         assert (number.is_active, number.is_expiring) == (active, expiring)
 
@@ -277,4 +250,3 @@ def test_an_entry_without_its_name_is_none() -> None:
 def test_no_answer_is_too_strange_to_be_read(answer: dict[str, Any]) -> None:
     for name, kind in LISTS.items():
         assert isinstance(read_list(answer, name, kind), tuple)
-    read_number(answer)

@@ -46,7 +46,7 @@ from voiceflow_worker.model.flows.bodies import second_parties
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
 from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
-from voiceflow_worker.model.jobs.differences import asked_digest, differences, ended_without_ring, is_changeable
+from voiceflow_worker.model.jobs.differences import asked_digest, differences, ended_without_ring
 from voiceflow_worker.model.jobs.edits import edited as changed_job
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS, Job, JobState, RedialPolicy, usual_key
 from voiceflow_worker.model.jobs.policy import USUAL_REDIALS, CallPolicy, read_redial_after, redial_policy
@@ -283,8 +283,6 @@ class Standing(NamedTuple):
 
 
 _ALONE = Standing()
-_ROUNDS = 20
-"""How often a call is changed that somebody else changes at the same time."""
 
 
 class Admitter:
@@ -330,10 +328,9 @@ class Admitter:
         self,
         requests: Sequence[CallRequest | CheckedCall],
         *,
-        replace: bool = False,
         takes_ended: bool = False,
     ) -> Sequence[Enqueued]:
-        """Admit all of these requests or none. With `replace`, waiting calls with their keys that differ are changed.
+        """Admit all of these requests or none.
 
         If it raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`, nothing is
         enqueued. A call of a key that has ended without a ring is a KeyConflictError too, unless it `takes_ended` ones.
@@ -353,32 +350,17 @@ class Admitter:
             raise InvalidInputError(
                 f"{len(jobs)} calls are too many to be enqueued all or none; pass at most {MOST_CHANGES} at a time"
             )
-        standing, turns = dict[int, Standing](), _ROUNDS if replace else 1
-        while True:
-            done, owners = await self._write(jobs, now, standing=standing, together=len(jobs) > 1)
-            if wrong := {index: CallFlowError(each.findings) for index, each in done.items() if each.findings}:
-                raise _joined(wrong, len(requests))
-            if suppressed := [each.suppressed for each in done.values() if each.suppressed is not None]:
-                raise SuppressedNumberError(suppressed)
-            owned, turns = await self._owned(jobs, owners), turns - 1
-            differ = {
-                index: found
-                for index, owner in owners.items()
-                if (found := _differ(jobs[index], owner, owned.get(index), replaces=replace))
-            }
-            if not differ:
-                break
-            if not (turns and all(_may_become(owned.get(index), jobs[index]) for index in differ)):
-                raise KeyConflictError(
-                    [self._conflict(index, jobs[index], owners[index], found) for index, found in differ.items()],
-                    replaces=replace,
-                )
-            standing |= {index: Standing(changed=owned[index]) for index in differ}
+        done, owners = await self._write(jobs, now, standing={}, together=len(jobs) > 1)
+        if suppressed := [each.suppressed for each in done.values() if each.suppressed is not None]:
+            raise SuppressedNumberError(suppressed)
+        owned = await self._owned(jobs, owners)
+        differ = {index: _differ(jobs[index], owner, owned.get(index)) for index, owner in owners.items()}
+        wrong = [index for index, found in differ.items() if found]
+        if not (wrong or takes_ended):
+            wrong = [index for index, job in owned.items() if ended_without_ring(job)]
+        if wrong:
+            raise KeyConflictError([self._conflict(each, jobs[each], owners[each], differ[each]) for each in wrong])
         known = {index: owned.get(index) or _as_reported(owner, jobs[index]) for index, owner in owners.items()}
-        ended = [index for index, job in owned.items() if ended_without_ring(job)]
-        if ended and not takes_ended:
-            raise KeyConflictError([self._conflict(index, jobs[index], owners[index], ()) for index in ended])
-        known |= {index: each.changed for index, each in done.items() if each.changed is not None}
         return [
             Enqueued(known[index], created=False) if index in known else Enqueued(job, created=True)
             for index, job in jobs.items()
@@ -457,12 +439,10 @@ class Admitter:
         """
         await self.require_open({job.batch_id for job in jobs.values()})
         done, owners = dict[int, AdmissionResult](), _twice(jobs) if together else {}
-        passing: dict[int, Sequence[Record]] = {}
-        beside = dict(standing)
         indexes = [index for index in jobs if index not in owners]
         while indexes and not (together and (_is_refused(done) or await self._any_differs(jobs, owners))):
             some = {index: jobs[index] for index in indexes}
-            parts = self._parts(some, now, done, standing=beside, passing=passing, condition=condition)
+            parts = self._parts(some, now, done, standing=standing, condition=condition)
             if not parts or (together and _is_refused(done)):
                 break
             indexes, writes = list(parts), list(parts.values())
@@ -481,9 +461,6 @@ class Admitter:
                     again.append(index)
                 elif (owner := answer.owners.get(job.id) or _owner_in_record(job, answer)) is not None:
                     owners[index] = owner
-                elif answer.result is Result.STALE and condition is None:  # what was to be changed has changed
-                    beside.pop(index, None)
-                    again.append(index)
                 elif answer.result is Result.STALE:
                     done[index] = AdmissionResult(has_moved=True)
                 else:
@@ -491,7 +468,6 @@ class Admitter:
                     listed.append(index)
             concerned = sorted({*again, *listed}) if together and listed else listed
             for index, found in (await self._listed(jobs, concerned)).items():
-                passing[index] = found
                 texts, job = ({each.group: each.value} for each in found), jobs[index]
                 refused = (_refused(job, index, self._suppression.entries_in(text, job.parties)) for text in texts)
                 if (why := next(filter(None, refused), None)) is not None:
@@ -506,7 +482,6 @@ class Admitter:
         done: dict[int, AdmissionResult],
         *,
         standing: Mapping[int, Standing],
-        passing: Mapping[int, Sequence[Record]],
         condition: Condition | None,
     ) -> dict[int, Write]:
         """The writes of jobs, by their indexes; what is changed by them, and the errors of others, is noted as done."""
@@ -514,14 +489,14 @@ class Admitter:
         more = () if condition is None else (condition,)
         common: Mapping[str, Any] = {"at": now, "store_id": self._store.id, "conditions": more}
         for index, job in jobs.items():
-            stands, passes = standing.get(index, _ALONE), passing.get(index, ())
+            stands = standing.get(index, _ALONE)
             try:
                 if stands.changed is not None:
-                    changed, write = edited(stands.changed, job, passing=passes, **common)
+                    changed, write = edited(stands.changed, job, **common)
                     done[index] = AdmissionResult(changed=changed)
                 else:
                     named = job.batch_id in self._named
-                    write = enqueued(job, passing=passes, is_named=named, is_campaign=condition is not None, **common)
+                    write = enqueued(job, is_named=named, is_campaign=condition is not None, **common)
             except CallFlowError as error:
                 done[index] = AdmissionResult(findings=error.findings)
                 continue
@@ -567,8 +542,8 @@ class Admitter:
 
 
 def _refused(job: Job, index: int, listed: Mapping[str, Suppression]) -> SuppressedNumber | None:
-    """Why entries of the suppression list forbid a job; None if they end before the job is due."""
-    found = why_refused(job, listed, at=job.due_at)
+    """Return why entries of the suppression list forbid a job, if they do."""
+    found = why_refused(job, listed)
     return None if found is None else SuppressedNumber(index=index, number=found[0], reason=found[1])
 
 
@@ -679,12 +654,6 @@ def _of_each(parts: Sequence[Write], answer: WriteResult) -> Sequence[WriteResul
     if answer.result is Result.EXISTS:
         return [answer if part.changes[-1].job.id in answer.owners else None for part in parts]
     return [answer] * len(parts)
-
-
-def _may_become(stands: Job | None, asked: Job) -> bool:
-    """Whether a stored call may be changed to what is asked for: it waits, in the same queue and batch."""
-    is_same = stands is not None and (stands.queue, stands.batch_id) == (asked.queue, asked.batch_id)
-    return is_same and stands is not None and is_changeable(stands)
 
 
 def _twice(jobs: Mapping[int, Job]) -> dict[int, Owner]:

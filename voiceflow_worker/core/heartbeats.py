@@ -6,13 +6,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from socket import gethostname
 from typing import Any, TypeVar
 
 import structlog
 
-from voiceflow_worker.core.base.background import Task, failing_here, fault_in_words
-from voiceflow_worker.core.base.clock import CLOCKS_AGREE, clock_ahead, off_in_words
+from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.record_set import RecordSet, json_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import VoiceflowError
@@ -79,7 +77,6 @@ class Heartbeats:
         self._beat = _ReceiverBeat(menus=tuple(menus))
         self._clock = store.clock
         self._stored: tuple[datetime, datetime] | None = None
-        self._clock_off_since: datetime | None = None
         kept: dict[str, Any] = {"keep_for": KEPT, "durable": False}
         self._workers = json_records(store, WORKERS, WorkerBeat, **kept, unreadable=lambda _key, _error: None)
         self._receivers = json_records(
@@ -145,19 +142,9 @@ class Heartbeats:
         now = self._clock.now()
         since = now if self._stored is None or self._stored[1] < now - HEARD else self._stored[0]
         # One that is stored shows that heartbeats do not fail.
-        failing = {task: fault for task, fault in beat.failing.items() if task != Task.HEARTBEAT} | self._clock_fault()
+        failing = {task: fault for task, fault in beat.failing.items() if task != Task.HEARTBEAT}
         await beats.put({name: replace(beat, failing=failing, at=now, since=since)})
         self._stored = (since, now)
-
-    def _clock_fault(self) -> dict[str, str]:
-        """What others must hear of the clock of this machine."""
-        ahead = clock_ahead(self._clock)
-        if abs(ahead) <= CLOCKS_AGREE:
-            self._clock_off_since = None
-            return {}
-        self._clock_off_since = self._clock_off_since or self._clock.now()
-        off = off_in_words(-ahead, of="the store")
-        return {Task.CLOCKS_DIFFER: fault_in_words(self._clock_off_since, f"that of {gethostname()} is {off}")}
 
     async def receiver_left(self, name: str) -> None:
         """Delete the heartbeat of a receiver that has stopped."""

@@ -36,7 +36,6 @@ from voiceflow_worker.core.ports.store import (
     Insert,
     Mode,
     Put,
-    Record,
     Replace,
     Same,
     Slot,
@@ -220,17 +219,15 @@ def enqueued(
     store_id: str,
     is_named: bool = False,
     is_campaign: bool = False,
-    passing: Sequence[Record] = (),
     conditions: Sequence[Condition] = (),
     puts: Sequence[Put] = (),
 ) -> Write:
     """A new job, stored unless one of its numbers is on the suppression list, or its unique key was erased.
 
     The names of its queue and of its batch are kept, unless they are (`is_named`); `is_campaign` says whose batch a new
-    one is. `passing` are records of the list that end before the job is due, so they do not forbid it while they are
-    unchanged. `conditions` are further ones. `puts` are stored with the job.
+    one is. `conditions` are further ones. `puts` are stored with the job.
     """
-    required: list[Condition] = [*conditions, *_not_cancelled(job), *_unlisted(job, passing, store_id)]
+    required: list[Condition] = [*conditions, *_not_cancelled(job), _unlisted(job, store_id)]
     if job.unique_key is not None:
         required.append(AtMost(KEYS, (key_group(job.unique_key, store_id=store_id),), 0))
     stored = [*puts]
@@ -241,18 +238,13 @@ def enqueued(
     return inserted(job, conditions=tuple(required), puts=tuple(stored))
 
 
-def _unlisted(job: Job, passing: Sequence[Record], store_id: str) -> tuple[Condition, ...]:
-    """The conditions that no number of a job is on the suppression list, but for records that end before it is due."""
-    listed, ended = listed_groups(job.parties, store_id=store_id), {record.group for record in passing}
-    return (
-        AtMost(SUPPRESSED, tuple([each for each in listed if each not in ended]) if ended else listed, 0),
-        *[Same(SUPPRESSED, record.group, record.value) for record in passing],
-    )
+def _unlisted(job: Job, store_id: str) -> Condition:
+    """Return the condition that no number of a job is on the suppression list."""
+    return AtMost(SUPPRESSED, listed_groups(job.parties, store_id=store_id), 0)
 
 
 def edited(
-    old: Job, asked: Job, *, at: datetime, store_id: str, conditions: Sequence[Condition] = (),
-    passing: Sequence[Record] = (),
+    old: Job, asked: Job, *, at: datetime, store_id: str, conditions: Sequence[Condition] = ()
 ) -> tuple[Job, Write]:  # fmt: skip
     """A call that waits, changed to what is asked for (`model.jobs.edits`), and its write.
 
@@ -262,7 +254,7 @@ def edited(
     new = edits.edited(old, asked, at=at)
     required = [*conditions, *_not_cancelled(old)]
     if new.parties != old.parties:
-        required += _unlisted(new, passing, store_id)
+        required.append(_unlisted(new, store_id))
     return changed(old, new, at=at, conditions=required)
 
 

@@ -1,4 +1,4 @@
-"""The resources of a sub-account, and the requests for them: voices, numbers, webhooks and recordings.
+"""The resources of a sub-account, and the requests for them: voices, numbers and webhooks.
 
 A missing or unreadable field gets its default, usually None. A resource without its name or id is left out.
 """
@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.numbers.phone import normalise
 from voiceflow_worker.model.reports.events import Payload, entry_of, needed_field, read_field
-from voiceflow_worker.model.text.printable import checked_text
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.rest import RestClient
@@ -53,7 +51,6 @@ def webhook_type(kind: WebhookType | str) -> WebhookType:
 
 
 _TEXT, _TIME = Payload.text, Payload.moment
-_SECONDS = partial(Payload.duration, unit=timedelta(seconds=1))
 
 
 def _either(other: str, payload: Payload, name: str) -> str | None:
@@ -94,8 +91,7 @@ class SpeechProfile:
 class OwnedNumber:
     """A number of the account. `msisdn` has no plus, as 8x8 writes it.
 
-    `status` is Active, Expiring, Inactive or, in some events, Unhealthy. Status and health come only from
-    `GET …/numbers`; `GET …/numbers/{number}` has only `msisdn`, `country` and `reference_id`. `is_healthy` is None if
+    `status` is Active, Expiring, Inactive or, in some events, Unhealthy. `is_healthy` is None if
     8x8 does not check the number; `health` is the result of the last check, made at `health_checked_at`.
     """
 
@@ -136,32 +132,10 @@ class Webhook:
     has_auth_header: bool = read_field(_is_true, "httpAuthHeaderAvailable", default=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRecording:
-    """A recording of a session. `url` is the address of the uploaded file."""
-
-    recording_id: str = needed_field(_TEXT, "recordingId")
-    session_id: str | None = read_field(_TEXT, "sessionId")
-    status: str | None = read_field(_TEXT, "status")
-    url: str | None = read_field(_TEXT, "externalFileUrl")
-    duration: timedelta | None = read_field(_SECONDS, "duration")
-    started_at: datetime | None = read_field(_TIME, "startRecordingTime")
-
-
-Recording = SessionRecording
-"""The public name of `SessionRecording`."""
-
-
 def read_list(answer: Fields, name: str, kind: Callable[..., T]) -> tuple[T, ...]:
     """The entries of the list `name` in an answer, each read as a `kind`."""
     found = (entry_of(kind, entry) for entry in Payload(answer).listed(name))
     return tuple(each for each in found if each is not None)
-
-
-def read_number(answer: Fields) -> OwnedNumber | None:
-    """The number in an answer to `GET …/numbers/{number}`; None if the answer names no number."""
-    fields = Payload(answer)
-    return entry_of(OwnedNumber, fields.nested("payload") or fields)
 
 
 TRIES = 3
@@ -190,13 +164,6 @@ class AccountApi(ABC):
         """The numbers that belong to the account."""
         return read_list(await self._account().get("numbers"), "numbers", OwnedNumber)
 
-    async def number(self, msisdn: str) -> OwnedNumber | None:
-        """A number of the account, with its country and reference; None if the account does not have the number.
-
-        Only `numbers` returns status and health. Raises PhoneNumberError for a malformed number.
-        """
-        return read_number(await self._account().get("numbers", normalise(msisdn).removeprefix("+"), absent=True))
-
     async def webhooks(self) -> tuple[Webhook, ...]:
         """The webhooks of the sub-account. A webhook is the address to which 8x8 sends the events of one type."""
         return read_list(await self._account().get("webhooks"), "webhooks", Webhook)
@@ -212,13 +179,3 @@ class AccountApi(ABC):
         if auth_header is not None:
             body["httpAuthHeader"] = auth_header
         await self._account().send("POST", "webhooks", body=body)
-
-    async def recordings(self, session_id: str) -> tuple[SessionRecording, ...]:
-        """The recordings of a session; empty if the session is unknown or was not recorded.
-
-        Raises InvalidInputError for a text that cannot be an id, such as an empty one.
-        """
-        if not checked_text("session_id", session_id).strip(". "):
-            raise InvalidInputError(f"{session_id!r} is not a session id; give the session id of a call")
-        found = await self._account().get("recordings", session_id, absent=True)
-        return read_list(found, "recordings", SessionRecording)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -65,7 +65,6 @@ FIRST_LOOK, LONGEST_LOOK = 0.25, 10.0
 LONGEST_FILE = 256 * 1024 * 1024
 _EXPORTS = ("messages", "exports")
 _DOWNLOAD = timedelta(minutes=5)
-_CANCELLING = 5.0
 
 
 class _Job(NamedTuple):
@@ -103,7 +102,6 @@ class LogExport:
         waited, pause = 0.0, FIRST_LOOK
         while (job := await self._job(job_id)).state in {"queued", "running"}:
             if waited + pause > TIMEOUT.total_seconds():
-                await self._cancel(job_id)
                 minutes = TIMEOUT.total_seconds() / 60
                 raise CallLogError(f"the export of 8x8's log was not ready after {minutes:g} minutes; try again")
             await self._sleep(pause)
@@ -135,11 +133,6 @@ class LogExport:
             answer = await self._rest.download(link, deadline=_DOWNLOAD, longest=LONGEST_FILE)
         # In a thread, so that a long file does not delay the calls that are being sent.
         return await to_thread.run_sync(read_rows, answer.body)
-
-    async def _cancel(self, job_id: str) -> None:
-        """Ask 8x8 to cancel the export. Errors are ignored."""
-        with anyio.move_on_after(_CANCELLING), suppress(RequestFailedError):
-            await self._rest.send("DELETE", *_EXPORTS, job_id)
 
 
 @contextmanager

@@ -48,13 +48,11 @@ class RestClient:
         """The URL of the resource at `path`."""
         return self.wire.url(*path)
 
-    async def get(self, *path: str, absent: bool = False) -> Mapping[str, object]:
-        """GET the JSON object at `path`, with retries. With `absent`, a missing resource gives an empty object."""
+    async def get(self, *path: str) -> Mapping[str, object]:
+        """GET the JSON object at `path`, with retries."""
 
         async def once() -> Mapping[str, object]:
-            answer = await self.send("GET", *path, absent=absent)
-            if answer.status == 404:
-                return {}
+            answer = await self.send("GET", *path)
             if not (fields := answer.fields):
                 raise self._failed(
                     answer, self.url().host, " with a body that is not the expected JSON", CHECK_BASE_URL
@@ -72,20 +70,11 @@ class RestClient:
 
         return await self._with_retries(once)
 
-    async def send(
-        self,
-        method: str,
-        *path: str,
-        body: Mapping[str, object] | None = None,
-        absent: bool = False,
-    ) -> HttpAnswer:
-        """Send a request once.
-
-        A 404 raises an error. With `absent`, it is returned as an answer instead, unless it is about the sub-account.
-        """
+    async def send(self, method: str, *path: str, body: Mapping[str, object] | None = None) -> HttpAnswer:
+        """Send a request once."""
         extensions = {"timeout": dict(self.timeouts)}
         request = self.wire.request(method, *path, body=body, extensions=extensions)
-        return await self._exchange(request, absent=absent)
+        return await self._exchange(request)
 
     async def _with_retries(self, once: Callable[[], Awaitable[T]]) -> T:
         def gives_up(state: RetryCallState) -> bool:
@@ -100,7 +89,6 @@ class RestClient:
         self,
         request: httpx.Request,
         *,
-        absent: bool = False,
         deadline: timedelta | None = None,
         longest: int = LONGEST_ANSWER,
     ) -> HttpAnswer:
@@ -111,9 +99,6 @@ class RestClient:
         fields = answer.fields
         text = fields.get("statusMessage") or fields.get("message")
         message = quote(text) if isinstance(text, str) else ""
-        letters = "".join(filter(str.isalpha, message)).casefold()
-        if absent and answer.status == 404 and fields and "subaccount" not in letters:
-            return answer
         said = f" ({message})" if message else ""
         if answer.status not in _RETRIED:
             raise self._failed(answer, host, said, self._remedy(request, answer))

@@ -60,7 +60,7 @@ class WholeQueue:
         """What stands in the way of its calls, each with its name and what to do, as every interface tells it."""
         found, sees_all = self.status, self.unheard is None
         holds = [gate for gate in found.holds if gate.holder is not HoldKind.IMPORT]
-        faults = {task: fault for task, fault in found.failing.items() if task != Task.CLOCKS_DIFFER}
+        faults = found.failing
         named = {
             "store": self._of_store(),
             "clock": self._of_clocks(),
@@ -93,9 +93,7 @@ class WholeQueue:
             )
 
     def _of_clocks(self) -> Iterator[Diagnosis]:
-        if (differs := self.status.failing.get(Task.CLOCKS_DIFFER)) is not None:
-            yield warning(f"{Task.CLOCKS_DIFFER} ({differs}); calls are due by the store's", remedy=SET_CLOCK)
-        elif abs(self.clock_ahead) > CLOCKS_AGREE:
+        if abs(self.clock_ahead) > CLOCKS_AGREE:
             off = off_in_words(self.clock_ahead, of="this machine")
             yield warning(f"the clock of the store is {off}; calls are due by the store's", remedy=SET_CLOCK)
 

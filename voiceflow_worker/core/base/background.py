@@ -57,7 +57,6 @@ class Task(StrEnum):
     STOPPED_WORKERS = "calls whose lease has ended while they were sent were not put in doubt"
     SWEEP = "overdue calls were not settled"
     VERDICT = "the verdict of a POST was not stored"
-    CLOCKS_DIFFER = "the clock of a machine is not that of the store"
 
 
 def fault_in_words(since: datetime, error: str) -> str:
