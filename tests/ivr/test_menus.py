@@ -156,7 +156,7 @@ class TestWhereTheCallerIs:
         second = await answered(menus(), dtmf="2", client_action_id=first.flow.client_action_id)
         assert second.flow.actions[0]["params"] == {"text": "Done.", "voiceProfile": VOICE}
 
-    @pytest.mark.parametrize("token", ["ivr1_level2", "vf1.main.0.1.q.00000000", "vf9.main", "x" * 10_000])
+    @pytest.mark.parametrize("token", ["ivr1_level2", "vf9.main", "x" * 10_000])
     async def test_a_foreign_or_changed_place_begins_the_menu_of_the_job_anew(self, token: str) -> None:
         main, other = made("main"), made("other")
         answer = await answered(Menus(main, other), job(other), dtmf="1", client_action_id=token)
@@ -222,11 +222,3 @@ def test_a_long_way_keeps_its_first_and_its_last_menu(path: list[str]) -> None:
 @given(st.text(max_size=300))
 def test_a_foreign_id_is_not_a_position(text: str) -> None:
     assert Position.read(text) is None
-
-
-@given(place=st.integers(0, 100), character=st.sampled_from("abcxyz0189./-_q"))
-def test_a_changed_token_is_not_a_position(place: int, character: str) -> None:
-    token = Position(path=("main", "booking"), tries=1, asked=3).write()
-    place %= len(token)
-    changed = token[:place] + character + token[place + 1 :]
-    assert (Position.read(changed) is None) == (changed != token)

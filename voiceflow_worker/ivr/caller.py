@@ -1,8 +1,7 @@
-"""The caller, the argument of handlers: its place in the menus, its bridges, and the texts that it hears."""
+"""The caller, as handlers get it: its place in the menus, its data, and the texts that it hears."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,9 +34,7 @@ LONGEST = 200
 _VERSION = "vf1"
 _NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
 NAME = re.compile(_NAME)
-_WRITTEN = re.compile(
-    rf"{_VERSION}\.((?:{_NAME})(?:/{_NAME})*)\.(\d{{1,3}})\.(\d{{1,3}})\.([qse])\.([0-9a-f]{{8}})", re.ASCII
-)
+_WRITTEN = re.compile(rf"{_VERSION}\.((?:{_NAME})(?:/{_NAME})*)\.(\d{{1,3}})\.(\d{{1,3}})\.([qse])", re.ASCII)
 
 
 class CallPhase(Enum):
@@ -51,7 +48,7 @@ class CallPhase(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """The position of a caller. `path` has the names of the menus from the first one to the menu that asked.
+    """The position of a caller. `path` has the menus from the first one to the menu that asked.
 
     `tries` counts the invalid answers to the last question, `asked` the questions of the whole call.
     """
@@ -62,30 +59,24 @@ class Position:
     phase: CallPhase = CallPhase.ASKED
 
     def write(self) -> str:
-        """Return the position as a text: version, path, counts, phase, a checksum. Nothing about the person is in it.
+        """Return the position as a text: version, path, counts and phase. Nothing about the person is in it.
 
         Of a path that is too long, the first menu and the last ones are kept.
         """
-        room = LONGEST - len(f"{_VERSION}..999.999.q.{'0' * 8}")
+        room = LONGEST - len(f"{_VERSION}..999.999.q")
         first, *rest = self.path
         while rest and len("/".join((first, *rest))) > room:
             rest.pop(0)
         path = "/".join((first, *rest))
-        content = f"{_VERSION}.{path}.{min(self.tries, 999)}.{min(self.asked, 999)}.{self.phase.value}"
-        return f"{content}.{_checksum(content)}"
+        return f"{_VERSION}.{path}.{min(self.tries, 999)}.{min(self.asked, 999)}.{self.phase.value}"
 
     @classmethod
     def read(cls, text: str) -> Self | None:
-        """Return the position in a text; None for a foreign or changed text, and for one of another version."""
+        """Return the position in a text; None for a text of others, or of another version."""
         match = _WRITTEN.fullmatch(text) if len(text) <= 2 * LONGEST else None
-        if match is None or _checksum(text[: match.start(5) - 1]) != match[5]:
+        if match is None:
             return None
         return cls(path=tuple(match[1].split("/")), tries=int(match[2]), asked=int(match[3]), phase=CallPhase(match[4]))
-
-
-def _checksum(content: str) -> str:
-    # Protects against accidents and foreign ids only. Events are authenticated before, by their header.
-    return hashlib.blake2s(content.encode(), digest_size=4, person=b"vf-ivr").hexdigest()
 
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
@@ -95,10 +86,9 @@ _NOTHING: Mapping[str, object] = MappingProxyType({})
 class Caller:
     """The person on the phone, at one moment of a call.
 
-    `digits` are the keys just pressed, `menu` is the name of the menu that asked. `number` is the person's number and
-    `our_number` the account's, in E.164 form with +, for calls in either direction. `data` is the data of the job,
-    empty for calls that this store did not make. `presses` are the keys pressed earlier in this call; those of secret
-    menus are `***`. `store` is the receiver's store, or in a simulated call the one given to it.
+    `digits` are the keys just pressed at `menu`. `number` is the person's number and `our_number` the account's. `data`
+    is that of the job. `presses` are the keys pressed earlier; those of secret menus are `***`. `store` is the
+    receiver's, or the one given to a simulated call.
     """
 
     now: datetime
@@ -139,17 +129,16 @@ class Caller:
 
 T = TypeVar("T")
 Text: TypeAlias = str | Mapping[str, str]
-"""A template, in which `{{name}}` stands for a value of the job's data, as in campaigns; or a mapping from the codes of
-languages to such templates."""
+"""A template with `{{name}}` for a value of the job's data, or templates by the codes of languages."""
 
 _BLANKS = re.compile(r"\s+")
 _SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।")  # noqa: RUF001 - of other scripts too
 
 
 def render(text: Text, caller: Caller, voice: str | None = None) -> str:
-    """Return a declared text for one caller: in the menu's language, with `{{name}}` filled in from the job's data.
+    """Return a declared text for one caller, in the menu's language and filled in from the job's data.
 
-    Filters write values in the language of the voice. Raises InvalidInputError if a value or the language is missing.
+    Raises InvalidInputError if a value or the language is missing.
     """
     if isinstance(text, Mapping):
         text = in_language(text, caller.language)
@@ -157,15 +146,14 @@ def render(text: Text, caller: Caller, voice: str | None = None) -> str:
 
 
 def as_returned(text: Text, caller: Caller, voice: str | None = None) -> str:  # noqa: ARG001 - used as `render` is
-    """Return a text that a handler returned, unchanged: curly brackets in it are data, not placeholders."""
+    """Return a text that a handler returned, unchanged: curly brackets in it are data."""
     return one_line(in_language(text, caller.language) if isinstance(text, Mapping) else text)
 
 
 def render_template(template: str, data: Mapping[str, object], voice: str | None = None) -> str:
     """Return a template with its values filled in; a plain `{{name}}` whose value is empty is left out.
 
-    `data` may have a `ZONE`, in which times are spoken that have one of their own. Raises InvalidInputError for a
-    missing value, a value that a filter cannot use, a malformed template, and a text that is too long to be spoken.
+    `data` may have a `ZONE`, in which times are spoken that have one of their own. Raises InvalidInputError.
     """
     text = template_of(template)
     if isinstance(text, str):
@@ -206,10 +194,7 @@ def specimens(texts: Sequence[Text]) -> dict[str, SpecimenText]:
 
 
 def in_language(texts: Mapping[str, T], language: str | None) -> T:
-    """Return the text for the code of a language, such as `en-GB`, else for `en`.
-
-    Raises InvalidInputError if there is none.
-    """
+    """Return the text for the code of a language, such as `en-GB`, else for `en`. Raises InvalidInputError."""
     known = {name.casefold(): text for name, text in texts.items()}
     wanted = (language or "").strip().casefold().replace("_", "-")
     found = known.get(wanted, known.get(wanted.partition("-")[0]))
@@ -222,5 +207,5 @@ def in_language(texts: Mapping[str, T], language: str | None) -> T:
 
 
 def one_line(text: str) -> str:
-    """Return the text on one line, without the line breaks and indents of the source code."""
+    """Return the text on one line, without the line breaks of the source code."""
     return _BLANKS.sub(" ", text).strip()

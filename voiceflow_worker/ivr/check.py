@@ -32,7 +32,7 @@ from voiceflow_worker.model.text.wording import name_among
 
 
 def reachable(roots: Sequence[Menu]) -> list[Menu]:
-    """Return the roots and every menu that they lead to, each once, in the order of a walk from the first root."""
+    """Return the roots and every menu that they lead to, each once."""
     found: dict[int, Menu] = {}
     waiting = list(reversed(roots))
     while waiting:
@@ -63,10 +63,10 @@ def _label(choice: Choice) -> str:
 
 
 def check_menus(roots: Sequence[Menu], *, data: Mapping[str, object] | None = None) -> list[Finding]:
-    """Return the errors and warnings about `roots` and the menus that they lead to. Menus with errors are not served.
+    """Return the errors and warnings about `roots` and the menus that they lead to. No handler runs.
 
-    `data` is a job's data for the texts; by default, each name in a text has itself as its value. If the data names no
-    language, errors are looked for in each one in which all texts are. No handler runs.
+    `data` is a job's data for the texts; by default, each name in a text has itself as its value. If it names no
+    language, errors are looked for in each one in which all texts are.
     """
     findings = [
         _finding(name, f"{count} menus have this name: callers could get the wrong one; give each a name of its own")
@@ -182,7 +182,7 @@ def _templates(root: Menu, language: str | None) -> Iterator[tuple[str, str | In
 
 
 def _voice_in(voice: str | None, data: Mapping[str, object]) -> str:
-    """Return the voice of a text; English stands in for one that depends on the call."""
+    """Return the voice of a text; English in place of one that depends on the call."""
     with suppress(InvalidInputError):
         return "en" if voice is None else render_template(voice, data)
     return "en"
@@ -191,8 +191,8 @@ def _voice_in(voice: str | None, data: Mapping[str, object]) -> str:
 class MenuTexts:
     """All texts of a menu and of the menus that it leads to, to be checked against the data of calls.
 
-    `name` and `definition` are those of the menu, `names` those of all values in the texts. With `language`, these are
-    the texts for calls in this language. Raises InvalidInputError if a text is malformed, or not there in it.
+    `names` are those of all values in the texts. Raises InvalidInputError if a text is malformed, or not there in the
+    `language`.
     """
 
     def __init__(self, menu: Menu, language: str | None = None) -> None:
@@ -224,20 +224,14 @@ class MenuTexts:
         return [name for name, texts in self._in_language.items() if isinstance(texts, MenuTexts)]
 
     def spoken_in(self, language: str) -> MenuTexts:
-        """Return the texts in this language; all of them, if no text names one.
-
-        Raises InvalidInputError if one of them is not there in this language.
-        """
+        """Return the texts in this language, or all if no text names one. Raises InvalidInputError."""
         found = in_language(self._in_language, language) if self._in_language else self
         if isinstance(found, InvalidInputError):
             raise found
         return found
 
     def later(self, data: Mapping[str, object]) -> list[tuple[str, str]]:
-        """Return the texts after the first question as they are spoken with this data, each with its menu and key.
-
-        The data may have a `ZONE`, in which times are spoken that have one of their own.
-        """
+        """Return the texts after the first question as they are spoken with this data, each with its menu and key."""
         return [
             (place, render_template(text, data, _voice_in(voice, data)))
             for (text, voice), (place, _, is_later) in self._texts.items()
@@ -245,10 +239,7 @@ class MenuTexts:
         ]
 
     def problems(self, data: Mapping[str, object]) -> list[tuple[str | None, str, bool]]:
-        """Return why texts cannot be spoken with this data: a value's name, a clause, and True if it is missing.
-
-        A plain value that is empty is missing too: it would be spoken as nothing.
-        """
+        """Return why texts cannot be spoken with this data: a value's name, a clause, and True if it is missing."""
         found: list[tuple[str | None, str, bool]] = []
         for (_, voice), (place, value, is_later) in self._texts.items():
             if isinstance(value, str):

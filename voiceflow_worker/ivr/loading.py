@@ -12,7 +12,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.check import check_menus
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.text.json_text import read_toml
-from voiceflow_worker.model.text.wording import file_remedy, why_unreadable
+from voiceflow_worker.model.text.wording import why_unreadable
 
 
 def load_menus(
@@ -34,25 +34,18 @@ def load_menu(name: str, *, voice_profile: str | None = None, folder: Path | Non
     The module is in `folder`, in the working directory, or installed; the file in `folder`. A menu of a file that names
     no voice has this one.
     """
-    module, _, attribute = name.partition(":")
-    if module.endswith(".toml"):
-        if attribute:
-            raise InvalidInputError(f"{name!r} does not name a menu: a TOML file has one, so name {module} alone")
+    if name.endswith(".toml"):
         return _in_file(name, voice_profile, folder)
+    module, _, attribute = name.partition(":")
     if not module or not attribute or module.endswith(".py"):
-        path = Path(module)
-        hint = f"{'.'.join(path.with_suffix('').parts)}:{attribute or 'menu'}" if module.endswith(".py") else ""
         raise InvalidInputError(
-            f"{name!r} does not name a menu: write MODULE:MENU, such as {hint or 'restaurant:main'}. The module must "
-            "be importable from this folder. Or name a TOML file with [menu]"
+            f"{name!r} does not name a menu: write MODULE:MENU, such as restaurant:main, or the name of a TOML file"
         )
     loaded = _module(module, name, folder)
     menu: object = getattr(loaded, attribute, None)
     if not isinstance(menu, Menu):
-        what = "does not exist" if menu is None else f"is {type(menu).__name__}, not a Menu"
-        there = [key for key, value in vars(loaded).items() if isinstance(value, Menu)]
-        near = f"; {module} has the menus {', '.join(there)}" if there else ""
-        raise InvalidInputError(f"{name}: {attribute} {what}{near}")
+        there = ", ".join(key for key, value in vars(loaded).items() if isinstance(value, Menu))
+        raise InvalidInputError(f"{name}: {attribute} is no menu of {module}, which has {there or 'none'}")
     return menu
 
 
@@ -62,8 +55,7 @@ def _in_file(name: str, voice_profile: str | None, folder: Path | None) -> Menu:
     try:
         text = ((folder or Path()) / name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        remedy = file_remedy(error) if isinstance(error, OSError) else "; save it as UTF-8"
-        raise InvalidInputError(f"{name} cannot be read: {why_unreadable(error)}{remedy}") from None
+        raise InvalidInputError(f"{name} cannot be read: {why_unreadable(error)}") from None
     document = read_toml(text, place=name)
     voice = document.get("voice_profile", document.get("voice-profile", voice_profile))
     try:
@@ -73,19 +65,13 @@ def _in_file(name: str, voice_profile: str | None, folder: Path | None) -> Menu:
 
 
 def _module(module: str, name: str, folder: Path | None) -> object:
-    places = list(dict.fromkeys(str(each) for each in (Path.cwd(), folder and folder.resolve()) if each is not None))
+    places = dict.fromkeys(str(each) for each in (Path.cwd(), folder and folder.resolve()) if each is not None)
     sys.path[:0] = [place for place in places if place not in sys.path]
     try:
         return import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise InvalidInputError(f"{name}: {module} needs {error.name}, which is not installed") from error
-        where = " nor in ".join(places)
-        raise InvalidInputError(f"{name}: module {module} is neither in {where} nor installed") from error
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{name}: {error}") from error
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise InvalidInputError(
-            f"{name}: {module} cannot be imported: {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+            f"{name}: {module} cannot be imported from {' or '.join(places)}, nor from what is installed: "
+            f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
         ) from error

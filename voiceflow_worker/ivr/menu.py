@@ -31,7 +31,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Another try after invalid input: `text` is spoken, then the question. The fallback comes after the last try."""
+    """Another try after invalid input: `text` is spoken, then the question; after the last try, the fallback."""
 
     text: Text | None = None
 
@@ -106,18 +106,14 @@ class Menu(MenuSettings):
     """A question, and the step that follows each answer.
 
     `prompt` is spoken: a template of the job's data (`{{name}}`), or one for each language. After a wrong key, or none,
-    `retry_text` and the prompt are spoken, `retries` times at most. Then comes the `fallback`: a menu, a call flow, a
-    text to end with, `END`, or a handler. The fallback also comes when a handler fails.
-
-    `opening`, a step or a handler, begins a call to one of the account's numbers; without an opening, the call begins
-    with the prompt. `leads_to` declares the steps that handlers of the opening and the fallback may return.
+    `retry_text` and the prompt are spoken, `retries` times at most. Then, or when a handler fails, comes the
+    `fallback`: a menu, a call flow, a text to end with, `END`, or a handler. `opening`, a step or a handler, begins a
+    call to one of the account's numbers. `leads_to` declares the steps that handlers of the opening and the fallback
+    may return.
 
     `overall_timeout` limits the whole answer. The keys pressed at a `secret` menu are never stored. With `inbound`, the
-    menu answers calls to all numbers of the account, or to those listed.
-
-    A setting that is missing is that of the first menu of the call. The defaults are 2 retries, 10 s for the whole
-    answer, and a hang-up as the fallback. Raises InvalidInputError for a wrong name (1 to 32 lower-case letters,
-    digits, - and _), a timeout that is not above 0, `retries` above 20, and a malformed number in `inbound`.
+    menu answers calls to all numbers of the account, or to those listed. A missing setting is that of the first menu of
+    the call, else 2 retries, 10 s and a hang-up. Raises InvalidInputError.
     """
 
     name: str = field(kw_only=False)
@@ -191,12 +187,10 @@ class Menu(MenuSettings):
         """Declare the step that follows any of these keys: `goto`, or the result of the decorated handler.
 
         A key is one of `0-9`, `*`, `#`, or several of them (`"42"`). A handler gets the `Caller` and returns a menu, a
-        call flow, a text to say before this menu asks again, `End`, `Retry` or `BACK`. `leads_to` must name every menu
-        that the handler may return: others are not served.
-
-        `do`, a function of the caller (async, or sync in a thread), is run before `goto`, such as `do_not_call_again`;
-        if it fails, the fallback follows. `result` is the name of the person's answer, such as `confirmed`, which is
-        stored with the call; that of the last keys counts. It has 1 to 50 letters, digits, spaces, - and _.
+        call flow, a text to say before this menu asks again, `End`, `Retry` or `BACK`; `leads_to` names every menu that
+        it may return. `do`, a function of the caller, is run before `goto`, such as `do_not_call_again`; if it fails,
+        the fallback follows. `result` is the name of the person's answer, such as `confirmed`; that of the last keys
+        counts.
         """
         if not keys:
             raise InvalidInputError(f"menu {self.name}: on() needs a key, such as on('1')")
@@ -222,10 +216,9 @@ class Menu(MenuSettings):
         leads_to: Sequence[Step] | None = None,
         result: str | None = None,
     ) -> Callable[[H], H]:
-        """Declare the decorated handler for `min_digits` to `max_digits` typed digits. They are in `caller.digits`.
+        """Declare the decorated handler for `min_digits` to `max_digits` typed digits, which are in `caller.digits`.
 
-        Keys of `on` are matched first. With `complete_on_hash` the # key ends the input early, and is not part of it.
-        Input with a * or another # counts as a wrong key. `leads_to` and `result` are those of `on`.
+        Keys of `on` are matched first. With `complete_on_hash` the # key ends the input early.
         """
         self._check_result(result)
         captured = Captured(min_digits=min_digits, max_digits=max_digits, complete_on_hash=complete_on_hash)
@@ -248,10 +241,9 @@ class Menu(MenuSettings):
         country: str | None = None,
         data: Mapping[str, object] | None = None,
     ) -> CallFlow:
-        """Return a call that begins with this menu's question; enqueue it with the menu's name and the same data.
+        """Return a call that begins with this menu's question. Raises InvalidInputError for a missing voice or value.
 
-        For example: `queue.enqueue(menu.call(…, data=data), menu=menu.name, data=data)`. Numbers are read as by
-        `CallFlow.call`. Raises InvalidInputError if the menu names no voice, or a value of its prompt is missing.
+        For example: `queue.enqueue(menu.call(…, data=data), menu=menu.name, data=data)`.
         """
         call = CallFlow.call(destination, source=source, country=country)
         caller = Caller(
@@ -316,9 +308,9 @@ def settings_of(menu: Menu, first: Menu) -> MenuSettings:
 
 
 def language_of(menu: Menu, first: Menu, data: Mapping[str, object]) -> str | None:
-    """Return the language of a menu, for a call with this data that began with the menu `first`; None if none is named.
+    """Return the language of a menu, for a call with this data that began with the menu `first`.
 
-    The language of a later menu goes before `language` of the data, which goes before the language of the first menu.
+    That of a later menu goes before `language` of the data, which goes before that of the first menu.
     """
     own = None if menu is first else menu.language
     return own or language_in(data) or first.language
@@ -333,10 +325,9 @@ class GoTo:
 
 
 Step: TypeAlias = Menu | CallFlow | str | End | Retry | GoTo | Back
-"""A step: the target of a key, or the result of a handler.
+"""The target of a key, or the result of a handler.
 
-A menu asks its question. A text is spoken, and then the same menu asks again. A call flow is carried out. If the flow
-only speaks or plays, the same menu asks again afterwards.
+A menu asks its question. After a text, or a call flow that only speaks or plays, the same menu asks again.
 """
 
 Handler: TypeAlias = Callable[[Caller], Step | Awaitable[Step]]

@@ -1,7 +1,6 @@
 """Menus that are written as data, such as in TOML: read, checked, and kept in the store for the calls in them.
 
-A menu of data becomes the same `Menu` as one in code. Its name has a digest of all that it says, and the store keeps it
-under that name: whoever edits the data later makes another menu, and calls that wait or ring keep theirs.
+The name of such a menu has a digest of all that it says, so calls that wait or ring keep theirs when the data changes.
 """
 
 from __future__ import annotations
@@ -23,11 +22,10 @@ from voiceflow_worker.ivr.caller import NAME, Caller
 from voiceflow_worker.ivr.check import check_menus, reachable
 from voiceflow_worker.ivr.menu import ANSWER, End, Menu, Step
 from voiceflow_worker.model.flows.values import canonical_json, is_object
-from voiceflow_worker.model.text.wording import did_you_mean
 
 DO_NOT_CALL_AGAIN = "do_not_call_again"
 BUILT_IN: Final = {DO_NOT_CALL_AGAIN: "the person's numbers go on the suppression list"}
-"""What may follow a key beside a question, and what it does. Without `answer`, the answer has its words."""
+"""The steps that may follow a key beside a question, and their effect. Without `answer`, the answer has their words."""
 MOST_QUESTIONS = 20
 LONGEST = 50_000
 """The most characters of a whole menu, as JSON."""
@@ -36,9 +34,9 @@ _LONGEST_ID = 32 - _DIGEST - 1
 
 
 async def do_not_call_again(caller: Caller) -> None:
-    """Put all numbers of the person on the suppression list, for good: for `Menu.on(…, do=do_not_call_again)`.
+    """Put all numbers of the person on the suppression list, before the caller hears what follows.
 
-    The entry is stored before the caller hears what follows. A simulated call without a store does nothing.
+    It is for `Menu.on(…, do=do_not_call_again)`. A simulated call without a store does nothing.
     """
     numbers = (caller.number,) if caller.job is None else caller.job.numbers
     if caller.store is not None:
@@ -75,7 +73,7 @@ class _Data(BaseModel):
 
 
 class _Key(_Data):
-    """What a key does: the `answer` has a name, `say` is spoken, and `next` follows, by default the end of the call."""
+    """The effect of a key: the name of the `answer`, the text to `say`, and what is `next`, by default the end."""
 
     answer: str | None = None
     say: _Text | None = None
@@ -91,9 +89,8 @@ class _Question(_Data):
 class MenuData(_Data):
     """A menu as data. Its call begins with the first of the `questions`.
 
-    A text is one, or a table with one for each of the `languages`, of which the first is that of calls that name none;
-    by default they are those of the texts. `retry_text` is spoken after a wrong key, and `goodbye` after the last of
-    `retries` more tries.
+    A text is one, or a table by `languages`, of which the first is that of calls that name none. `retry_text` is spoken
+    after a wrong key, and `goodbye` after the last of `retries` more tries.
     """
 
     questions: Annotated[list[_Question], Field(min_length=1, max_length=MOST_QUESTIONS)]
@@ -169,9 +166,9 @@ class MenuData(_Data):
 
 
 def read_menu(fields: object, *, voice_profile: str | None = None) -> Menu:
-    """Return the menu that is written as data (`MenuData`).
+    """Return the menu that is written as data (`MenuData`); `voice_profile` is its voice if it names none.
 
-    `voice_profile` is its voice if it names none. Raises InvalidInputError for all that is wrong, each with its place.
+    Raises InvalidInputError for all that is wrong, each with its place.
     """
     try:
         data = MenuData.model_validate(fields)
@@ -202,7 +199,7 @@ def _define(menu: Menu, data: MenuData) -> None:
 
 
 def acknowledgement(key: str, *, voice_profile: str) -> Menu:
-    """Return the menu of the calls of an escalation: it speaks the `question` of a call's data, and asks for the key.
+    """Return the menu of an escalation's calls: it speaks the `question` of a call's data, and asks for the key.
 
     The key press ends the escalation, in the write that stores it. No other menu has its answer, `acknowledged`.
     """
@@ -218,7 +215,7 @@ def ask(question: str, keys: Mapping[str, str], *, voice_profile: str | None = N
     """Return the menu of one question. `keys` are answers by their keys, which the person hears after the question.
 
     `ask("Send them?", {"1": "approved", "2": "rejected"})` asks "Send them? Press 1 for approved, 2 for rejected.", and
-    repeats the answer. Raises InvalidInputError for keys and answers that no menu can have.
+    repeats the answer. Raises InvalidInputError.
     """
     named = ", ".join(f"{key} for {answer}" for key, answer in keys.items())
     pressed = {key: {"answer": answer, "say": f"Thank you. Your answer: {answer}."} for key, answer in keys.items()}
@@ -229,24 +226,20 @@ def ask(question: str, keys: Mapping[str, str], *, voice_profile: str | None = N
 _MESSAGES = {
     "missing": "is missing; give it", "string_type": "is no text; write it in quotes",
     "list_type": "is no list; write it in [ ]", "model_type": "is no table; give one",
+    "extra_forbidden": "is unknown; correct its name, or remove it",
 }  # fmt: skip
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
-    """Yield what has not the form of a menu, each with its place, such as `question 1, key 1, next`."""
+    """Yield each error in the form of a menu with its place, such as `question 1, key 1, next`."""
     for found in error.errors():
-        *above, last = found["loc"] or ("menu",)
-        model = MenuData if not above else _Key if "keys" in above else _Question
-        message = _MESSAGES.get(found["type"], found["msg"].removeprefix("Value error, "))
-        if found["type"] == "extra_forbidden":
-            meant = did_you_mean(str(last), model.model_fields)
-            message = f"is unknown{meant or '; correct its name'}{' Correct it' if meant else ''}, or remove it"
-        parts: list[str] = []
-        for before, part in zip(("", *above), (*above, last), strict=True):
+        place, parts = found["loc"] or ("menu",), list[str]()
+        for before, part in zip(("", *place), place, strict=False):
             if isinstance(part, int):
                 parts.append(f"question {part + 1}")
-            elif part not in {"questions", "keys"} or part == last:
-                parts.append(f"key {part}" if before == "keys" else str(part))
+            elif part not in {"questions", "keys"} or part == place[-1]:
+                parts.append(f"key {part}" if before == "keys" else part)
+        message = _MESSAGES.get(found["type"], found["msg"].removeprefix("Value error, "))
         yield f"{', '.join(parts)}: {message}"
 
 
@@ -276,7 +269,7 @@ async def unserved_menus(store: Store, names: Collection[str]) -> list[str]:
 
 
 def unserved_in_words(names: Collection[str]) -> str:
-    """Return what happens in calls with menus that nobody serves."""
+    """Return the effect of menus that nobody serves, as a clause."""
     return (
         f"waiting calls begin with menus, but no running receiver serves {', '.join(names)}: each person hears the "
         "question, no key is answered, and the call ends"

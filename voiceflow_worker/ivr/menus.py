@@ -39,12 +39,7 @@ from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Dire
 
 
 class MenuResult(StrEnum):
-    """The result of an event, for metrics and logs.
-
-    The first question was asked (`started`), keys led on, or a wrong key or none was asked again; after the last try,
-    or too many questions, the menu gave up. Or the fallback or a hang-up followed what `failed`, was `too_slow`, or
-    could not be bridged. A text was over and the call `went_on`, it `ended`, it had no menu, or the event was repeated.
-    """
+    """The result of an event, for metrics and logs."""
 
     STARTED = "started"
     LED_ON = "led_on"
@@ -77,10 +72,9 @@ SECRET = "***"  # noqa: S105 - the text stored in place of a secret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What follows an event, before any handler has run.
+    """The consequence of an event, before any handler has run.
 
-    `path` leads to the menu that asked; it is empty if no menu asked. `action` is the step or handler that follows,
-    and `do` what is done before.
+    `path` leads to the menu that asked. `action` is the step or handler that follows, and `do` is run before it.
     """
 
     path: tuple[Menu, ...]
@@ -110,7 +104,7 @@ class Decision:
 
     @property
     def fallback(self) -> Step | Handler:
-        """Fallback of the menu that asked; if it is a text, it becomes the last sentence of the call."""
+        """Fallback of the menu that asked; a text becomes the last sentence of the call."""
         fallback = self.settings.fallback
         if fallback is None:
             return END
@@ -137,10 +131,9 @@ class MenuReply:
 
 
 class Menus:
-    """The first menus of a receiver, and all menus that they lead to.
+    """The first menus of a receiver, and all menus that they lead to. The first of `roots` is the default.
 
-    The first of `roots` is the default: it takes calls whose job names no menu. A handler may return only these menus,
-    because the next key may go to any replica of the receiver, and each replica must know the menu. Raises
+    A handler may return only these menus, because the next key may go to another replica of the receiver. Raises
     InvalidInputError for two menus with the same name.
     """
 
@@ -162,7 +155,7 @@ class Menus:
     # -- an event in -------------------------------------------------------------------------------------------------
 
     def decide(self, event: CallAction, caller: Caller) -> Decision:
-        """Return what follows an event: the menu that asked, and its action. No handler runs; never raises."""
+        """Return the consequence of an event: the menu that asked, and its action. No handler runs; never raises."""
         position = None if event.client_action_id is None else Position.read(event.client_action_id)
         if position is not None and position.phase is CallPhase.ENDED:
             return Decision(path=(), caller=caller, action=END, result=MenuResult.ENDED)

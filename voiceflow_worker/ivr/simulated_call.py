@@ -19,10 +19,9 @@ from voiceflow_worker.model.reports.events import CallAction
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One answer as the caller hears it. `texts` has the texts and the addresses of recordings, in order.
+    """One answer as the caller hears it: its texts and the addresses of recordings, in order.
 
-    `menu` is the name of the menu that asks now; None if none asks. `connected_to` is the number of a bridge, and
-    `trouble` the description of a failure.
+    `menu` asks now; None if none does. `connected_to` is the number of a bridge, and `trouble` describes a failure.
     """
 
     texts: tuple[str, ...]
@@ -43,15 +42,11 @@ class Prompt:
 
 
 class SimulatedCall:
-    """A simulated call through a menu, for tests.
+    """A simulated call through a menu, for tests: `call = SimulatedCall(main, data={"name": "Ana"})`.
 
-        call = SimulatedCall(main, data={"name": "Ana"})
-        assert "press 1" in (await call.begin()).text
-        assert (await call.press("1")).menu == "booking"
-        assert (await call.press("")).text  # nothing was pressed in time
-
-    Handlers run as they do in a call. They find `at` in `caller.now` (by default the current time), and `store` in
-    `caller.store`. `numbers` are the numbers of the caller and of the account.
+    `(await call.begin()).text` is the first answer, and `(await call.press("1")).menu` the next menu; with `press("")`
+    nothing is pressed in time. Handlers run as they do in a call, at the time `at`, with `store` in `caller.store`.
+    `numbers` are those of the caller and of the account.
     """
 
     def __init__(
@@ -90,9 +85,9 @@ class SimulatedCall:
         return await self._next(self._menus.first_question(self._menu, self._caller))
 
     async def press(self, keys: str) -> Prompt:
-        """Press these keys, and return the answer. With an empty text, nothing is pressed in time.
+        """Press these keys, and return the answer; with an empty text, nothing is pressed in time.
 
-        Raises InvalidInputError if the last answer asks no question, or the call has not begun.
+        Raises InvalidInputError if no question waits for keys.
         """
         if self._position is None or self._position.phase not in {CallPhase.ASKED, CallPhase.STEPPING}:
             raise InvalidInputError("no question waits for keys: begin() a call")

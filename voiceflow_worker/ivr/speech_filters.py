@@ -1,18 +1,17 @@
 """Template filters that write values as a voice should speak them, in the language of the voice.
 
-`{{ day|date }}`, `{{ at|time }}`, `{{ amount|money("SGD") }}`, `{{ litres|number }}`, `{{ code|digits }}`,
-`{{ code|spell }}`. A filter takes a value as lists have it, such as 2030-01-31 and 1250.50, and refuses any other.
-Words and their order come from the CLDR, through Babel. Voices read digits in their own language.
+`{{ day|date }}`, `{{ at|time }}`, `{{ amount|money("SGD") }}`, `{{ litres|number }}`, `{{ code|digits }}`, `{{
+code|spell }}`. A filter takes a value as lists have it, such as 2030-01-31 and 1250.50, and refuses any other. Words
+and their order come from the CLDR, through Babel.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ VOICE = "the voice"
 ZONE = "the zone"
 """The variable that holds the person's `PersonZone` while a text is filled in. No template can use it either."""
 WITH_ZONE = re.compile(r":\d\d\S*\s*(?:[Zz]|[+-]\d)", re.ASCII)
-"""What each time with a zone of its own has in it."""
+"""The pattern of the end of each time with a zone of its own."""
 
 _VOICE_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_]([A-Z][a-z]{3}))?(?:[-_]([A-Z]{2}|[0-9]{3}))?(?![A-Za-z0-9])")
 _MOMENT = re.compile(
@@ -68,13 +67,6 @@ def speech_filters() -> dict[str, Callable[..., object]]:
     """Return the filters for speech, by name."""
     filters = (date_, digits, money, number, spell, time_)
     return {each.__name__.strip("_"): _for_speech(each) for each in filters}
-
-
-def unknown_filter(name: str, known: Mapping[str, object]) -> str:
-    """Return the message about a filter that does not exist."""
-    close = get_close_matches(name, known, n=1)
-    meant = f"; did you mean {close[0]}? The" if close else "; the"
-    return f"there is no filter {name}{meant} filters are {', '.join(sorted(known))}"
 
 
 def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
@@ -119,8 +111,8 @@ def zoned_moment(text: str) -> datetime | None:
 def local_text(text: str, person: object, *, is_day: bool) -> str:
     """Return a time with an offset as the clocks of the person show it; other texts unchanged.
 
-    Raises ValueError if the person's zone is not known, and with `is_day` for midnight in UTC that is another day at
-    the person: programs write days so.
+    Raises ValueError if the person's zone is not known, and with `is_day` for midnight in UTC that is another day
+    there.
     """
     if (moment := zoned_moment(text)) is None:
         return text

@@ -1,7 +1,7 @@
 """A text of a call flow template, compiled once and rendered for each row.
 
-A text has names, filters and conditions, in the syntax of Jinja. Loops, calculations and calls are refused before
-anything is compiled, so that the size of a text and of its values bounds what it costs to fill it in.
+A text has names, filters and conditions, in the syntax of Jinja. Loops, calculations and calls are refused, so that the
+size of a text and of its values bounds the cost of filling it in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from voiceflow_worker.ivr.speech_filters import (
     FilterError,
     SpecimenText,
     speech_filters,
-    unknown_filter,
 )
 from voiceflow_worker.model.flows.actions import Param, ParamKind
 from voiceflow_worker.model.flows.values import (
@@ -55,13 +54,13 @@ _PIECE = re.compile(r"\{\{.*?(?:\}\}|\Z)|\{%.*?(?:%\}|\Z)", re.DOTALL)
 _COMPARED = "as a comparison reads it"
 """The filter of the values in comparisons. No text can write it: its name has spaces."""
 _LEAVES_OUT_EMPTY = "leaves out empty"
-"""The variable that says whether an empty value is printed as nothing. No text can write it."""
+"""The variable that lets an empty value be printed as nothing. No text can write it."""
 
 
 class TemplateValueError(ValueError):
     """Raised when a text cannot be filled in with the values of a row. `column` is the one at fault, if it is known.
 
-    `path` says where in the body the text is. `is_missing` is True if the column has no value, or does not exist.
+    `path` is the place of the text in the body. `is_missing` is True if the column has no value, or does not exist.
     """
 
     def __init__(self, path: str, column: str | None, message: str, *, is_missing: bool = False) -> None:
@@ -73,7 +72,7 @@ class TemplateValueError(ValueError):
 
 
 class TemplateSyntaxError(ValueError):
-    """Raised when a text of a template cannot be compiled. `path` says where in the body the text is."""
+    """Raised when a text of a template cannot be compiled. `path` is the place of the text in the body."""
 
     def __init__(self, message: str, *, path: str) -> None:
         self.path = path
@@ -137,11 +136,10 @@ class TemplateText:
         return next(iter(self.variables)) if len(self.variables) == 1 else None
 
     def filled(self, values: Mapping[str, object], *, leaves_out_empty: bool = False) -> object:
-        """Fill in the text with a row's values, and convert it if its parameter is a number or a boolean.
+        """Fill in the text with a row's values, and convert it to the type of its parameter.
 
-        For an optional parameter whose text is a single variable that is missing or empty, the result is LEFT_OUT.
-        Raises TemplateValueError for the first value that is missing or unfit. With `leaves_out_empty`, a plain
-        variable whose value is empty is left out of the text.
+        An optional parameter whose only variable is missing or empty is LEFT_OUT. With `leaves_out_empty`, a plain
+        variable whose value is empty is left out of the text. Raises TemplateValueError.
         """
         if self.is_optional and is_missing(values.get(name_among(values, self.single_name or ""))):
             return LEFT_OUT
@@ -197,18 +195,6 @@ class TemplateText:
         return (named and values.get(name_among(values, named[1]))) or values.get("voice_profile")
 
 
-def _is_constant(node: Node) -> bool:
-    from jinja2 import nodes
-
-    return isinstance(node, nodes.Const)
-
-
-def _is_name(node: Node) -> bool:
-    from jinja2 import nodes
-
-    return isinstance(node, nodes.Name)
-
-
 def _names(node: Node) -> frozenset[str]:
     from jinja2 import nodes
 
@@ -229,15 +215,13 @@ def _plain_names(tree: Template) -> frozenset[str]:
 
 
 def _require_comparisons(tree: Template) -> None:
-    """Raise ValueError for a condition that is a variable which the text does not speak.
-
-    Its value may be any word for no, and every text is true.
-    """
+    """Raise ValueError for a condition that is a variable which the text does not speak: every text is true."""
     from jinja2 import nodes
 
     parts: Mapping[Any, str] = {nodes.If: "test", nodes.CondExpr: "test", nodes.And: "left", nodes.Not: "node"}
     tests: list[Any] = [getattr(each, parts[type(each)]) for each in tree.find_all(tuple(parts))]
-    tested = {id(name): name.name for test in tests for name in (test, *test.find_all(nodes.Name)) if _is_name(name)}
+    names = [name for test in tests for name in (test, *test.find_all(nodes.Name)) if isinstance(name, nodes.Name)]
+    tested = {id(name): name.name for name in names}
     compared = {id(name) for each in tree.find_all((nodes.Compare, nodes.Test)) for name in each.find_all(nodes.Name)}
     outputs = tree.find_all(nodes.Output)
     spoken = {name.name for each in outputs for name in each.find_all(nodes.Name) if id(name) not in tested}
@@ -256,7 +240,10 @@ def _read_alike(tree: Template) -> None:
     for each in tree.find_all(nodes.Compare):
         sides: list[Any] = [each.expr, *(operand.expr for operand in each.ops)]
         written_out: list[Any] = [
-            each.value for side in sides for each in (side, *side.find_all(nodes.Const)) if _is_constant(each)
+            each.value
+            for side in sides
+            for each in (side, *side.find_all(nodes.Const))
+            if isinstance(each, nodes.Const)
         ]
         constants: list[Any] = []
         for value in written_out:
@@ -271,10 +258,7 @@ def _read_alike(tree: Template) -> None:
 
 
 def _as_compared(value: object, is_number: bool) -> object:  # noqa: FBT001 - called by Jinja
-    """Return a value as a comparison reads it: a number, or a text that is trimmed and in small letters.
-
-    Raises FilterError for a text that is compared with a number.
-    """
+    """Return a value as a comparison reads it: a number, or a trimmed text in small letters. Raises FilterError."""
     from jinja2 import Undefined
 
     if isinstance(value, Undefined) or is_object(value):
@@ -328,7 +312,8 @@ def _problem_of(node: Node) -> str | None:
     known = _environment()
     match node:
         case nodes.Filter() if node.name not in known.filters:
-            return unknown_filter(node.name, {name: each for name, each in known.filters.items() if name != _COMPARED})
+            filters = ", ".join(sorted(name for name in known.filters if name != _COMPARED))
+            return f"there is no filter {node.name}; the filters are {filters}"
         case nodes.Test() if node.name not in known.tests:
             return f"there is no test {node.name}; write a comparison, such as {{% if column == 'value' %}}"
         case nodes.Name(ctx="load") | nodes.Getitem(arg=nodes.Const()) if getattr(node, "name", "") != "self":
