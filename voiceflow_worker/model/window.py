@@ -120,10 +120,17 @@ class CallWindow:
         name = self.time_zone or person
         return None if name is None else zone_named(name)
 
-    @classmethod
-    def recalled(cls, text: str) -> CallWindow:
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def recalled(text: str) -> CallWindow:
         """Return the window whose `str` is this text. Raises ValueError for a text that is not a window."""
-        return _recalled(text)
+        try:
+            written, _, zone = text.partition(_IN)
+            hours, days, *calendars = written.split(" ")
+            holidays = tuple(calendars[0].split(",")) if calendars else ()
+            return CallWindow(spans=read_spans(hours), days=read_days(days), holidays=holidays, time_zone=zone or None)
+        except InvalidInputError as error:
+            raise ValueError(f"not a calling window: {text!r}") from error
 
     def __str__(self) -> str:
         written = f"{','.join(map(str, self.spans))} {days_in_words(self.days)}"
@@ -232,17 +239,6 @@ def _jump(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
         else:
             after = middle
     return after
-
-
-@lru_cache(maxsize=1024)
-def _recalled(text: str) -> CallWindow:
-    try:
-        written, _, zone = text.partition(_IN)
-        hours, days, *calendars = written.split(" ")
-        holidays = tuple(calendars[0].split(",")) if calendars else ()
-        return CallWindow(spans=read_spans(hours), days=read_days(days), holidays=holidays, time_zone=zone or None)
-    except InvalidInputError as error:
-        raise ValueError(f"not a calling window: {text!r}") from error
 
 
 def parts(text: str, what: str) -> list[str]:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from voiceflow_worker.core.ports.store import AtMost, Condition, Put, Record, Same
-from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState, HoldKind, known_gate
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState, HoldKind
 from voiceflow_worker.model.text.wording import SLOWEST
 
 GATES = "gate"
@@ -99,7 +99,6 @@ HOLDS = "hold"
 """Namespace of the holds of batches that are no person's: in the group `<queue>=<batch>`, by `HoldKind`. Each ends only
 by the order that knows its value. While one stands, no call of the batch is leased or sent. The value has the form of a
 gate's, and `token` is that of who holds."""
-_HOLD_KINDS = frozenset(HoldKind)
 
 
 def hold_group(queue: str, batch: str) -> str:
@@ -117,8 +116,9 @@ def hold_from(record: Record | Put) -> Gate:
     """Return the hold in a record of `HOLDS`, as a gate with its `holder` and its `token`."""
     queue, _, batch = record.group.partition("=")
     gate = gate_from(Record(queue, record.value, None, gate_member(batch)))
-    holder = HoldKind(record.member) if record.member in _HOLD_KINDS else HoldKind.OTHER
-    return replace(gate, state=GateState.HELD, holder=holder, token=next(iter(orders_in(record)), None))
+    return replace(
+        gate, state=GateState.HELD, holder=HoldKind(record.member), token=next(iter(orders_in(record)), None)
+    )
 
 
 UNREADABLE_GATE = "its hold cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
@@ -133,15 +133,15 @@ def gate_from(record: Record | Put) -> Gate:
     """
     batch = record.member.removeprefix("=") if record.member else None
     try:
-        state, since, token, reason = record.value.split(" ", 3)
+        named, since, token, reason = record.value.split(" ", 3)
+        state = GateState(named)
         kinds = frozenset(GateKind(kind) for kind in token.split(":")[1:] if kind in _KINDS)
         at = _EPOCH + int(since) * _MICROSECOND
     except (ValueError, OverflowError):
         state = GateState.HELD if is_closed(record) else GateState.OPEN
         at, reason, kinds = _EPOCH, UNREADABLE_GATE, frozenset[GateKind]()
-    known = known_gate(state)
-    until = record.ends_at if known is GateState.HELD else None
-    return Gate.of(record.group, batch, known, since=at, until=until, reason=reason, kinds=kinds)
+    until = record.ends_at if state is GateState.HELD else None
+    return Gate.of(record.group, batch, state, since=at, until=until, reason=reason, kinds=kinds)
 
 
 def is_closed(record: Record | Put | None) -> bool:

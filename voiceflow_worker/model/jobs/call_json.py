@@ -29,7 +29,7 @@ _PLAIN = (str, int, float)
 
 
 def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | None:
-    """Return the data as stored; None if there is none. Raises InvalidInputError for data that cannot be stored."""
+    """Return the data as stored; None if there is none. Raise InvalidInputError for data that cannot be stored."""
     if not data:
         return None
     for name, value in data.items():
@@ -40,27 +40,20 @@ def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | No
             )
         if isinstance(value, float) and not math.isfinite(value):
             raise InvalidInputError(f"data[{name!r}] is {value}, which JSON cannot hold")
+        for text in (name, value):
+            if isinstance(text, str):
+                checked_text(f"data[{name!r}]", text)
     try:
-        text = orjson.dumps(data)
-    except (TypeError, ValueError) as error:
-        _check_texts(data)
+        size = len(orjson.dumps(data))
+    except TypeError as error:
         raise InvalidInputError(
             f"data cannot be written as JSON ({error}); use strings as names, and whole numbers of at most 64 bits"
         ) from error
-    if b"\\u0000" in text:
-        _check_texts(data)
-    if (size := len(text)) > LONGEST:
+    if size > LONGEST:
         raise InvalidInputError(
             f"data has {size} bytes as JSON, but at most {LONGEST} are allowed; keep the rest in your own system"
         )
     return dict(data)
-
-
-def _check_texts(data: Mapping[str, object]) -> None:
-    for name, value in data.items():
-        for text in (name, value):
-            if isinstance(text, str):
-                checked_text(f"data[{name!r}]", text)
 
 
 class CallResult(StrEnum):

@@ -23,13 +23,6 @@ from voiceflow_worker.model.text.wording import count_of
 # ruff: noqa: RUF009 (`read_field` makes the field of a dataclass)
 
 
-def _text(payload: Payload, name: str) -> str | None:
-    """Return a text without the marks by which spreadsheets read a number as a text: ="6587654321" or '6587654321."""
-    text = payload.text(name)
-    wrapped = _FOR_SPREADSHEETS.fullmatch(text or "")
-    return text if wrapped is None else wrapped[1] or wrapped[2] or None
-
-
 def _seconds(payload: Payload, name: str) -> float | None:
     found = payload.duration(name, unit=timedelta(seconds=1))
     return None if found is None else found.total_seconds()
@@ -40,8 +33,7 @@ def _sip_code(payload: Payload, name: str) -> int | None:
     return None if found is None else int(found[0])
 
 
-_FOR_SPREADSHEETS = re.compile(r"=\"\s*(.*?)\s*\"|'\s*(.*)", re.DOTALL)
-_TIME = Payload.moment
+_TEXT, _TIME = Payload.text, Payload.moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,18 +43,18 @@ class ExportRow:
     `status` is the status of the session, and `call_status` that of the leg. Times without a zone are UTC.
     """
 
-    session_id: str | None = read_field(_text, "SessionId")
-    call_id: str | None = read_field(_text, "CallId")
+    session_id: str | None = read_field(_TEXT, "SessionId")
+    call_id: str | None = read_field(_TEXT, "CallId")
     direction: Direction | None = read_field(read_direction, "Direction")
-    source: str | None = read_field(_text, "SourceEndpoint")
-    destination: str | None = read_field(_text, "DestinationEndpoint")
+    source: str | None = read_field(_TEXT, "SourceEndpoint")
+    destination: str | None = read_field(_TEXT, "DestinationEndpoint")
     initiated_at: datetime | None = read_field(_TIME, "InitiatedAt")
     connected_at: datetime | None = read_field(_TIME, "ConnectedAt")
     disconnected_at: datetime | None = read_field(_TIME, "DisconnectedAt")
     seconds: float | None = read_field(_seconds, "DurationInSec")
     status: SessionStatus | None = read_field(read_status, "SessionStatus")
-    status_text: str | None = read_field(_text, "SessionStatus")
-    call_status: str | None = read_field(_text, "CallStatus")
+    status_text: str | None = read_field(_TEXT, "SessionStatus")
+    call_status: str | None = read_field(_TEXT, "CallStatus")
     mos: float | None = read_field(Payload.decimal, "MOS")
     sip_code: int | None = read_field(_sip_code, "SipStatus")
 

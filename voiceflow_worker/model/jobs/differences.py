@@ -5,8 +5,6 @@ What was asked is compared, not what was computed from it: a span gives another 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -14,27 +12,20 @@ from msgspec.json import encode
 
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, ReasonKind
 
-_ADDRESSES = ("source", "destination")
+_ADDRESSES = ("source", "destination", "further_numbers")
 
 
-def differences(asked: Job, stands: Job) -> tuple[str, ...]:
+def differences(asked: Job, stored: Job) -> tuple[str, ...]:
     """Return the names of the fields in which a stored call differs from what is asked; of a tombstone, its digest."""
-    return tuple(_differences(asked, stands))
-
-
-def _differences(asked: Job, stands: Job) -> Iterator[str]:
+    found: list[str] = []
     # Behind a point, the digest has that of a request to the HTTP API, which compares requests.
-    if asked.body_digest.partition(".")[0] != stands.digest.partition(".")[0]:
-        named = [name for name in (*_ADDRESSES, "further_numbers") if getattr(asked, name) != getattr(stands, name)]
-        if not stands.body or not named or _text(asked.body) != _text(stands.body):
-            named.append("text")
-        yield from named
-    if not stands.body:  # a tombstone
-        return
-    for name, mine, other in zip(_TERMS, _terms(asked), _terms(stands), strict=True):
+    if asked.body_digest.partition(".")[0] != stored.digest.partition(".")[0]:
+        found = [name for name in _ADDRESSES if getattr(asked, name) != getattr(stored, name)] or ["text"]
+    for name, mine, other in zip(_TERMS, _terms(asked), _terms(stored), strict=True) if stored.body else ():
         is_unsaid = name == "valid_until" and mine is None  # then that of the stored call stays
-        if mine != other and not is_unsaid and not (name == "time_zone" and None in {asked.window, stands.window}):
-            yield name
+        if mine != other and not is_unsaid and not (name == "time_zone" and None in {asked.window, stored.window}):
+            found.append(name)
+    return tuple(found)
 
 
 _TERMS = ("not_before", "window", "priority", "redial", "menu", "valid_until", "time_zone")
@@ -52,18 +43,6 @@ def terms_of(job: Job) -> bytes:
     """Return all that `differences` compares beside the digest of the body."""
     times = (each.astimezone(UTC) if isinstance(each, datetime) else each for each in _terms(job))
     return encode(tuple(times), order="deterministic")
-
-
-def _text(body: str) -> object:
-    """Return a body without its numbers."""
-    try:
-        found = json.loads(body)
-        for action in found["callflow"]:
-            for name in _ADDRESSES:
-                action.get("params", {}).pop(name, None)
-    except (ValueError, LookupError, AttributeError, TypeError):
-        return body
-    return found
 
 
 def asked_digest(job: Job) -> str:

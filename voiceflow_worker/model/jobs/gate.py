@@ -51,16 +51,6 @@ class HoldKind(StrEnum):
     """A list is being stored, or was when its process died: a list of the same batch completes it."""
     TASK = "task"
     """A task was stopped; a later try of it goes on."""
-    OTHER = "other"
-    """One that only a newer version knows."""
-
-
-_STATES = frozenset(GateState)
-
-
-def known_gate(state: str) -> GateState:
-    """Return the state of a stored gate. A state that only a newer version knows counts as held."""
-    return GateState(state) if state in _STATES else GateState.HELD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,11 +120,6 @@ class Totals:
         return self.live.get(name, 0)
 
     def _frequent(self, beginning: str) -> dict[str, int]:
-        return dict(sorted(self._named(beginning).items(), key=lambda each: (-each[1], each[0])))
-
-    def _named(self, beginning: str) -> dict[str, int]:
-        return {
-            name.removeprefix(beginning): amount
-            for name, amount in self.live.items()
-            if amount and name.startswith(beginning)
-        }
+        mine = [(name, amount) for name, amount in self.live.items() if amount and name.startswith(beginning)]
+        mine.sort(key=lambda each: (-each[1], each[0]))
+        return {name.removeprefix(beginning): amount for name, amount in mine}

@@ -50,19 +50,10 @@ def form_problem(text: str) -> tuple[int, str]:
     """Return why a text is not in E.164 form: the code of 8x8 (-1011 for several numbers, else -1017), and a clause."""
     if holds_several(text):
         return MANY_NUMBERS, "it holds several numbers; give one number for each call"
-    digits = sum(character.isdigit() for character in text)
-    if any(character.isalpha() for character in text):
-        reason = "it has letters"
-    elif not digits:
-        reason = "it has no digits"
-    elif re.fullmatch(r"\+?[0-9]+", text) is None:
-        reason = "only digits and a leading + are accepted, no spaces, dashes, dots or brackets"
-    elif text.lstrip("+").startswith("0"):
-        reason = "it begins with 0, and no country code begins with 0"
-    else:
-        few = f"few (at least {FEWEST_DIGITS})" if digits < FEWEST_DIGITS else f"many (at most {MOST_DIGITS})"
-        reason = f"{digits} {'digit is' if digits == 1 else 'digits are'} too {few}"
-    return INVALID_NUMBER, f"{reason}; write the country code and the number, such as +6587654321"
+    return INVALID_NUMBER, (
+        f"it is no country code and number of {FEWEST_DIGITS} to {MOST_DIGITS} digits, without spaces and signs; write "
+        "it as +6587654321"
+    )
 
 
 def holds_several(text: str) -> bool:

@@ -23,7 +23,6 @@ from voiceflow_worker.model.reports.status import SessionStatus, fold_session_st
 
 # 8x8 sends "null" and "Null" for missing values.
 _NOTHING = frozenset({"", "null", "none"})
-_WHOLE_TEXT = re.compile(r"[+-]?\d{1,18}(?:\.0+)?", re.ASCII)
 _NUMBER_TEXT = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?", re.ASCII)
 _KEYS = re.compile(r"[0-9*#]+")
 _LARGEST = 10**18
@@ -35,8 +34,6 @@ LONGEST_TEXT = 4000
 LONGEST_EVENT_ID = 200
 """The most characters of an identifier in an event; longer ones are ignored. Identifiers of 8x8 have 36 characters, and
 ours at most 50."""
-_LONGEST_NAME = 64
-"""The longest name that is cached: names invented by a stranger must not fill the memory."""
 
 
 class Payload:
@@ -79,12 +76,8 @@ class Payload:
 
     def whole(self, name: str) -> int | None:
         """Return a whole number, which the field may have as a string; None for any other value."""
-        value = self.raw(name)
-        if isinstance(value, str) and _WHOLE_TEXT.fullmatch(value.strip()):
-            value = float(value) if "." in value else int(value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
-            return None
-        return int(value) if value == int(value) else None
+        found = self.decimal(name)
+        return int(found) if found is not None and found.is_integer() else None
 
     def decimal(self, name: str) -> float | None:
         """Return a finite number, which the field may have as a string; None for any other value."""
@@ -125,17 +118,10 @@ class Payload:
         return None if found is None else self._data[found]
 
 
+@lru_cache(maxsize=2048)  # folding took half the time of reading a summary, and events have few names
 def fold_name(name: str) -> str:
-    """Return a name in lower case without dashes, underscores and blanks: `eventtype` for EVENT_TYPE and event-type."""
-    return _remembered_fold(name) if len(name) <= _LONGEST_NAME else _fold(name)
-
-
-def _fold(name: str) -> str:
+    """Return a name in lower case without dashes, underscores and blanks: `eventtype` for EVENT_TYPE."""
     return "".join(filter(str.isalnum, name)).casefold()
-
-
-# Cached, because folding took half the time of reading a summary, and events have few names.
-_remembered_fold = lru_cache(maxsize=2048)(_fold)
 
 
 def _moment(value: object) -> datetime | None:

@@ -91,7 +91,7 @@ def read_proxy(text: str) -> str:
     return text.strip()
 
 
-_NAME = re.compile(r"(?!.{254})[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
+_HOST = re.compile(r"(?!.{254})[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
 
 
 def read_hosts(value: str | Iterable[object]) -> tuple[str, ...]:
@@ -102,10 +102,10 @@ def read_hosts(value: str | Iterable[object]) -> tuple[str, ...]:
     given = re.split(r"[,\s]+", value) if isinstance(value, str) else map(str, value)
     hosts = tuple(part.strip().lower().removesuffix(".") for part in given if part.strip())
     for each in hosts:
-        parts = split_web_address(f"http://{each.removeprefix('*').removeprefix('.')}")
-        if each != "*" and (
-            parts is None or not _is_host(parts.hostname or "") or each[-1] == ":" or {*"/@?#"} & {*each}
-        ):
+        place = each.removeprefix("*").removeprefix(".")
+        parts = split_web_address(f"http://{place}")
+        is_host = parts is not None and _is_host(parts.hostname or "") and each[-1] != ":"
+        if each != "*" and (not is_host or {*"/@?#"} & {*each}):
             raise ValueError(f"{each!r} is no host; give hosts with commas between: .example.com, db.example.com:8443")
     return hosts
 
@@ -123,7 +123,7 @@ def _is_host(text: str) -> bool:
     """Return whether a text is an address or a name, and no address with a mistake, such as 10.0.0.256."""
     if _ip(text) is not None:
         return "%" not in text
-    return _NAME.fullmatch(text) is not None and not text.rstrip(".").rpartition(".")[2].isdigit()
+    return _HOST.fullmatch(text) is not None and not text.rstrip(".").rpartition(".")[2].isdigit()
 
 
 def is_plain_and_remote(url: str) -> bool:
