@@ -44,7 +44,7 @@ class WaitStatus:
 
     @property
     def is_on_its_way(self) -> bool:
-        """Whether a call is being sent, or was sent and has not ended."""
+        """True if a call is being sent, or was sent and has not ended."""
         return any(self.states[each] for each in (JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT))
 
     def __str__(self) -> str:

@@ -347,8 +347,8 @@ class TestMenusThatThisReceiverDoesNotServe:
         (line,) = [each for each in logs if each["event"] == event]
         assert (line["log_level"], line["result"], line["job"]) == ("warning", "no_menu", job.id)
         assert "menu main; start a receiver that serves this menu" in line["reason"]
-        told = story(job, at=store.clock.now(), heard=await CallProgress(store).of_job(await got(store, job)))
-        assert [line["reason"] in each.line for each in told.timeline].count(True) == 1
+        history = story(job, at=store.clock.now(), heard=await CallProgress(store).of_job(await got(store, job)))
+        assert [line["reason"] in each.line for each in history.timeline].count(True) == 1
 
 
 class TestFailures:
@@ -381,8 +381,8 @@ class TestFailures:
         ]
         assert [place.rpartition(" in ")[2] for place in logs[0]["where"].split(" < ")] == ["deep"] * 4
         assert (receiver.count("failed"), receiver.count("too_slow")) == (1, 1)
-        told = story(job, at=store.clock.now(), heard=await CallProgress(store).of_job(await got(store, job)))
-        lines = " ".join(told.lines())
+        history = story(job, at=store.clock.now(), heard=await CallProgress(store).of_job(await got(store, job)))
+        lines = " ".join(history.lines())
         assert "menu main could not go on: the person heard its fallback, or the call was hung up. LookupError" in lines
         assert str(logs[1]["reason"]) in lines
         assert [(each.menu, each.job_id) for each in await last_failures(store).values()] == [("main", job.id)]

@@ -12,14 +12,12 @@ from tests.support.flows import flow
 from tests.support.plain_jobs import NOW, a_job
 from voiceflow_worker import (
     CallFlow,
-    InvalidInputError,
     Job,
     JobState,
     Menu,
 )
 from voiceflow_worker.ivr import END, Caller, End
 from voiceflow_worker.ivr.caller import LONGEST, CallPhase, Position
-from voiceflow_worker.ivr.check import check_menus
 from voiceflow_worker.ivr.menus import MenuReply, MenuResult, Menus
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
@@ -90,12 +88,12 @@ class TestStepsThatAreNoAnswers:
     async def test_a_text_before_the_question_of_a_call_is_not_a_wrong_key(self) -> None:
         main = made("main", retries=0)
         begun = CallFlow.call("+6587654321", source="+6531234567").say("Hello.", voice_profile=VOICE)
-        told = self.made_by(begun.capture("main?", voice_profile=VOICE), menu="main")
-        answer = await answered(Menus(main), told)
+        said = self.made_by(begun.capture("main?", voice_profile=VOICE), menu="main")
+        answer = await answered(Menus(main), said)
         assert (answer.result, menu_asked(answer)) == (MenuResult.WENT_ON, "main")
-        assert (await answered(Menus(main), told, dtmf="1")).result is MenuResult.LED_ON, "keys are an answer"
+        assert (await answered(Menus(main), said, dtmf="1")).result is MenuResult.LED_ON, "keys are an answer"
         # The next silence is one.
-        answer = await answered(Menus(main), told, client_action_id=answer.flow.client_action_id)
+        answer = await answered(Menus(main), said, client_action_id=answer.flow.client_action_id)
         assert answer.result is MenuResult.GAVE_UP
 
     async def test_after_a_second_party_of_the_call_itself_the_call_is_hung_up(self) -> None:
@@ -132,10 +130,6 @@ class TestOpenings:
         params: Any = answer.flow.actions[0]["params"]
         assert params["promptMessage"] == "Welcome. main?"
 
-    def test_the_check_finds_nothing_wrong_with_a_menu_that_only_opens_calls(self) -> None:
-        door = Menu("door", opening=End("We are closed."), inbound=True, voice_profile=VOICE, fallback=End("Goodbye."))
-        assert check_menus([door]) == []
-
 
 class TestCallsThatNoJobMade:
     async def test_the_menu_of_the_number_that_was_called_comes_first(self) -> None:
@@ -157,7 +151,7 @@ class TestWhereTheCallerIs:
         assert second.flow.actions[0]["params"] == {"text": "Done.", "voiceProfile": VOICE}
 
     @pytest.mark.parametrize("token", ["ivr1_level2", "vf9.main", "x" * 10_000])
-    async def test_a_foreign_or_changed_place_begins_the_menu_of_the_job_anew(self, token: str) -> None:
+    async def test_a_foreign_or_changed_place_begins_the_menu_of_the_job_again(self, token: str) -> None:
         main, other = made("main"), made("other")
         answer = await answered(Menus(main, other), job(other), dtmf="1", client_action_id=token)
         assert (answer.result, menu_asked(answer), answer.decision.press) == (MenuResult.STARTED, "other", None)
@@ -188,10 +182,6 @@ class TestRegistering:
         by_goto.fallback = by_fallback
         names = {menu.name for menu in Menus(main).all}
         assert names == {"main", "goto", "saying", "code", "list", "fallback"}
-
-    def test_two_menus_of_one_name_are_refused(self) -> None:
-        with pytest.raises(InvalidInputError, match="two menus have the name main"):
-            Menus(made("main"), made("main"))
 
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,31}", fullmatch=True)

@@ -26,7 +26,6 @@ from voiceflow_worker.model.flows.models import PARAMS
 from voiceflow_worker.model.jobs.job import Job, KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.times import PersonZone
-from voiceflow_worker.model.zones import require_zone
 
 LONGEST = 200
 """The most characters of a written position. 8x8 documents no limit; its other ids have 50."""
@@ -121,10 +120,6 @@ class Caller:
     def pressed(self, menu: str) -> str | None:
         """Return the last keys pressed at this menu, earlier in this call; None if there were none."""
         return next((press.digits for press in reversed(self.presses) if press.menu == menu), None)
-
-    def local_time(self, zone: str) -> datetime:
-        """Return the time now in a zone such as `Asia/Singapore`. Raises ZoneInfoNotFoundError for an unknown zone."""
-        return self.now.astimezone(require_zone(zone))
 
 
 T = TypeVar("T")

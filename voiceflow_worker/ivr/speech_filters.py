@@ -180,7 +180,7 @@ def money(text: str, locale: Locale, currency: str) -> str:
     fraction = text.partition(".")[2]
     decimals = 0 if fraction in {"", "0", "00"} else len(fraction)
     if decimals > (most := _DECIMALS.get(code, 2)):
-        # In many countries, a dot stands between thousands: 1.250.
+        # In many countries, a dot separates thousands: 1.250.
         right = f"write the amount without a separator, such as 1250{'.' + '5'.ljust(most, '0') if most else ''}"
         raise ValueError(f"{text[:40]!r} has {count_of(decimals, 'decimal')}, but {code} has {most}; {right}")
     if get_currency_name(code, locale=locale) == code:

@@ -90,7 +90,7 @@ def require_filled_in(text: str, *, path: str = "") -> None:
         raise TemplateSyntaxError(_too_long(text), path=path)
     if single := _SINGLE_BRACKETS.search(_PIECE.sub("", text)):
         raise TemplateSyntaxError(
-            f"cannot be read as a template: {single[0]} would be spoken as it stands; write {{{{{single[1]}}}}}",
+            f"cannot be read as a template: {single[0]} would be spoken as it is; write {{{{{single[1]}}}}}",
             path=path,
         )
 

@@ -12,7 +12,7 @@ else:
     from msgspec import Struct, structs
 
     def replace(value: Any, /, **changes: Any) -> Any:
-        """A copy of a value with some fields changed. Raises TypeError for an unknown field name."""
+        """Return a copy of a value with some fields changed. Raises TypeError for an unknown field name."""
         copy = structs.replace if isinstance(value, Struct) else dataclasses.replace
         return copy(value, **changes)
 

@@ -52,7 +52,7 @@ def with_iso_date(text: str, order: DateOrder) -> str:
         return text
     found = dict(zip(order, (match[1], match[3], match[4]), strict=True))
     try:
-        if len(found["y"]) != 4:  # the year stands elsewhere
+        if len(found["y"]) != 4:  # the year is in another place
             raise ValueError
         day = date(int(found["y"]), int(found["m"]), int(found["d"]))
     except ValueError:
@@ -180,8 +180,8 @@ def guessed_zones(number: PhoneNumber) -> tuple[str, ...]:
         names = tuple(name for name in time_zones_for_geographical_number(number) if name != _UNKNOWN)
     if own := _zones_of_country(region_code_for_number(number) or ""):
         canonical = {_linked().get(name, name) for name in names}
-        told = tuple(sorted(name for name in own if name in names or _linked().get(name, name) in canonical))
-        names = told if told and _tells_area(number) else (*told, *(name for name in own if name not in told))
+        inside = tuple(sorted(name for name in own if name in names or _linked().get(name, name) in canonical))
+        names = inside if inside and _tells_area(number) else (*inside, *(name for name in own if name not in inside))
     return names
 
 

@@ -18,8 +18,7 @@ from voiceflow_worker.model.zones import read_zone, zone_named
 
 MIDNIGHT = time(0)
 _DAY = timedelta(days=1)
-_HOUR = timedelta(hours=1)
-_SECOND = timedelta(seconds=1)
+_QUARTER = timedelta(minutes=15)
 _FARTHEST_OPENING = 400
 """The days that are searched for an opening. A window that does not open within them counts as never open."""
 _FARTHEST_END = 8
@@ -220,25 +219,11 @@ def _open_on(window: CallWindow, zone: ZoneInfo, day: date) -> tuple[tuple[datet
 
 
 def _jumps(zone: ZoneInfo, begin: datetime, end: datetime) -> Iterator[datetime]:
-    """Return the times, to the second, at which the UTC offset of a zone changes."""
-    before = begin
-    while before < end:
-        after = before + _HOUR
-        if before.astimezone(zone).utcoffset() != after.astimezone(zone).utcoffset():
-            yield _jump(zone, before, after)
-        before = after
-
-
-def _jump(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
-    offset = before.astimezone(zone).utcoffset()
-    while after - before > _SECOND:
-        middle = before + (after - before) // 2
-        middle = middle.replace(microsecond=0)
-        if middle.astimezone(zone).utcoffset() == offset:
-            before = middle
-        else:
-            after = middle
-    return after
+    """Yield the time of a day at which the UTC offset of a zone changes: clocks are changed at quarter hours."""
+    offset = begin.astimezone(zone).utcoffset()
+    if end.astimezone(zone).utcoffset() != offset:
+        moments = (begin + each * _QUARTER for each in range(1, _DAY // _QUARTER + 1))
+        yield next(at for at in moments if at.astimezone(zone).utcoffset() != offset)
 
 
 def parts(text: str, what: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MethodType
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, cast, overload
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, cast
 
 import orjson
 
@@ -206,7 +206,7 @@ class CallFlow:
 
     @property
     def fields(self) -> Mapping[str, object]:
-        """The body itself, which must not be changed; `to_body` returns a copy."""
+        """Body itself, which must not be changed; `to_body` returns a copy."""
         return self._body
 
     @property
@@ -359,10 +359,6 @@ def _json_sentence(error: orjson.JSONDecodeError | RepeatedNameError) -> str:
     )
 
 
-@overload
-def copy_of(value: Mapping[str, object]) -> dict[str, Any]: ...
-@overload
-def copy_of(value: object) -> Any: ...
 def copy_of(value: object) -> Any:
     """Return a deep copy of a JSON value, as plain dicts and lists; 10 times faster than copy.deepcopy."""
     if is_object(value):

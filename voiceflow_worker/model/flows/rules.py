@@ -148,7 +148,7 @@ def _scenario(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterato
 
 
 def _odd_params(action: Action, given: Mapping[str, object], path: str, *, reply: bool) -> Iterator[Finding]:
-    """Warnings about parameters that 8x8 may take."""
+    """Yield warnings about parameters that 8x8 may take."""
     from voiceflow_worker.model.flows import models  # slow to load, and not needed to read a store
 
     known = models.PARAMS[action]

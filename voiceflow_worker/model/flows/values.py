@@ -30,7 +30,7 @@ def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
 
 def is_list(value: object) -> TypeGuard[Sequence[object]]:
     """Return whether the value is a JSON array."""
-    return isinstance(value, (list, tuple))  # `list | tuple` is made anew each time
+    return isinstance(value, (list, tuple))  # `list | tuple` is made again each time
 
 
 def describe(value: object) -> str:

@@ -143,7 +143,7 @@ def _not_placed(
     if other is not None:
         return other
     if job.state is S.ACCEPTED:
-        # A person has resolved the job as placed, perhaps after a call of their own. That decision stands.
+        # A person has resolved the job as placed, perhaps after a call of their own. That decision stays.
         return after
     if verdict.kind is VerdictKind.REFUSED:
         if verdict.code in MISSED_WINDOW_CODES:
@@ -167,7 +167,7 @@ def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPoli
     if other is not None:
         return other
     if job.state.is_final:
-        # Nobody was called, but its end was told, so that no further call may follow.
+        # Nobody was called, but its end was reported, so that no further call may follow.
         reason = (
             f"8x8 says that its validity had passed ({code}); not called again: its end as accepted was reported before"
         )
@@ -318,9 +318,9 @@ def found_placed(
 def failed_with(job: Job, number: int, legs: Sequence[CallLeg]) -> Job:
     """Return the job with the SIP codes of these legs in the outcome of POST `number`. Its state stays as it is."""
     post = job.post(number)
-    if post is None or post.outcome is None or (told := post.outcome.with_sip_codes(legs)) == post.outcome:
+    if post is None or post.outcome is None or (known := post.outcome.with_sip_codes(legs)) == post.outcome:
         return job
-    return with_post(job, replace(post, outcome=told))
+    return with_post(job, replace(post, outcome=known))
 
 
 def session_of(post: Post) -> str | None:

@@ -468,8 +468,8 @@ class Job(Struct, frozen=True):
             if status not in REACHED | OPT_OUTS:
                 return False
             late = post.outcome_known_at
-            stands = by_person is None or post.began_at > by_person or (late is not None and late >= by_person)
-            return post.redial == self.redials or (stands and status not in redialled)
+            is_newer = by_person is None or post.began_at > by_person or (late is not None and late >= by_person)
+            return post.redial == self.redials or (is_newer and status not in redialled)
 
         return [post for post in reversed(self.posts) if counts(post)]
 

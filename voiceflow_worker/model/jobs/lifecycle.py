@@ -244,7 +244,7 @@ def end_unreadable(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -
     """End a job of which only the head is known. If its POST may have left, it counts as placed: none follows."""
     said = f"{reason}; its record could not be read"
     is_unsent = job.state in MOVES[MoveName.CANCEL]
-    before = replace(job, created_at=min(job.created_at, at))  # its head tells when it is due instead
+    before = replace(job, created_at=min(job.created_at, at))  # its head has the time at which it is due instead
     after = noted(before, NoteKind.CANCELLED, said, at=at)
     said = said if is_unsent else f"{said}, so it counts as placed"
     return ended(after, S.CANCELLED if is_unsent else S.ACCEPTED, at=at, reason=said, policy=policy)

@@ -75,7 +75,7 @@ def seen_in_log(job: Job, *, row: str, began_at: datetime, place: int, at: datet
 
 
 def _strength(post: Post) -> tuple[int, ...]:
-    """Orders two records of one POST by the evidence in them."""
+    """Return the order of two records of one POST by the evidence in them."""
     was_placed = post.outcome is not None and post.outcome.was_placed
     is_conclusive = post.outcome is not None and post.outcome.status in REACHED | OPT_OUTS
     known = (post.outcome, post.session_id, *post.presses)

@@ -80,7 +80,7 @@ def library() -> ModuleType:
     """Return the module phonenumbers. Its import takes 30 ms, so it is done when the first number is read."""
     import phonenumbers
 
-    # Since 9.0.43: else Python keeps 512 patterns, and those of a file with numbers of 60 countries are compiled anew.
+    # Since 9.0.43: else Python keeps 512 patterns, and those of a file with numbers of 60 countries are compiled again.
     getattr(phonenumbers, "enable_pattern_cache", bool)()
     return phonenumbers
 

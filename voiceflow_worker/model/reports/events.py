@@ -231,7 +231,7 @@ def _action_id(payload: Payload, name: str) -> str | None:
 
 
 def _dtmf(payload: Payload, name: str) -> str | None:
-    # In the advanced IVR guide, dtmf stands beside eventData; in all other guides, within eventData. Its tables call
+    # In the advanced IVR guide, dtmf is beside eventData; in all other guides, within eventData. Its tables call
     # eventData a string, and accounts have got the keys alone there.
     inner = payload.nested("eventData")
     keys = payload.text("eventData") or ""
