@@ -274,7 +274,8 @@ class CallFlow:
     def to_body(self) -> dict[str, Any]:
         """Return a copy of the body, as 8x8 accepts it. Raises CallFlowError for a number that is not certain."""
         _raise_errors(self._refused)
-        return copy_of(self._body)
+        body: dict[str, Any] = copy_of(self._body)
+        return body
 
     def to_json(self) -> bytes:
         """Return the body as compact UTF-8 JSON. Raises CallFlowError if it cannot be written."""
