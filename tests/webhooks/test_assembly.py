@@ -193,7 +193,7 @@ async def test_uploads_of_an_erased_person_go_from_the_store_and_those_of_dead_p
         kept = await uploads.keep(b"destination\n+6587654321\n", name="people.csv")
         await CallQueue(store).enqueue(flow())
         with uploading() as mine:
-            dead = mine.with_name("voiceflow-upload-999999999-abc")
+            dead = mine.with_name("voiceflow-upload-abc")
             dead.mkdir()
             await forgetting.forget(store, "+6587654321")
             assert (mine.exists(), dead.exists()) == (True, False)

@@ -1,8 +1,8 @@
 """Files that people and programs upload.
 
 The list of a campaign that is being prepared is in the store, so that every receiver has it: packed, in pieces, for
-seven days, or until newer files need its room. What a request works on is in a folder of its own, which ends with the
-request; the folders of a process that was killed are found by its id, and deleted by others.
+seven days, or until newer files need its room. What a request works on is in a folder of its own, which is locked, and
+ends with the request; the folders of a killed process are not locked any more, and are deleted by others.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import os
 import re
 import zlib
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from secrets import token_urlsafe
 from shutil import rmtree
@@ -33,7 +34,6 @@ MOST_STORED = 64_000_000
 _PIECE, _AT_ONCE = 250_000, 4
 """The characters of a piece, and the pieces that are read in one trip."""
 _PREFIX = "voiceflow-upload-"
-_NAME = re.compile(rf"{_PREFIX}(\d+)-\w+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,27 +119,24 @@ def plain_name(name: str) -> str:
 
 @contextmanager
 def uploading() -> Generator[Path]:
-    """A folder for the uploads of one request, which only its user can read, deleted at the end of the block."""
-    with TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+    """Give a folder for the uploads of one request, which only its user can read, and delete it after the block."""
+    with TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as folder, _locked(folder):
         yield Path(folder)
 
 
-def delete_left_over() -> int:
-    """Delete the folders of processes of this host that have died; returns their number."""
-    deleted = 0
+def delete_left_over() -> None:
+    """Delete the folders of killed processes of this host: those that nobody keeps locked."""
     for path in Path(gettempdir()).glob(f"{_PREFIX}*"):
-        match = _NAME.fullmatch(path.name)
-        if match is not None and not _is_running(int(match[1])):
+        with suppress(OSError), _locked(path):
             rmtree(path, ignore_errors=True)
-            deleted += not path.exists()
-    return deleted
 
 
-def _is_running(pid: int) -> bool:
+@contextmanager
+def _locked(folder: str | Path) -> Generator[None]:
+    """Lock a folder while the block lasts; the lock ends with the process. Raises OSError if another one has it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+        flock(descriptor, LOCK_EX | LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
