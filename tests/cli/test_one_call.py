@@ -57,13 +57,16 @@ def test_a_suppressed_number_is_not_called(voiceflow: Program, eight: EightByEig
     assert not eight.sandbox.ledger
 
 
-def test_without_a_receiver_nobody_is_called_unless_asked_to(voiceflow: Program, eight: EightByEight) -> None:
+def test_without_a_receiver_nobody_is_called_unless_outcomes_are_not_awaited(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ended = voiceflow("call", MINE, "--say", "Wake up.", "--json")
     assert (ended.code, names(ended)) == (1, ["not called"])
     assert "voiceflow serve" in steps(ended)[0]["remedy"]
     assert not eight.sandbox.ledger
-    ended = voiceflow("call", MINE, "--say", "Wake up.", "--without-outcome", "--json")
-    assert (ended.code, names(ended)[-1]) == (1, "no outcome")
+    monkeypatch.setenv("VOICEFLOW_OUTCOMES", "none")
+    ended = voiceflow("call", MINE, "--say", "Wake up.", "--json")
+    assert (ended.code, names(ended)[-1]) == (1, "accepted")
     assert len(eight.sandbox.ledger) == 1
 
 
@@ -155,17 +158,6 @@ def test_a_hold_is_reported_before_anything_is_enqueued(
     assert last["message"].endswith("is held until somebody resumes it: lunch")
     assert f"`voiceflow resume{' --batch doctor' if batch else ''}`" in last["remedy"]
     assert jobs(voiceflow.folder) == []
-
-
-@pytest.mark.parametrize(("left_to", "number"), [(MINE, MINE), ("+5215512345678", "+525512345678")])
-def test_a_call_of_a_run_that_was_killed_does_not_ring_beside_this_one(
-    voiceflow: Program, eight: EightByEight, left_to: str, number: str
-) -> None:
-    left = within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(left_to), batch="doctor"))
-    ended = voiceflow("doctor", "--json", "--call", number, "--without-outcome")
-    assert left.id in steps(ended)[1]["message"]
-    assert [job.state for job in jobs(voiceflow.folder)] == [JobState.CANCELLED, JobState.SUBMITTED]
-    assert eight.rang == [number]
 
 
 # -- Ctrl-C ------------------------------------------------------------------------------------------------------------

@@ -331,7 +331,6 @@ async def call(
     say: Annotated[str, Parameter(metavar="TEXT")],
     voice_profile: Annotated[str | None, Parameter(metavar="NAME")] = None,
     source: Annotated[str | None, Parameter(metavar="NUMBER")] = None,
-    without_outcome: Annotated[bool, Flag] = False,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Place one call, and wait for its end.
@@ -344,7 +343,6 @@ async def call(
         say: The text to speak.
         voice_profile: The voice. [VOICEFLOW_VOICE_PROFILE, else a voice of the account]
         source: The number to call from. [VOICEFLOW_SOURCE]
-        without_outcome: Call even if no receiver is running. The outcome then stays unknown, and the exit code is 1.
 
     Examples:
         voiceflow call +6581234567 --say "The server room is too warm."
@@ -356,7 +354,7 @@ async def call(
         raise InvalidInputError("--say is empty: give the text to speak")
     wanted = TestCall(number=number_to_call(number, place="NUMBER"), text=say, batch="call", command="voiceflow call")
     settings = common.settings(voice_profile=voice_profile, source=source)
-    return await placed(settings, wanted, report=reporting(common.output()), without_outcome=without_outcome)
+    return await placed(settings, wanted, report=reporting(common.output()))
 
 
 def reporting(output: Output) -> Report:
@@ -370,7 +368,7 @@ def reporting(output: Output) -> Report:
     return report
 
 
-async def placed(settings: Settings, wanted: TestCall, *, report: Report, without_outcome: bool) -> ExitCode:
+async def placed(settings: Settings, wanted: TestCall, *, report: Report) -> ExitCode:
     """Place this call until its end, or until a signal. Exit 0 if the person was reached, 1 if not."""
     from voiceflow_worker.service.one_call import call_and_watch
 
@@ -383,6 +381,5 @@ async def placed(settings: Settings, wanted: TestCall, *, report: Report, withou
             make_worker=lambda batch: voiceflow.temporary_worker(batch=batch),
             report=report,
             stops=signals_to,
-            without_outcome=without_outcome,
         )
     return ExitCode.DONE if reached else ExitCode.UNDONE

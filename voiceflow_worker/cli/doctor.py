@@ -14,7 +14,6 @@ from voiceflow_worker.backends.registry import opened_in_time
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import ExitCode, Output, with_remedies
-from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 
 TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
-WITHOUT_OUTCOME = frozenset({"webhook"})
-"""Checks whose failure does not stop the test call if --without-outcome is given."""
 SEEN_BY_CALLING = frozenset({"webhook address", "call actions"})
 """Checks whose failure never stops the test call. The call has no menu, so it needs no call actions. 8x8 may reach a
 webhook address that this machine cannot reach."""
@@ -33,7 +30,6 @@ webhook address that this machine cannot reach."""
 async def doctor(
     *,
     call: Annotated[str | None, Parameter(metavar="NUMBER")] = None,
-    without_outcome: Annotated[bool, Flag] = False,
     make: Annotated[bool, Flag] = False,
     json: JsonOption = False,
     store: StoreOption = None,
@@ -46,8 +42,6 @@ async def doctor(
 
     Args:
         call: After the checks, call this number, your own, and print each step. Exit 0 if the call was answered.
-        without_outcome: With --call: call even if no receiver is running. The outcome then stays unknown, and the exit
-            code is 1.
         make: Make the store if there is none, and print what other roles need: for a PostgreSQL store, by the owner of
             its schema. Write down the sub-account of the queue.
 
@@ -64,8 +58,6 @@ async def doctor(
     from voiceflow_worker.service.doctor import examine
     from voiceflow_worker.service.one_call import Progress, TestCall, number_to_call
 
-    if without_outcome and call is None:
-        raise InvalidInputError("--without-outcome works only together with --call NUMBER")
     number = None if call is None else number_to_call(call, place="--call")
     output = Output(as_json=json)
     found: list[Diagnosis] = []
@@ -83,15 +75,14 @@ async def doctor(
     failures = [line.check for line in found if line.level is Level.FAILURE]
     if number is None:
         return ExitCode.UNDONE if failures else ExitCode.DONE
-    ignored = SEEN_BY_CALLING | WITHOUT_OUTCOME if without_outcome else SEEN_BY_CALLING
-    stopping = [check for check in failures if check not in ignored]
+    stopping = [check for check in failures if check not in SEEN_BY_CALLING]
     now = datetime.now(UTC)
     if stopping:
         tell_step(Progress("not called", now, failure(f"correct these first: {', '.join(stopping)}")))
         return ExitCode.UNDONE
     tell_step(Progress("checked", now, ok(f"{count_of(len(found), 'check')} made; calls can be sent")))
     test = TestCall(number=number, text=TEST_TEXT, batch="doctor", command="voiceflow doctor --call")
-    return await placed(load(), test, report=tell_step, without_outcome=without_outcome)
+    return await placed(load(), test, report=tell_step)
 
 
 async def _make(output: Output, settings: Settings) -> ExitCode:

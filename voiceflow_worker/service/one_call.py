@@ -13,13 +13,12 @@ import anyio
 from voiceflow_worker.core.audit import Actor, Interface, login_name
 from voiceflow_worker.core.base.reading import gates_at
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
-from voiceflow_worker.core.progress import CallProgress, SessionProgress
+from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreUnavailableError, TooLateError
 from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.numbers.phone import aliases
 from voiceflow_worker.model.numbers.reading import read_whole_number
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import rfc3339, write_duration
@@ -62,18 +61,6 @@ class Progress:
         return line if remedy is None else f"{line}\n{' ' * 22}-> {printable_line(remedy)}"
 
 
-def steps_of(job: Job, *, heard: SessionProgress, now: datetime) -> list[Progress]:
-    """Return the story of a call up to `now`, and its state. `heard` has the states of its legs."""
-    happened = [each for each in story(job, at=now, heard=heard).timeline if not each.is_technical]
-    level = Level.WARNING if job.reason else Level.OK
-    if job.state.is_final:
-        level = Level.OK if job.state is JobState.COMPLETED else Level.FAILURE
-    return [
-        *(Progress("call", each.at, ok(": ".join((each.line, *each.more)))) for each in happened),
-        Progress(job.state.value.replace("_", " "), now, Diagnosis(level, one_line(job))),
-    ]
-
-
 Report = Callable[[Progress], None]
 Stops = Callable[[Callable[[int], None]], AbstractAsyncContextManager[None]]
 """A context that calls a function for each request to stop, with the number of requests so far."""
@@ -113,13 +100,12 @@ async def call_and_watch(
     make_worker: Callable[[str], Awaitable[Worker]],
     report: Report,
     stops: Stops,
-    without_outcome: bool = False,
 ) -> bool:
     """Place the call once, report each step as it happens, and return True if the call was answered.
 
     After a request to stop, the call is cancelled if it has not been sent. Raises StoreError, VoiceError.
     """
-    listens = settings.policy().outcomes is OutcomeSource.WEBHOOK and not without_outcome
+    listens = settings.policy().outcomes is OutcomeSource.WEBHOOK
     obstacle = await _obstacle(calls, settings, batch=call.batch, listens=listens)
     profile = settings.voice_profile or await _voice(voice)
     if obstacle is None and profile is None:
@@ -135,15 +121,6 @@ async def call_and_watch(
         worker.stop()
 
     async with stops(stopped):
-        for spelling in aliases(call.number):
-            # If this worker sent a call that a killed run has left behind, the phone would ring twice.
-            for left in await calls.find(states=_NOT_LEFT, batch_id=call.batch, destination=spelling):
-                with suppress(TooLateError):
-                    await calls.cancel(
-                        left.id, reason=f"left over from a `{call.command}` that was killed", for_good=False
-                    )
-                    message = f"cancelled a call that a killed run left behind: {left.id}"
-                    report(Progress("cancelled", calls.store.clock.now(), warning(message)))
         flow = CallFlow.call(call.number, source=settings.source or "").say(call.text, voice_profile=profile or "")
         try:
             async with calls.ordered(Actor(on=Interface.COMMAND, login=login_name())) as queue:
@@ -151,7 +128,14 @@ async def call_and_watch(
         except InvalidInputError as error:
             report(Progress("not called", calls.store.clock.now(), failure(str(error))))
             return False
-        return await _Watch(calls, worker, job, report, stop, listens, call.command).call()
+        watch = _Watch(calls, job, report, stop)
+        try:
+            async with worker.running():
+                await watch.until_the_end()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await watch.take_back(f"`{call.command}` ended before the call was sent")
+        return watch.job.state is JobState.COMPLETED
 
 
 async def _obstacle(calls: CallQueue, settings: Settings, *, batch: str, listens: bool) -> Diagnosis | None:
@@ -165,7 +149,7 @@ async def _obstacle(calls: CallQueue, settings: Settings, *, batch: str, listens
             remedy = f"correct the cause, then {resume_of(gate)}, and run this command again"
             return failure(closed_in_words(gate), remedy=remedy)
     if listens and not await Heartbeats(calls.store).has_receiver():
-        remedy = "run `voiceflow serve --register https://…` in another terminal first; or call with --without-outcome"
+        remedy = "run `voiceflow serve --register https://…` in another terminal; or set VOICEFLOW_OUTCOMES=none"
         return failure(NO_RECEIVER, remedy=remedy)
     return None
 
@@ -182,25 +166,13 @@ class _Watch:
     """A call in progress; each of its steps is reported once."""
 
     calls: CallQueue
-    worker: Worker
     job: Job
     report: Report
     stop: anyio.Event
-    listens: bool
-    command: str
     reported: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
-    async def call(self) -> bool:
-        """Send the call, watch it until there is nothing more to wait for, and return True if it was answered."""
-        try:
-            async with self.worker.running():
-                await self._watch()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._take_back()
-        return self.job.state is JobState.COMPLETED
-
-    async def _watch(self) -> None:
+    async def until_the_end(self) -> None:
+        """Report the steps of the call until it has ended, its summary is late, or a request to stop."""
         clock, sent_at = self.calls.store.clock, float("inf")
         while not self.stop.is_set():
             try:
@@ -209,7 +181,9 @@ class _Watch:
                     return
                 if self.job.state not in _NOT_LEFT:
                     sent_at = min(sent_at, clock.monotonic())
-                    if self._gives_up(clock.monotonic() - sent_at):
+                    if clock.monotonic() - sent_at > SUMMARY_WITHIN.total_seconds():
+                        said = f"no summary came within {write_duration(SUMMARY_WITHIN)}"
+                        self._step("no summary", failure(said, remedy=f"`voiceflow doctor` checks the webhook; {self}"))
                         return
             except StoreUnavailableError as error:
                 # A POST may be in flight. The worker waits for the store to save the answer, and so does this loop.
@@ -217,37 +191,30 @@ class _Watch:
             with anyio.move_on_after(LOOK_EVERY):
                 await self.stop.wait()
 
-    async def _look(self) -> None:
-        self.job = await self.calls.get(self.job.id)
-        heard = await CallProgress(self.calls.store).of_job(self.job)
-        for step in steps_of(self.job, heard=heard, now=self.calls.store.clock.now()):
-            self._step(step.name, step.result, at=step.at)
-
-    def _gives_up(self, waited: float) -> bool:
-        """Report and return that no summary is awaited any longer, `waited` seconds after the call was sent."""
-        show = f"`voiceflow calls show {self.job.id}`"
-        if not self.listens:
-            remedy = f"if a receiver runs, {show} shows the outcome later"
-            self._step("no outcome", warning("no summary is awaited, so the outcome is unknown", remedy=remedy))
-        elif waited > SUMMARY_WITHIN.total_seconds():
-            remedy = f"`voiceflow doctor` checks the webhook; {show} shows a summary that comes later"
-            self._step("no summary", failure(f"no summary came within {write_duration(SUMMARY_WITHIN)}", remedy=remedy))
-        else:
-            return False
-        return True
-
-    async def _take_back(self) -> None:
+    async def take_back(self, reason: str) -> None:
         """Cancel the call if it was not sent yet, and report its last state."""
         self.job = await self.calls.get(self.job.id)
         if self.job.state in _NOT_LEFT:
             with suppress(TooLateError):
-                await self.calls.cancel(
-                    self.job.id, reason=f"`{self.command}` ended before the call was sent", for_good=False
-                )
+                await self.calls.cancel(self.job.id, reason=reason, for_good=False)
         await self._look()
         if self.stop.is_set() and not self.job.state.is_final:
             message = f"the call can no longer be cancelled: it is {self.job.state.value}, and the phone may ring"
-            self._step("stopped", warning(message, remedy=f"`voiceflow calls show {self.job.id}` shows how it ends"))
+            self._step("stopped", warning(message, remedy=str(self)))
+
+    def __str__(self) -> str:
+        return f"`voiceflow calls show {self.job.id}` shows how it ends"
+
+    async def _look(self) -> None:
+        self.job = await self.calls.get(self.job.id)
+        now, heard = self.calls.store.clock.now(), await CallProgress(self.calls.store).of_job(self.job)
+        for each in story(self.job, at=now, heard=heard).timeline:
+            if not each.is_technical:
+                self._step("call", ok(": ".join((each.line, *each.more))), at=each.at)
+        level = Level.WARNING if self.job.reason else Level.OK
+        if self.job.state.is_final:
+            level = Level.OK if self.job.state is JobState.COMPLETED else Level.FAILURE
+        self._step(self.job.state.value.replace("_", " "), Diagnosis(level, one_line(self.job)))
 
     def _step(self, name: str, result: Diagnosis, *, at: datetime | None = None) -> None:
         if (name, result.message) not in self.reported:
