@@ -38,7 +38,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.reporting.batches import read_batches, read_newest, read_queues
+from voiceflow_worker.reporting.batches import read_batches, read_queues
 
 WAITING = 20
 """One call of so many waits for its turn."""
@@ -201,9 +201,9 @@ class Everyday:
             raise SystemExit(f"a bulk write was refused: {answer}")
 
     async def start_page(self) -> None:
-        """What the console shows first: its queues, and the batches that matter most."""
+        """Read what the console shows first: its queues, and their newest batches."""
         queues = await read_queues(self.store)
-        await read_newest(self.store, [each.queue for each in queues], limit=30)
+        await read_batches(self.store, [each.queue for each in queues], limit=20)
 
     def operations(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Each operation, by its name."""

@@ -30,7 +30,7 @@ from voiceflow_worker.core.base.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Store, Write
 from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.reporting.batches import read_batches, read_newest, read_queues
+from voiceflow_worker.reporting.batches import read_batches, read_queues
 
 pytestmark = pytest.mark.anyio
 
@@ -151,7 +151,6 @@ class EverydayCosts(CostContract):
             "status": CallQueue(store, QUEUE).status,
             "queues": partial(read_queues, store),
             "a page of batches": partial(read_batches, store, [QUEUE]),
-            "the newest batches": partial(read_newest, store, [QUEUE], limit=30),
         }
         await QueueNames(store).remember(QUEUE)
         costs = list[dict[str, int]]()

@@ -458,7 +458,7 @@ async def test_the_overview_and_a_batch_say_what_happens_now(memory: Store) -> N
         await engine.summarise(sent[0], S.BUSY)
         await engine.summarise(sent[1], S.BUSY)
         at = (await queue.get(sent[0].id)).due_at
-        again = "2 are called again by themselves at "
+        again = "2 wait; the next is called at "
         assert f"1 person is being called; {again}" in await told("/ui/batches/march")
         assert f"{at:%H:%M}" in await told("/ui/batches/march")
         await engine.summarise(sent[2])
@@ -466,7 +466,7 @@ async def test_the_overview_and_a_batch_say_what_happens_now(memory: Store) -> N
         assert html.index("More</summary>") < html.index("Cancel the batch"), "under More"
         await queue.hold(batch_id="march", reason="a wrong date")
         held = await told("/ui/batches/march")
-        assert [each in held for each in (again, "A wrong date", "Resume")] == [True] * 3
+        assert [each in held for each in ("2 wait behind the hold", "A wrong date", "Resume")] == [True] * 3
         await queue.cancel_batch("march", reason="over")
         assert "All 3 calls have ended." in await told("/ui/batches/march")
 

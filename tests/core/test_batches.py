@@ -19,7 +19,7 @@ from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.model.jobs.job import JobState, Post, ReasonKind
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.reporting.batches import BATCHES_A_PAGE, read_batches, read_newest
+from voiceflow_worker.reporting.batches import BATCHES_A_PAGE, read_batches
 from voiceflow_worker.reporting.reasons import why_nobody_was_reached
 from voiceflow_worker.reporting.report import build_report
 
@@ -90,25 +90,6 @@ async def test_a_batch_keeps_its_place_when_more_calls_come_and_has_its_name_unt
     assert [each.name for each in await BatchNames(store, "default").page(of=[PROGRAMS])] == ["two", "one"]
     clock.advance(BATCH_KEPT)
     assert await BatchNames(store, "default").page() == []
-
-
-async def test_what_is_in_progress_comes_first_and_ended_batches_of_programs_come_last() -> None:
-    clock = ManualClock(NOW)
-    store = MemoryStore(clock=clock)
-    ended = JobState.COMPLETED
-    for name, state, is_campaign in (
-        ("old campaign", ended, True), ("waiting", JobState.QUEUED, False), ("new campaign", ended, True),
-        ("alarm", ended, False), ("another alarm", ended, False),
-    ):  # fmt: skip
-        await made(store, name, state=state, is_campaign=is_campaign)
-        clock.advance(timedelta(seconds=1))
-    found = await read_newest(store, ["default"], limit=3)
-    assert [each.batch_id for each in found] == ["waiting", "new campaign", "old campaign", "another alarm"]
-    for place in range(5):
-        await made(store, f"for later {place}", state=JobState.QUEUED, is_campaign=True)
-    due = {("default", "waiting"): clock.now()}
-    found = await read_newest(store, ["default"], limit=2, due=due)
-    assert [each.batch_id for each in found] == ["waiting", "for later 0", "new campaign", "old campaign"], "due first"
 
 
 SINGAPORE, LONDON, NOWHERE = "+6587654321", "+447700900123", "+80012345678"

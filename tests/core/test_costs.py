@@ -35,7 +35,7 @@ from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writes import NUMBER, inserted
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState, HoldKind
-from voiceflow_worker.reporting.batches import read_batches, read_newest
+from voiceflow_worker.reporting.batches import read_batches
 from voiceflow_worker.reporting.status import waits_in_words
 
 pytestmark = pytest.mark.anyio
@@ -180,7 +180,6 @@ async def why_calls_wait(store: Store) -> None:
 LOOKS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "status": lambda store: CallQueue(store).status(),
     "a page of batches": lambda store: read_batches(store, ["default"]),
-    "the newest batches": lambda store: read_newest(store, ["default"], limit=10),
     "why calls wait": why_calls_wait,
     "a sweep": lambda store: Sweeper(store, queue="default", policy=POLICY).sweep(),
 }

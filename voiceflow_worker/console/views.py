@@ -60,12 +60,11 @@ from voiceflow_worker.reporting.batches import (
     BatchProgress,
     read_batch,
     read_batches,
-    read_newest,
     read_queue,
     read_queues,
 )
 from voiceflow_worker.reporting.now import now_in_queues, now_of
-from voiceflow_worker.reporting.status import waiting_redials, waits_in_words
+from voiceflow_worker.reporting.status import waits_in_words
 from voiceflow_worker.reporting.story import story
 from voiceflow_worker.service import whole_queue
 
@@ -245,8 +244,8 @@ _FORMS = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "csv": "text/csv; charset=utf-8",
 }
-MOST_BATCHES = 10
-"""The largest number of batches that go on, and of those that have ended, on the overview."""
+MOST_BATCHES = 20
+"""The largest number of batches on the overview: the newest ones."""
 _ENDS = ("unreached", "failed", "expired", "cancelled", "accepted", "in_doubt", "calling", "waiting")
 """The states of calls without an answer, and what people call several of them."""
 
@@ -263,7 +262,7 @@ async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy)
     for name in named:
         whole = await whole_queue.read_queue(CallQueue(store, name, policy=policy))
         conditions += [each for each in whole.conditions if each.level is not Level.OK and each not in conditions]
-    batches = await read_newest(store, named, limit=MOST_BATCHES)
+    batches = (await read_batches(store, named, limit=MOST_BATCHES)).batches
     heartbeats = Heartbeats(store)
     shown = {
         "now": now,
@@ -354,10 +353,9 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
     own = [each for each in columns if each.is_own]
     people = [each for each in own if folded(each.name) == "name"] or own[:1]
     found = CallPage() if is_uncalled else await page_of_calls(store, CallFilter(batch=batch_id), [queue], after=None)
-    redials = await waiting_redials(store, queue, batch_id)
     shown = {
         "batch": progress,
-        "now": now_of(progress, is_worked=queue in await Heartbeats(store).rates(), redials=redials),
+        "now": now_of(progress, is_worked=queue in await Heartbeats(store).rates()),
         "results": results(totals),
         "unreached": await next_redial(store, queue, batch_id, read_redial_on("unreached")),
         "failed": await next_redial(store, queue, batch_id, read_redial_on("failed")),

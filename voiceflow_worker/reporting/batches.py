@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from types import MappingProxyType
 
 from voiceflow_worker.core.audit import LATEST, PAGE, AuditEntry, entries_on
 from voiceflow_worker.core.base.identity import (
-    CAMPAIGNS,
     MOST_READ,
     NAMES_AT_ONCE,
-    PROGRAMS,
     BatchNames,
     NamedBatch,
     QueueNames,
@@ -33,12 +30,9 @@ from voiceflow_worker.reporting.status import NextCall, next_call
 AT_ONCE = 8
 """The number of batches that are read at the same time, to save time: a read mostly waits for the store."""
 BATCHES_A_PAGE = 50
-LOOKED_AT = 100
-"""The most batches of each kind that are looked at for those that matter most."""
 AlsoListed = Callable[[str, Iterable[str]], Awaitable[set[str]]]
 """A function that returns which batches of a queue are listed although they have no call."""
 _UNDER_WAY = (JobState.SENDING, JobState.SUBMITTED)
-_FAR = datetime.max.replace(tzinfo=UTC)
 _TO_SEND = (JobState.QUEUED, JobState.LEASED, JobState.SENDING)
 
 
@@ -156,39 +150,6 @@ async def read_batches(
     if len(found) > limit:
         after, at_end = page[-1][0].sort_key, False
     return BatchPage(batches=await _progress(store, page, with_next=with_next), after=None if at_end else after)
-
-
-async def read_newest(
-    store: Store, queues: Sequence[str], *, limit: int, due: Mapping[tuple[str, str], datetime] = MappingProxyType({})
-) -> Sequence[BatchProgress]:
-    """The batches of these queues that matter most now: at most `limit` that go on, and as many that have ended.
-
-    First come those that are being sent, then waiting ones, by the times at which they are `due`, if these are known;
-    of those that have ended, campaigns. Of each kind, the newest `LOOKED_AT` of a queue are looked at, beside those
-    that are being sent or due. Raises StoreError.
-    """
-    found: list[tuple[NamedBatch, str]] = []
-    for queue in queues:
-        names = BatchNames(store, queue)
-        kinds = [await names.page(limit=LOOKED_AT, of=[kind]) for kind in (CAMPAIGNS, PROGRAMS)]
-        known = {each.name for kind in kinds for each in kind}
-        named = [*await Heartbeats(store).batches(queue), *(name for of, name in due if of == queue)]
-        sent = [name for name in dict.fromkeys(named) if name not in known]
-        kinds.append([NamedBatch("", name, is_campaign=True) for name in sent])
-        found += [(each, queue) for kind in kinds for each in kind]
-    with_calls = await _with_calls(store, found)
-    rates = {queue: await Heartbeats(store).batches(queue) for queue in queues}
-
-    def rank(each: tuple[NamedBatch, str, Totals]) -> tuple[object, ...]:
-        named, queue, totals = each
-        is_over, calling = not totals.has_open_calls, any(totals.states[state] for state in _UNDER_WAY)
-        at = due.get((queue, named.name), _FAR)
-        is_sent = calling or named.name in rates[queue]
-        return is_over and not named.is_campaign, not is_sent, at, named.sort_key, queue
-
-    ranked = sorted(with_calls, key=rank)
-    parts = ([each for each in ranked if each[2].has_open_calls is goes_on][:limit] for goes_on in (True, False))
-    return await _progress(store, [each for part in parts for each in part], with_next=True)
 
 
 async def _with_calls(

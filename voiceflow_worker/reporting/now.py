@@ -10,7 +10,6 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, duration_in_words
 from voiceflow_worker.reporting.batches import BatchProgress, read_queues
-from voiceflow_worker.reporting.status import WaitingRedials
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +20,16 @@ class Now:
     words: str
 
 
-def now_of(found: BatchProgress, *, is_worked: bool, redials: WaitingRedials | None = None) -> Now:
-    """What happens now in a queue or a batch: who is being called, who waits and until when, what is in doubt.
+def now_of(found: BatchProgress, *, is_worked: bool) -> Now:
+    """Return what happens now in a queue or a batch: who is called, who waits and until when, what is in doubt.
 
-    `is_worked` says that a worker of the queue runs. Of a batch, `redials` are told apart.
+    `is_worked` says that a worker of the queue runs.
     """
-    calling, again = found.under_way, 0 if redials is None else redials.count
-    waiting = found.states[JobState.QUEUED] + found.states[JobState.LEASED] - again
+    calling, waiting = found.under_way, found.states[JobState.QUEUED] + found.states[JobState.LEASED]
     said = [f"{_people(calling)} being called" if calling else "nobody is being called"]
     if waiting:
         one = waiting == 1
-        said.append(f"{waiting:,} wait{'s' if one else ''}{_until(found, redials, is_worked=is_worked, one=one)}")
-    if redials is not None and again and redials.first is not None:
-        least = "" if redials.is_exact else "at least "
-        each = "is called again by itself" if again == 1 else "are called again by themselves"
-        stays = " or later, once the hold has ended" if found.hold else ""
-        said.append(f"{least}{again:,} {each} at {redials.first.in_words()}{stays}")
+        said.append(f"{waiting:,} wait{'s' if one else ''}{_until(found, is_worked=is_worked, one=one)}")
     if found.doubts:
         said.append(f"{found.doubts:,} {'is' if found.doubts == 1 else 'are'} in doubt")
     if not calling and found.done == found.total:
@@ -50,13 +43,12 @@ def _people(count: int) -> str:
     return "1 person is" if count == 1 else f"{count:,} people are"
 
 
-def _until(found: BatchProgress, redials: WaitingRedials | None, *, is_worked: bool, one: bool) -> str:
-    """For what, and until when, the calls wait that do not wait for a redial."""
-    following = found.next_call if redials is None else redials.others
+def _until(found: BatchProgress, *, is_worked: bool, one: bool) -> str:
+    """Return for what, and until when, calls wait."""
     if found.hold is not None:
         return " behind the hold"
-    if following is not None:
-        return f"{' until' if one else '; the next is called at'} {following.in_words()}"
+    if found.next_call is not None:
+        return f"{' until' if one else '; the next is called at'} {found.next_call.in_words()}"
     if not is_worked:
         return f": no worker of queue {found.queue} runs"
     if found.ends_at is not None:

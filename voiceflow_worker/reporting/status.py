@@ -194,31 +194,6 @@ def _first_of(jobs: Sequence[Job], *, at: datetime) -> NextCall | None:
     return first if first is not None and first.at > at else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingRedials:
-    """How many calls of a batch wait for their redial, and when the `first` of them, and of the `others`, may begin.
-
-    The first `MOST_NEXT` waiting calls by due time are looked at: if `is_exact` is False, there may be more.
-    """
-
-    count: int
-    first: NextCall | None
-    others: NextCall | None
-    is_exact: bool
-
-
-async def waiting_redials(store: Store, queue: str, batch_id: str) -> WaitingRedials:
-    """The calls of a batch that are called again by themselves. Raises StoreError."""
-    now = store.clock.now()
-    jobs = await find_jobs(store, Waiting(queue=queue, batch=batch_id, limit=MOST_NEXT + 1))
-    again = [job for job in jobs[:MOST_NEXT] if job.redials and (job.opens(at=max(now, job.due_at)) or now) > now]
-    others = [job for job in jobs[:MOST_NEXT] if job not in again]
-    return WaitingRedials(
-        count=len(again), first=_first_of(again, at=now), others=_first_of(others, at=now),
-        is_exact=len(jobs) <= MOST_NEXT,
-    )  # fmt: skip
-
-
 MOST_CHECKED = 100
 """The most calls of a state that are read to count the unreadable ones, by due time."""
 _NOT_OVER = [state for state in JobState if not state.is_final]
