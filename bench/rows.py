@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from itertools import islice
 from pathlib import Path
 
@@ -32,7 +33,8 @@ from bench.throughput import environment, store, summary
 from voiceflow_worker import CallQueue, CountryWindows, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.cli.opening import collect_less
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,22 +72,18 @@ async def product(url: str, rows: int) -> dict[str, float]:
     """Enqueue a file as `voiceflow enqueue` does."""
     window = CountryWindows.parse("any")
     options = CampaignOptions(template=FlowTemplate.speaking(TEXT), source=SOURCE, voice_profile=VOICE, window=window)
-    read = 0.0
-
-    def note(phase: Phase, *, done: int, total: int, rows: int) -> None:
-        nonlocal read
-        if phase is Phase.READING:
-            read = time.process_time()
-
     with tempfile.TemporaryDirectory() as folder:
         async with open_store(url) as opened:
             queue = CallQueue(opened)
             await enqueue_file(queue, campaign(Path(folder), 1, first=rows), options, now=opened.clock.now())
             path = campaign(Path(folder), rows)
             collect_less()
+            began = time.process_time()
+            deque(open_campaign(path, options, now=opened.clock.now()), maxlen=0)
+            reading = time.process_time() - began
             before, began = peak(), time.process_time()
-            report = await enqueue_file(queue, path, options, now=opened.clock.now(), progress=note)
-            ended = time.process_time()
+            report = await enqueue_file(queue, path, options, now=opened.clock.now())
+            read, ended = began + reading, time.process_time()
     if report.enqueued != rows or report.findings:
         raise SystemExit(f"{report.enqueued} of {rows} rows were enqueued: {report.findings[:1]}")
     return figures(rows, began=began, read=read, ended=ended, before=before)

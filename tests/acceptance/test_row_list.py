@@ -36,7 +36,7 @@ def e164(place: int) -> str:
 def her_file(folder: Path) -> tuple[Path, list[list[str]]]:
     """A workbook with a sheet of notes and a sheet of people: some twice, one with a bad number, one struck through."""
     rows = [
-        [last, first, mobile(place), "030 901820" if place == SECOND_NUMBER else "", "12.05.2099", ""]
+        [last, first, mobile(place), "030 901821" if place == SECOND_NUMBER else "", "12.05.2099", ""]
         for place, (last, first) in enumerate(PEOPLE)
     ]
     rows[0][-1] = "bitte laut sprechen"

@@ -115,10 +115,10 @@ def test_columns_are_said_in_one_field_as_a_table_a_text_or_a_list() -> None:
         assert Campaign.of({"rows": [], "batch": "b", "columns": given}).options.columns == said, given
 
 
-def test_a_role_that_is_given_goes_before_that_of_the_file_of_options(tmp_path: Path) -> None:
+def test_columns_that_are_given_replace_those_of_the_file_of_options(tmp_path: Path) -> None:
     file = file_of(tmp_path, '[columns]\ndestination = "Mobile"\ncountry = "Land"\n', "options.toml")
     given: dict[str, object] = {"rows": [], "batch": "b", "campaign": file, "columns": "destination=Phone"}
-    assert Campaign.of(given).options.columns == {"destination": "Phone", "country": "Land"}
+    assert Campaign.of(given).options.columns == {"destination": "Phone"}
     said = refusal_of({**given, "columns": "country=Land", "country": "SG"})
     assert "country and the column of the countries exclude each other" in said
 

@@ -44,7 +44,7 @@ AT = "2030-04-03T16:00:00Z"
 @pytest.mark.parametrize(
     ("say", "number", "heard"),
     [
-        (DAY, NEW_YORK, None), (DAY, SINGAPORE, WEDNESDAY), ("{{at}}", NEW_YORK, None),
+        (DAY, NEW_YORK, None), (DAY, SINGAPORE, WEDNESDAY),
         ("{{at|date}}", NEW_YORK, "April 3, 2030"), ("Hello.", NEW_YORK, "Hello."),
     ],
 )  # fmt: skip
@@ -52,10 +52,9 @@ def test_the_data_of_a_single_call_says_so_too(say: str, number: str, heard: str
     given = {"to": f"{number}0", "say": say, "data": {"day": f"2030-04-03{Z}", "at": AT}, "source": "+6531234567"}
     fields = {**given, "voice_profile": "en-US-JennyNeural"}
     if heard is None:
-        why = "which may be the day 2030-04-03, or 2030-04-02 20:00" if "day" in say else "as it is written: write"
-        with pytest.raises(CallFlowError, match=why) as raised:
+        with pytest.raises(CallFlowError, match="which may be the day 2030-04-03, or 2030-04-02 20:00") as raised:
             read_call(fields, key="k", now=NOW)
-        assert [each.column for each in raised.value.findings] == ["day" if "day" in say else "at"]
+        assert [each.column for each in raised.value.findings] == ["day"]
     else:
         assert text_of(read_call(fields, key="k", now=NOW)) == heard
 

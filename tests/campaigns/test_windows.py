@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.conftest import StillClock
-from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, told
-from tests.support.started import enqueue_file, report_of
+from tests.campaigns.reading import NOW, OPTIONS, Row, calls_of, file_of, read, told
+from tests.support.started import enqueue_file, enqueue_rows, report_of
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.enqueue import Phase
 from voiceflow_worker.model.window import CallWindow
 
 DAYTIME = replace(OPTIONS, window=CallWindow.parse("09:00-20:00"))
@@ -54,14 +54,14 @@ async def test_calls_are_due_when_their_windows_open(queue: CallQueue, tmp_path:
 async def test_a_window_that_closes_while_the_file_is_read_makes_a_bad_row(
     queue: CallQueue, tmp_path: Path, clock: StillClock
 ) -> None:
-    def slow(phase: Phase, *, done: int, total: int, rows: int) -> None:
-        if phase is Phase.READING:
-            clock.advance(timedelta(hours=3))
+    def slowly() -> Iterator[Row]:
+        for number in ("+6587654321", "+12025550123"):
+            yield {"destination": number, "name": "Ana", "valid_until": "2026-03-02T23:00:00Z"}
+        clock.advance(timedelta(hours=3))
 
-    path = file_of(tmp_path, lines(*(f"{each},Ana,,,2026-03-02T23:00:00Z" for each in ("+6587654321", "+12025550123"))))
-    report = await enqueue_file(queue, path, DAYTIME, now=NOW, progress=slow)
+    report = await enqueue_rows(queue, slowly(), replace(DAYTIME, batch_id="b"), now=NOW)
     assert (report.enqueued, report.rejected) == (1, 1)
-    assert [(found.row, found.code) for found in report.findings] == [(2, -1015)]
+    assert [(found.row, found.code) for found in report.findings] == [(1, -1015)]
 
 
 def test_a_row_with_a_window_and_a_body_that_breaks_a_rule_is_a_bad_row(tmp_path: Path) -> None:

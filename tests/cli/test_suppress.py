@@ -68,10 +68,6 @@ def test_a_workbook_is_imported_without_the_rows_that_are_left_out(voiceflow: Pr
     assert (ended.code, ended.document["added"], ended.document["left_out"]) == (0, 1, 2), ended.err
     assert voiceflow("suppress", "remove", "--file", path, *options).code == 0
     assert on_the_list(voiceflow) == []
-    given = ("--country", "SG", "--only", "Status=gone")
-    told = voiceflow("suppress", "import", path, *given)
-    assert (told.code, "only Status=gone leaves no row" in told.err) == (0, True), told
-    assert "None" not in told.out + told.err
 
 
 MIXED = "phone,name\n0171 2345678,Ana\n0664 1234567,Ben\n079 123 45 67,Cleo\n+33612345678,Dan\n"

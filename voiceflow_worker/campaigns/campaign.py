@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.campaigns.calls.options import CallAgain, CampaignOptions, dated
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import batch_of
-from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, OnProgress, StartOptions
+from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, StartOptions
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import EXCLUDING, HOURS, fields_of
 from voiceflow_worker.campaigns.lists.input_file import InputFile
@@ -116,12 +116,12 @@ class Campaign:
             return self.options.batch_id
         return batch_of(InputFile(self.file) if isinstance(self.file, Path) else self.file)
 
-    async def preview(self, queue: CallQueue | None = None, *, progress: OnProgress | None = None) -> EnqueueReport:
+    async def preview(self, queue: CallQueue | None = None) -> EnqueueReport:
         """What `start` would do: bad rows, duplicates, and a `preview` of texts, times and duration.
 
         Nothing is stored. Without a queue, no store is read. Raises the errors of `start`.
         """
-        return await self._run(queue, dry_run=True, progress=progress)
+        return await self._run(queue, dry_run=True)
 
     async def start(self, queue: CallQueue, **how: Unpack[StartOptions]) -> EnqueueReport:
         """Enqueue all rows, or none if one is bad: see `enqueue_file`. To start the same campaign again adds nothing.

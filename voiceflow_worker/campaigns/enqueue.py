@@ -9,11 +9,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from anyio import to_thread
 
@@ -58,21 +57,6 @@ CHUNK = 1000
 """The number of rows enqueued in one trip to the store. A larger number could delay a worker on the same store."""
 
 
-class Phase(StrEnum):
-    """The two phases of enqueuing a file."""
-
-    READING = "reading"
-    ENQUEUEING = "enqueueing"
-
-
-class OnProgress(Protocol):
-    """A function that gets the progress of an enqueue: first of the bytes read, then of the rows enqueued."""
-
-    def __call__(self, phase: Phase, *, done: int, total: int, rows: int) -> None:
-        """Take the progress: `done` of `total` bytes, and later `done` of `total` rows. `rows` counts the rows read."""
-        ...
-
-
 class StartOptions(TypedDict, total=False):
     """Who starts a campaign, and on which conditions. All of it may be left out.
 
@@ -84,7 +68,6 @@ class StartOptions(TypedDict, total=False):
     by: str | Actor | None
     now: datetime | None
     expected_version: str | None
-    progress: OnProgress | None
     key: StartKey | None
 
 
@@ -157,7 +140,6 @@ async def check_file(
     *,
     now: datetime,
     assumptions: PreviewOptions | None = None,
-    progress: OnProgress | None = None,
 ) -> EnqueueReport:
     """Report every problem of a campaign, a request body or a call flow template: a dry run without a store.
 
@@ -173,9 +155,7 @@ async def check_file(
                 batch_id=chosen.batch_id or "", dry_run=True, rows=1, findings=template.findings,
                 counts={End.BAD if is_bad else End.NEW: 1},
             )  # fmt: skip
-        check = Enqueueing(
-            None, path, chosen, now=now, dry_run=True, assumptions=assumptions, progress=progress, checks=True
-        )
+        check = Enqueueing(None, path, chosen, now=now, dry_run=True, assumptions=assumptions, checks=True)
     except CampaignFileError as error:
         found = _unreadable(error, str(path))
         return EnqueueReport(batch_id=chosen.batch_id or "", dry_run=True, refused=True, findings=(*found,))
@@ -290,9 +270,6 @@ class Enqueueing:
             while (part := await to_thread.run_sync(take_part) if in_thread else take_part()) is not None:
                 # In a thread, because a worker may share this event loop.
                 self._take_in(await to_thread.run_sync(campaign.read, part))
-                if (progress := self.how.get("progress")) is not None:
-                    done, size = (0, 0) if (file := campaign.input) is None else (file.position, file.size)
-                    progress(Phase.READING, done=done, total=max(size, done), rows=self._rows)
         except CampaignFileError as error:
             if not self._checks:
                 raise
@@ -555,17 +532,13 @@ class Enqueueing:
 
     async def _store_rows(self, queue: CallQueue, plan: Plan, imported: Import, among: Collection[End]) -> None:
         """Store the new calls of rows, or change those that exist."""
-        shared, done = dict[int, list[str]](), 0
+        shared = dict[int, list[str]]()
         for each in plan.missing if self._order.remove_missing else ():
             if each.shares is not None:
                 shared.setdefault(each.shares, []).append(each.id)
         for chunk in self._to_call(plan, among):
             await imported.beat()
             await self._store_chunk(queue, plan, imported, chunk, shared)
-            done += len(chunk)
-            if (progress := self.how.get("progress")) is not None:
-                total = plan.counts[End.NEW] + plan.counts[End.CHANGED]
-                progress(Phase.ENQUEUEING, done=min(done, total), total=total, rows=self._rows)
 
     async def _store_chunk(
         self, queue: CallQueue, plan: Plan, imported: Import, left: Sequence[ReadRow], shared: Mapping[int, list[str]]

@@ -181,7 +181,7 @@ class EnqueueReport:
 
 MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
 """The largest number of listed findings of each severity. At about 500 bytes each, they take 55 MB at most."""
-_ONCE = frozenset({"differs", "on_its_way", "other_batch", "unknown_range"})
+_ONCE = frozenset({"differs", "unknown_range"})
 """The kinds of findings that many rows have alike."""
 
 

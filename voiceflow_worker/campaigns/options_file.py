@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from voiceflow_worker.campaigns import reading as values
 from voiceflow_worker.campaigns.fields import EXCLUDING, fields_of
 from voiceflow_worker.campaigns.lists.input_file import LARGEST_DOCUMENT, InputFile, read_text
 from voiceflow_worker.campaigns.reading import Given, Of, refuse, unknown
@@ -34,32 +33,9 @@ def unknown_options(
 
 
 def merged(given: Mapping[str, Given], file: Path) -> dict[str, Given]:
-    """The given fields, and those of a file of options which they do not replace. Raises as `options_in`."""
-    return _merged(given, options_in(file))
-
-
-def _merged(given: Mapping[str, Given], kept: Mapping[str, Given]) -> dict[str, Given]:
-    typed = frozenset(given)
-    further = {
-        name: found
-        for name, found in kept.items()
-        if not any(name in each and each & typed for each in (frozenset({name}), *_REPLACING))
-    }
-    found = {**given, **further}
-    if "columns" in typed:
-        found["columns"] = _with_columns(given["columns"], kept.get("columns"))
-    return found
-
-
-def _with_columns(typed: Given, kept: Given | None) -> Given:
-    """Which column is what, of which the roles that are typed go before those that are kept in a file."""
-    tables: list[Mapping[str, object]] = []
-    for each in (kept, typed):
-        try:
-            tables.append({} if each is None else values.columns(each.value))
-        except (ValueError, InvalidInputError) as error:
-            raise InvalidInputError(f"{'' if each is None else each.name}: {error}") from None
-    return replace(typed, value={**tables[0], **tables[1]})
+    """Return the given fields, and those of a file of options which they do not replace. Raises as `options_in`."""
+    replaced = {name for each in (*({name} for name in given), *_REPLACING) if each & given.keys() for name in each}
+    return {**{name: each for name, each in options_in(file).items() if name not in replaced}, **given}
 
 
 def options_in(path: Path) -> dict[str, Given]:

@@ -21,12 +21,11 @@ from voiceflow_worker.cli.field_options import (
 )
 from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from
 from voiceflow_worker.cli.options import AsOption, Flag, JsonOption, QueueOptions
-from voiceflow_worker.cli.output import ExitCode, Meter, Output, counted, meter, tell_findings, typed
+from voiceflow_worker.cli.output import ExitCode, Output, counted, tell_findings, typed
 from voiceflow_worker.finding import Finding
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.campaign import Campaign
-    from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 
 
@@ -71,15 +70,14 @@ async def enqueue(
         async with input_file(file) as source, opened_queue(settings, makes=True) as calls:
             campaign = updated(campaign, file=source)
             collect_less()
-            with meter(f"enqueuing {file.name}") as shown:
-                if dry_run:
-                    report = await campaign.preview(calls, progress=_shown_on(shown))
-                else:
-                    by = Actor(on=Interface.COMMAND, login=login_name(), name=as_)
-                    try:
-                        report = await campaign.start(calls, by=by, progress=_shown_on(shown))
-                    except RowsRefusedError as error:
-                        report = error.report
+            if dry_run:
+                report = await campaign.preview(calls)
+            else:
+                by = Actor(on=Interface.COMMAND, login=login_name(), name=as_)
+                try:
+                    report = await campaign.start(calls, by=by)
+                except RowsRefusedError as error:
+                    report = error.report
     except get_cancelled_exc_class():
         output.note(
             f"{file}: interrupted; some of its rows may be stored, and nobody is called for them yet. Enqueue the same "
@@ -94,15 +92,6 @@ async def enqueue(
     if report.refused or report.again:
         return ExitCode.BAD_INPUT
     return ExitCode.UNDONE if report.over_differ or (report.stays and not report.dry_run) else ExitCode.DONE
-
-
-def _shown_on(shown: Meter) -> OnProgress:
-    from voiceflow_worker.campaigns.enqueue import Phase
-
-    def show(phase: Phase, *, done: int, total: int, rows: int) -> None:
-        shown(done, total, f"{rows} rows read" if phase is Phase.READING else f"{done} of {total} rows enqueued")
-
-    return show
 
 
 def _show(output: Output, report: EnqueueReport, file: Path, campaign: Campaign) -> None:
@@ -164,10 +153,7 @@ async def check(
     is_valid = True
     for file in files:
         async with input_file(file) as source:
-            with meter(f"checking {source.name}") as shown:
-                report = await check_file(
-                    source, campaign.options, now=now, assumptions=assumed, progress=_shown_on(shown)
-                )
+            report = await check_file(source, campaign.options, now=now, assumptions=assumed)
         report = updated(report, findings=tuple(typed(report.findings)))
         is_valid = is_valid and report.is_valid
         for found in report.findings:

@@ -377,9 +377,6 @@ class RowReader:
         own, named = body.get("clientBatchId"), values.reserved.get("batch_id")
         given = self._options.batch_id
         if given is not None:
-            if named not in {None, given}:
-                message = f"{named!r} is not read, because the batch {given!r} was given"
-                values.add(Finding(kind="other_batch", column="batch_id", severity=Severity.WARNING, message=message))
             return given
         if named is None:
             return own if isinstance(own, str) and own.strip() else None

@@ -228,11 +228,7 @@ class RowFilter:
     def unused(self) -> Iterator[str]:
         """Yield a warning for each filter whose value no cell has. All rows have been read."""
         for used in self._used:
-            if used.is_held or used.misses or (used.is_only and used.filter.is_not):
-                continue
-            if used.is_only:
-                yield f"only {used.filter} leaves no row. Compare it with the list."
-            else:
+            if not (used.is_held or used.misses or used.is_only):
                 whom = "each row, since no cell is so" if used.filter.is_not else "no row of this list"
                 yield f"{used.filter} leaves out {whom}. Compare it with the list."
 

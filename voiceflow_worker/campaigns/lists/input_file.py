@@ -34,7 +34,6 @@ class InputFile:
     def __init__(self, path: Path, *, held: IO[bytes] | None = None, shown: str | None = None) -> None:
         self.path: Path | None = None if held is not None else path
         self._held = held
-        self._opened: int | None = None
         self._place = shown or (str(path) if held is None else "standard input")
         self.name: str = path.name if held is None else self._place
         self.stem: str | None = None if held is not None else path.stem.strip()
@@ -52,11 +51,6 @@ class InputFile:
             return os.fstat(self._held.fileno()).st_size
         return self.path.stat().st_size if self.path is not None and self.path.is_file() else 0
 
-    @property
-    def position(self) -> int:
-        """The number of these bytes that were read since the file was opened; all, if it is not open."""
-        return self.size if self._opened is None else os.lseek(self._opened, 0, os.SEEK_CUR)
-
     @contextmanager
     def opened(self) -> Generator[io.BufferedReader]:
         """Yield a reader of the bytes of the file. Raises CampaignFileError, also for an OSError during the block."""
@@ -66,11 +60,9 @@ class InputFile:
             with open(place, "rb") as file:  # noqa: PTH123 (or the number of an open file)
                 if self._held is not None:
                     file.seek(0)
-                self._opened = file.fileno()
                 try:
                     yield file
                 finally:
-                    self._opened = None
                     if self._held is not None:
                         os.lseek(self._held.fileno(), at, os.SEEK_SET)
         except OSError as error:
