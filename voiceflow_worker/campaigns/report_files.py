@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from anyio import to_thread
 
+from voiceflow_worker.campaigns.lists.columns import row_name
 from voiceflow_worker.campaigns.lists.source import Spool
 from voiceflow_worker.campaigns.rejects import whole_file
 from voiceflow_worker.campaigns.uncalled import LISTED, ListedRow, UncalledList, time_text
@@ -28,7 +29,7 @@ from voiceflow_worker.model.jobs.call_json import result_of, sip_code_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.status import SIP_CODES
 from voiceflow_worker.model.text.printable import printable
-from voiceflow_worker.model.text.wording import folded, zone_words
+from voiceflow_worker.model.text.wording import zone_words
 from voiceflow_worker.reporting.status import waits_in_words
 
 PAGE = 500
@@ -131,8 +132,8 @@ class ReportColumn(NamedTuple):
 
 def listed_columns(names: Iterable[str]) -> list[ReportColumn]:
     """The columns of a list of rows: those of the file with these names, then what became of the row."""
-    own = [ReportColumn(name, name, is_own=True) for name in names if name]
-    taken = {folded(each.name) for each in own}
+    own = [ReportColumn(name, row_name(name), is_own=True) for name in names if name]
+    taken = {each.name for each in own}
     headings = [f"{name} (call)" if name in taken else name for name in LISTED]
     return [*own, *(ReportColumn(each.replace("_", " "), name) for each, name in zip(headings, LISTED, strict=True))]
 
@@ -146,13 +147,14 @@ class LineSpool(Spool):
     def __init__(self, file: IO[bytes], files: ReportFiles) -> None:
         super().__init__(file)
         self.files = files
-        self._data_names: dict[str, None] = {}
+        self._data_names: dict[str, str] = {}
 
     @property
     def columns(self) -> list[ReportColumn]:
         """The columns of every report, and those of the campaign's own file."""
         if self.files.rows:
-            return [each for each in listed_columns(self._data_names) if each.is_own or each.name != "batch"]
+            columns = listed_columns(self._data_names.values())
+            return [each for each in columns if each.is_own or each.name != "batch"]
         own = [ReportColumn(OF_ROW + name, name, is_own=True) for name in self._data_names]
         return [*map(ReportColumn, COLUMNS, COLUMNS), *own]
 
@@ -166,10 +168,15 @@ class LineSpool(Spool):
         else:
             self.add_lines([report_line(job, zone=self.files.zone) for job in jobs])
 
+    def add_names(self, names: Iterable[str]) -> None:
+        """Add columns of the campaign's own file; in a list of rows, a column has the name that the file gave it."""
+        for name in names:
+            self._data_names.setdefault(row_name(name) if self.files.rows else name, name)
+
     def add_lines(self, lines: Sequence[ReportLine] | Sequence[ListedRow]) -> None:
         """Add these lines."""
         for line in lines:
-            self._data_names.update(dict.fromkeys(line.data))
+            self.add_names(line.data)
         self.put([tuple(line) for line in lines])
 
     def packs(self) -> Iterator[list[ReportLine] | list[ListedRow]]:
@@ -347,7 +354,10 @@ async def write_report_files(
     with TemporaryFile() as held:
         spool = LineSpool(held, files)
         if files.rows and batch_id is not None:
-            async with aclosing(UncalledList(store, queue, batch_id).read()) as parts:
+            kept = UncalledList(store, queue, batch_id)
+            for file in await kept.files():
+                spool.add_names(file.columns)
+            async with aclosing(kept.read()) as parts:
                 async for rows in parts:
                     await to_thread.run_sync(spool.add_lines, rows)
         async with aclosing(find_pages(store, Listing(queue=queue, batch=batch_id, limit=PAGE))) as pages:

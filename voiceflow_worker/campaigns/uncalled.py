@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from voiceflow_worker.campaigns.lists.columns import row_name
 from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Drop, Put
@@ -181,7 +182,7 @@ class UncalledList:
 
 def _listed(row: Entry, file: KeptFile, batch_id: str) -> ListedRow:
     number, cells, result, why = row
-    data = dict(zip(file.columns, cells, strict=False))
+    data = dict(zip(map(row_name, file.columns), cells, strict=False))
     return ListedRow(str(number), result, why=printable(why), file=file.name, batch=batch_id, data=data)
 
 
