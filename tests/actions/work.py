@@ -47,10 +47,10 @@ async def called_and_listed(store: Store) -> str:
 
 
 async def opts_out(store: Store, call: str) -> None:
-    """The person opts out in the call. The entry stays, because it is for good already."""
+    """The person opts out in the call."""
     job = await CallQueue(store).get(call)
     await Engine(store, ScriptedVoice()).summarise(job, SessionStatus.UNSUBSCRIBED_CONTACT)
-    assert "by mail" in (await SuppressionList(store).find(ANA))[ANA].reason
+    assert "opted out" in (await SuppressionList(store).find(ANA))[ANA].reason
 
 
 async def waiting(store: Store, _: str = "") -> str:
