@@ -26,8 +26,8 @@ VOICE = {"window": "any", "source": "+6531234567", "voice_profile": "en-IE-Emily
 Work = Callable[[Store, str], Awaitable[object]]
 
 
-async def listed(store: Store, _: str = "") -> str:
-    await SuppressionList(store).add(ANA, reason="asked by mail")
+async def listed(store: Store, call: str = "") -> str:
+    await SuppressionList(store).add(ANA, reason=f"asked by mail{call and ' again'}")
     return ""
 
 
