@@ -40,7 +40,6 @@ from voiceflow_worker.core.rollback import (
     HELD,
     HELD_AS_LACKING,
     HELD_AS_TAKEN_OVER,
-    HISTORIES,
     NO_FILES,
     OTHER_LACKS,
     Histories,
@@ -497,31 +496,6 @@ async def test_a_queue_with_many_failovers_is_held_once_for_each_also_if_a_journ
             histories.note(str(seen))
         held += [] if await histories.follow(hold) is None else [place]
     assert held == [*range(1, 60)]
-
-
-async def test_a_queue_keeps_its_last_thousand_histories_and_reads_them_for_a_new_server_only(
-    tmp_path: Path, clock: ManualClock
-) -> None:
-    memory = MemoryStore(clock=clock)
-    reads: list[StoreCall] = []
-
-    async def note(call: StoreCall) -> None:
-        if call.name == "records" and HISTORIES in call.arguments[0]:
-            reads.append(call)
-
-    store, hold = FaultyStore(memory, before=note), Gate.of("default", None, GateState.HELD, since=clock.now())
-    for place in range(1_010):
-        memory.memory.history = History(str(place), made_in="0", is_trusted=True)
-        await Histories(store, "default").follow(hold)
-    (record,) = (await memory.records({HISTORIES: ["default"]}, now=clock.now()))[HISTORIES]
-    assert record.value.split()[1:] == [str(place) for place in range(10, 1_010)]
-    reads.clear()
-    engine = Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path))
-    async with engine.at_work():
-        for place in range(5):
-            await engine.enqueue(number(place))
-            assert len(await engine.send()) == 1
-    assert len(reads) == 1
 
 
 @pytest.mark.parametrize("trusted", [False, True])

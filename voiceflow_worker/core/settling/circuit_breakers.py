@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,8 +32,6 @@ ANSWER_CODES = frozenset({VOICE_REFUSED, SOURCE_REFUSED})
 """Codes of answers that every row gets, because their cause is in the account or the flow."""
 SUMMARY_CODES = ANSWER_CODES | BODY_CODES | {SOURCE_NOT_LISTED}
 """Codes in session summaries that every row gets, because their cause is in the account or the flow."""
-
-_VOICE = re.compile(r'"voiceProfile":("(?:[^"\\]|\\.)*")')
 
 _log = structlog.get_logger("voiceflow.breakers")
 
@@ -129,21 +125,5 @@ def _reason(refused: Answer) -> str:
     code = refused.code or 0
     entry = session_error(code)
     said = f"; 8x8 says: {refused.message}" if refused.message.casefold() not in {"", entry.meaning.casefold()} else ""
-    cause = f"{_cause(refused.job, code)} ({code}, {MOST_REFUSALS} calls in a row){said}"
+    cause = f"8x8 refuses its calls: {entry.meaning} ({code}, {MOST_REFUSALS} calls in a row){said}"
     return f"{cause}. {entry.remedy.removesuffix('.')}"
-
-
-def _cause(job: Job, code: int) -> str:
-    if code in BODY_CODES:
-        return session_error(code).meaning
-    if code != VOICE_REFUSED:
-        return f"8x8 does not let the account call from {job.source}"
-    voices = voices_of(job)
-    return (
-        f"8x8 does not know the voice {', '.join(voices)}" if voices else "8x8 needs a voice, and the flow names none"
-    )
-
-
-def voices_of(job: Job) -> list[str]:
-    """Return the voices that a call's flow names, each once."""
-    return list(dict.fromkeys(json.loads(found) for found in _VOICE.findall(job.body)))
