@@ -82,17 +82,17 @@ class Actor:
 
     @property
     def called(self) -> str:
-        """The name for people, or else the login."""
+        """Name for people, or else the login."""
         return self.name or self.login or "a person"
 
     @classmethod
     def of(cls, by: str | Actor | None) -> Actor:
-        """An actor, or a program of this user that acts for `by`."""
+        """Return `by` if it is an actor, else a program of this user that acts for `by`."""
         return by if isinstance(by, Actor) else cls(login=login_name(), name=by)
 
 
 def login_name() -> str | None:
-    """The name with which the user of this process is logged in, and who became it by sudo; None if nobody knows it."""
+    """Return the login name of this process, and the user behind sudo; None if nobody knows it."""
     try:
         login = getuser()
     except (KeyError, OSError):
@@ -149,19 +149,19 @@ class AuditEntry:
 
     @property
     def who(self) -> str:
-        """Who ordered it: the name that the person gave, with the login."""
+        """Name that the person gave, with the login."""
         if self.name and self.by and self.name != self.by:
             return f"{self.name} (login {self.by})"
         return self.name or self.by or "a person"
 
     def in_words(self) -> str:
-        """The action in one line."""
+        """Return the action in one line."""
         result = self.result or NOT_KNOWN
         note = f" ({self.note})" if self.note and self.note not in result else ""
         return f"{in_words(self.at)} {self.action} by {self.who}, {self.on}: {result}{note}"
 
     def as_json(self) -> dict[str, object]:
-        """The entry as JSON, for scripts."""
+        """Return the entry as JSON, for scripts."""
         return {
             "id": self.id,
             "at": rfc3339(self.at),
@@ -180,12 +180,12 @@ class AuditEntry:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The groups of records in which the entry is."""
+        """Groups of records in which the entry is."""
         subjects = (WHOLE, self.queue, _group_of(self.queue, self.batch), self.call)
         return tuple(dict.fromkeys(each for each in subjects if each is not None))
 
     def puts(self, *, mode: Mode = Mode.ALWAYS) -> tuple[Put, ...]:
-        """The records of the entry."""
+        """Return the records of the entry."""
         text = json_codec(AuditEntry).text(self)
         return tuple(Put(AUDIT, group, text, self.at + KEPT, mode, self.id) for group in self.groups)
 
@@ -213,7 +213,7 @@ class AuditedStore:
 
     @property
     def store(self) -> Store:
-        """This as a store."""
+        """The same object, typed as a store."""
         return cast("Store", self)
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
@@ -289,20 +289,20 @@ async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStor
 async def entries_on(
     store: Store, queue: str | None = None, *, batch: str | None = None, call: str | None = None, limit: int = LATEST
 ) -> list[AuditEntry]:
-    """The last actions on a call, a batch, a queue or anything, the newest first. Raises StoreError."""
+    """Return the last actions on a call, a batch, a queue or anything, the newest first. Raises StoreError."""
     group = call or _group_of(queue, batch) or queue or WHOLE
     return await read_page(store, group=group, limit=limit)
 
 
 async def read_page(store: Store, *, group: str = WHOLE, after: str = "", limit: int = PAGE) -> list[AuditEntry]:
-    """One page of the log, the newest first; `after` is the id of the last entry of the page before it."""
+    """Return one page of the log, the newest first; `after` is the id of the last entry of the page before it."""
     records = json_records(store, AUDIT, AuditEntry, keep_for=KEPT).within(group)
     found = await records.page(after=after, limit=limit)
     return [replace(entry, id=key) for key, entry in found if entry is not None]
 
 
 def entries_of(records: Sequence[Record | Put]) -> list[AuditEntry]:
-    """The entries in records of the log, or in what stores them. Those that this version cannot read are left out."""
+    """Return the entries in records of the log, or in their puts, without those that cannot be read."""
     found: list[AuditEntry] = []
     for record in records:
         try:
@@ -315,7 +315,7 @@ def entries_of(records: Sequence[Record | Put]) -> list[AuditEntry]:
 async def read_log(
     store: Store, *, since: datetime | None = None, by: str | None = None
 ) -> AsyncGenerator[Sequence[AuditEntry]]:
-    """The log, the newest first, page by page; with `by`, only what this login or name ordered. Raises StoreError.
+    """Yield pages of the log, the newest first; with `by`, only what this login or name ordered. Raises StoreError.
 
     Upper and lower case are the same in `by`.
     """

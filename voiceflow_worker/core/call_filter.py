@@ -53,17 +53,17 @@ class CallFilter:
     begin: datetime | None = None
 
     def read(self, queue: str, **more: Any) -> Paged:
-        """The read of what a store can look up, with `more` of its fields. Raises InvalidInputError."""
+        """Return the read of all that a store can look up, with `more` of its fields. Raises InvalidInputError."""
         listing = Listing(queue=queue, batch=self.batch, states=self.states, outcomes=self.outcomes, **more)
         return listing if self.number is None else listing.of_number(self.number)
 
     @property
     def is_judged(self) -> bool:
-        """Whether some calls that `read` finds may not pass (`has`). Of a number, a store looks up nothing else."""
+        """True if some calls that `read` finds may not pass (`has`). Of a number, a store looks up nothing else."""
         return any(each is not None for each in (self.number, self.part, self.begin, self.answer))
 
     def has(self, job: Job) -> bool:
-        """Whether a call passes."""
+        """Return whether a call passes."""
         return (
             (self.number is None or self.number in job.numbers)
             and (self.states is None or job.state in self.states)
@@ -75,7 +75,7 @@ class CallFilter:
         )
 
     def may_have(self, totals: Totals) -> bool:
-        """Whether a queue or batch with these totals may have calls with these states, outcomes and this answer.
+        """Return whether a queue or batch with these totals may have calls with these states, outcomes and this answer.
 
         A search for an outcome or an answer that no call has would read every call: stores have no index of them.
         """
@@ -86,12 +86,12 @@ class CallFilter:
 
 
 def _answer_of(job: Job) -> str:
-    """The name of an answer, or what stands in its place."""
+    """Return the name of an answer, or what is in its place."""
     return job.answer or (NO_KEYS if job.digits is None else OTHER_KEYS)
 
 
 def person_of(text: str) -> dict[str, str]:
-    """The fields of a filter that find a person: a whole `number`, or a `part` of what is known of them."""
+    """Return the fields of a filter that find a person: a whole `number`, or a `part` of what is known of them."""
     digits = _digits_of(text)
     if digits and (text.startswith("+") or len(digits) >= _WHOLE_NUMBER):
         with suppress(PhoneNumberError):
@@ -100,7 +100,7 @@ def person_of(text: str) -> dict[str, str]:
 
 
 def _digits_of(text: str) -> str:
-    """The digits of a text that is a number or a part of one; empty for a name."""
+    """Return the digits of a text that is a number or a part of one; empty for a name."""
     return "" if set(text) - set("+ ()-./0123456789") else "".join(filter(str.isdigit, text))
 
 
@@ -111,7 +111,7 @@ def _has_part(job: Job, part: str) -> bool:
 
 @lru_cache
 def part_judge(part: str) -> Callable[[Iterable[str], Iterable[str]], bool]:
-    """The check of whether a text, or a part of a number, is in numbers or in texts."""
+    """Return the check of whether a text, or a part of a number, is in numbers or in texts."""
     digits, part = _digits_of(part), searched(part)
     digits = digits.lstrip("0") or digits
 

@@ -54,7 +54,7 @@ class StartKey:
 
     @classmethod
     async def of(cls, store: Store, key: str, *, digest: str, keep_for: timedelta, **about: Any) -> Self:
-        """Return the start under this key, as it stands or as it begins now.
+        """Return the start under this key, as it is or as it begins now.
 
         Raises OtherRequestError if the key belongs to another request, and StoreError.
         """
@@ -63,7 +63,7 @@ class StartKey:
         return await new.read(store)
 
     async def read(self, store: Store) -> Self:
-        """Return the start as it stands now. Raises OtherRequestError and StoreError."""
+        """Return the start as it is now. Raises OtherRequestError and StoreError."""
         records = (await store.records({CAMPAIGN_KEYS: [self.group]}, now=store.clock.now()))[CAMPAIGN_KEYS]
         if not records:
             return self
@@ -77,12 +77,12 @@ class StartKey:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing has begun under the key."""
+        """True if nothing has begun under the key."""
         return self.standing is None
 
     @property
     def condition(self) -> Same:
-        """The condition that nothing else has begun under the key."""
+        """Condition that nothing else has begun under the key."""
         return Same(CAMPAIGN_KEYS, self.group, self.standing)
 
     def put(self, *, run: str, result: Mapping[str, Any] | None = None) -> Put:

@@ -2,7 +2,7 @@
 
 An import has a record (`IMPORTS`), which is a condition of each of its writes. If its process dies, the batch stays
 held, and says so. The same list goes on with it; another one takes it over once it has written nothing for a minute.
-Each batch keeps which import was its last one, and what tells its rows apart (`LISTS`).
+Each batch keeps which import was its last one, and by what its rows differ (`LISTS`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from voiceflow_worker.model.jobs.gate import Gate, GateState, HoldKind
 
 IMPORTS, LISTS = "import", "list"
 """Namespaces of imports that have not ended, by queue and id, and of the last import of each batch, by queue and batch.
-The value of the last one is its id, `begun` or `ended`, a digest of the list, and what tells its rows apart."""
+The value of the last one is its id, `begun` or `ended`, a digest of the list, and by what its rows differ."""
 TAKEN_OVER_AFTER = timedelta(minutes=1)
 """How long an import must have written nothing before another list takes it over."""
 BEAT = timedelta(seconds=10)
@@ -53,7 +53,7 @@ class BatchList(NamedTuple):
 
     @property
     def identity(self) -> str | None:
-        """What tells the rows of the batch apart; None for a batch without a list."""
+        """Name of that by which the rows of the batch differ; None for a batch without a list."""
         return None if self.last is None else self.last.split(" ", 3)[3]
 
     def has_ended(self, digest: str) -> bool:
@@ -148,7 +148,7 @@ class Import:
 
     @property
     def condition(self) -> Same:
-        """The condition of each write of the import."""
+        """Condition of each write of the import."""
         return Same(IMPORTS, self._queue, self._value, self.id)
 
     async def beat(self) -> None:

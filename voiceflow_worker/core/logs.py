@@ -59,7 +59,7 @@ def _masked_traceback(kind: type[BaseException], error: BaseException, where: Tr
 
 
 def _masked_whole(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """An event masked with its traceback, which the last of a chain would write out itself."""
+    """Return an event masked with its traceback, which the last of a chain would write out itself."""
     if event.get("exc_info"):
         event = structlog.processors.format_exc_info(logger, method, event)
         event["stack"] = event.pop("exception")
@@ -67,7 +67,7 @@ def _masked_whole(logger: object, method: str, event: MutableMapping[str, Any]) 
 
 
 def answered(job: Job, number: int, verdict: Verdict) -> None:
-    """8x8 has answered the POST with this number, or nothing was sent, or nobody knows."""
+    """Log the answer of 8x8 to the POST with this number, or that nothing was sent, or that nobody knows."""
     in_doubt = verdict.kind is VerdictKind.UNKNOWN
     if not (in_doubt or _Lines.are_wanted):
         return
@@ -83,15 +83,15 @@ def answered(job: Job, number: int, verdict: Verdict) -> None:
 
 
 def summarised(job: Job, number: int, outcome: Outcome) -> None:
-    """A summary has settled the POST with this number."""
+    """Log that a summary has settled the POST with this number."""
     if _Lines.are_wanted:
         status = outcome.status.value if outcome.status is not None else outcome.status_text
-        told = {"outcome": status, "state": job.state.value, "seconds": outcome.seconds}
-        _calls.info("an outcome came", **_ids(job, job.post(number)), session=outcome.session_id, **told)
+        fields = {"outcome": status, "state": job.state.value, "seconds": outcome.seconds}
+        _calls.info("an outcome came", **_ids(job, job.post(number)), session=outcome.session_id, **fields)
 
 
 def _ids(job: Job, post: Post | None) -> dict[str, object]:
-    """The fields by which the lines of a call are found."""
+    """Return the fields by which the lines of a call are found."""
     fields: dict[str, object] = {"job": job.id, "post": None if post is None else post.client_request_id}
     if job.batch_id is not None:
         fields["batch"] = job.batch_id

@@ -63,7 +63,7 @@ class OrderedStore:
 
     @cached_property
     def local_journal(self) -> LocalJournal:
-        """The journal of this host. Raises SettingsError if nobody knows its folder."""
+        """Journal of this host. Raises SettingsError if nobody knows its folder."""
         return self._open_journal()
 
     @property
@@ -88,7 +88,7 @@ class OrderedStore:
         return answers
 
     def _line_of(self, write: Write, now: datetime) -> OrderLine | None:
-        """The line of the order in a write; None if there is none."""
+        """Return the line of the order in a write; None if there is none."""
         entry = next((put for put in write.puts if put.namespace == AUDIT), None)
         listed = tuple(put for put in write.puts if put.namespace == SUPPRESSED)
         unlisted = tuple(drop.group for drop in write.drops if drop.namespace == SUPPRESSED)

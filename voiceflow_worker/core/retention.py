@@ -43,7 +43,7 @@ class Retention:
         self._lease = LeaderLease(store, "retention", length=_LEASE)
 
     async def run(self) -> int:
-        """Delete what is over; returns the number of calls. What another process does at present is left to it.
+        """Delete what is over; return the number of calls. What another process does at present is left to it.
 
         A queue whose calls cannot be deleted does not keep the others from it; the first error is raised at the end.
         """

@@ -90,7 +90,7 @@ FILES_KEPT = timedelta(days=8)
 """How long after its last line a journal file is deleted."""
 
 
-SETTLED = "rollback-told"
+SETTLED = "rollback-settled"
 """Namespace of what has held queues once: files that nobody can read, and the numbers of writers that were lost."""
 HISTORIES = "history"
 """The namespace of the histories that the workers of each queue have followed: `<token> <name>…`, the newest last. The
@@ -219,19 +219,19 @@ class RollbackGuard:
         name = f"unread {file.content}"
         if not await text_records(self._store, SETTLED).get([name]):
             reason = UNREAD.format(problem=file.problem)
-            told = Put(SETTLED, name, "1", self._clock.now() + writes.WRITERS_KEPT)
-            await self._hold(self._closing(reason, GateKind.UNREAD_FILES), Same(SETTLED, name, None), puts=(told,))
+            known = Put(SETTLED, name, "1", self._clock.now() + writes.WRITERS_KEPT)
+            await self._hold(self._closing(reason, GateKind.UNREAD_FILES), Same(SETTLED, name, None), puts=(known,))
 
     async def _begin_file(self) -> bool:
         async with self._beginning:
-            return await self.writer.begin(at=self._clock.now(), history=history_of(self._store), tells=True)
+            return await self.writer.begin(at=self._clock.now(), history=history_of(self._store), numbers=True)
 
     async def end(self) -> None:
         """Leave this worker's file to others."""
         self.writer.close()
 
     async def numbered(self, bulk: BulkWrite, lines: Mapping[int, Sequence[Job]]) -> BulkWrite | None:
-        """The bulk write with the numbers of this worker's next POSTs, by place; None if `verify` must be called.
+        """Return the bulk write with the numbers of the next POSTs, by place; None if `verify` must be called.
 
         Raises `JournalFileError`.
         """
@@ -256,7 +256,7 @@ class RollbackGuard:
         self._polled_at, self._asked = float("-inf"), self._asked + 1
 
     async def verify(self) -> bool:
-        """Whether jobs that were just leased may be sent: False if the store was rolled back.
+        """Return whether jobs that were just leased may be sent: False if the store was rolled back.
 
         Then the queue is held and the store restored before this returns. After a restart of the store's server, this
         first waits (`OTHERS_FIRST`), checks the files of all workers of this host, and also returns False if the queue
@@ -300,7 +300,7 @@ class RollbackGuard:
             await self._clock.sleep(wait)
 
     async def restore_if_lost(self, job: Job) -> bool:
-        """Whether a verdict that the store refused finds its POST now, because the store had lost the sent `job`.
+        """Return whether the store had lost the sent `job`, so that a refused verdict finds its POST now.
 
         The lost calls are restored before this returns.
         """
@@ -317,7 +317,7 @@ class RollbackGuard:
         return True
 
     async def poll(self) -> bool:
-        """Whether the store still has all that this worker stored. Also notes a restart of the store's server."""
+        """Return whether the store still has all that this worker stored. Also note a restart of its server."""
         least, name, asked = self.writer.stored, self.writer.name, self._asked
         wanted: Wanted = {**self._others.wanted, LIMITS: [self._queue]}
         found = await self._store.records(wanted, now=self._clock.now())
@@ -374,11 +374,11 @@ class RollbackGuard:
             stored = await numbers_in(self._store).get(noted)
         settled = await text_records(self._store, SETTLED).get(noted)
         for name, number in noted.items():
-            has, told = stored.get(name), settled.get(name)
-            if int(has or 0) < number and int(told or 0) < number:
+            has, known = stored.get(name), settled.get(name)
+            if int(has or 0) < number and int(known or 0) < number:
                 reason = OTHER_LACKS.format(host=host_of(name))
                 self._holds.close(QueueHold(reason=reason, until_opened=True))
-                same = (writer_same(name, has), Same(SETTLED, name, told))
+                same = (writer_same(name, has), Same(SETTLED, name, known))
                 put = Put(SETTLED, name, str(number), self._clock.now() + writes.WRITERS_KEPT)
                 answer = await hold_each_queue(self._store, reason, also=Write(conditions=same, puts=(put,)))
                 if answer.result is Result.DONE:
@@ -447,12 +447,12 @@ class RollbackGuard:
                 await order_gate(self._store, hold, check=is_settled)
 
     def _closing(self, reason: str, *kinds: GateKind) -> Gate:
-        """The order to hold the queue for this reason, until a person resumes it."""
+        """Return the order to hold the queue for this reason, until a person resumes it."""
         since, all_kinds = self._clock.now(), frozenset({GateKind.MAY_LACK, *kinds})
         return Gate.of(self._queue, None, GateState.HELD, since=since, reason=reason, kinds=all_kinds)
 
     async def _hold(self, ordered: Gate, *conditions: Same, puts: tuple[Put, ...] = ()) -> bool:
-        """Hold the queue, unless its gate or what this is for has changed since; returns whether it is held."""
+        """Hold the queue, unless its gate or what this is for has changed since; return whether it is held."""
         # Before the round trip to the store: calls of this worker that were not sent yet must not be sent.
         self._holds.close(QueueHold(reason=ordered.reason, until_opened=True))
         wanted: dict[str, list[str | Key]] = {GATES: [(self._queue, gate_member(None))]}
@@ -468,7 +468,7 @@ class RollbackGuard:
     async def _recover(self, found: Sequence[Compared]) -> None:
         """Restore the lost calls from the files of this host, in a queue that is held.
 
-        The numbers follow at the end. So whoever begins after this was cut short finds the calls of a file missing.
+        The numbers follow at the end. So after this was cut short, the next worker finds the calls of a file missing.
         """
         count = 0
         for each in found:
@@ -480,7 +480,7 @@ class RollbackGuard:
             _log.error("calls that the store does not have, and that may have been sent, are in doubt now", calls=count)
 
     async def _restore(self, jobs: Sequence[Job]) -> int:
-        """Restore those of these calls that are lost; returns their number."""
+        """Restore those of these calls that are lost; return their number."""
         stored = await read_each(self._store, [job.id for job in jobs])
         oldest = self._clock.now() - self._policy.retention
         known = [job for job in jobs if job.id in stored.jobs and is_forgotten(job, stored.jobs[job.id])]

@@ -29,7 +29,7 @@ NAMESPACE = "suppressed"
 CHUNK = 1000
 """The most numbers in one round trip to the store."""
 _END_OF_FILES = datetime(2200, 1, 1, tzinfo=UTC)
-"""The stored end of an entry that a file makes for good: whoever else puts the number on the list replaces it."""
+"""The stored end of an entry that a file makes for good: any other order replaces it."""
 
 
 ERASED = "erased "
@@ -40,17 +40,17 @@ WAS_ERASED = "the number was erased, and is not called"
 # The conditions, the locks and the settlement of a call ask for the same one.
 @lru_cache(maxsize=1024)
 def number_digest(number: str, *, store_id: str) -> str:
-    """What stands for a number where the store must know it, and not show it: one for all spellings of the number."""
+    """Return the digest of a number, for where the store must not show it: one for all spellings."""
     return keyed_digest(store_id, phone_identity(number))
 
 
 def erased_group(number: str, *, store_id: str) -> str:
-    """The group on the list of a number that was erased."""
+    """Return the group on the list of a number that was erased."""
     return f"{ERASED}{number_digest(number, store_id=store_id)}"
 
 
 def listed_groups(numbers: Iterable[str], *, store_id: str) -> tuple[str, ...]:
-    """The groups on the list in which these numbers may be: each spelling, and those of erased numbers."""
+    """Return the groups on the list in which these numbers may be: each spelling, and those of erased numbers."""
     given = list(numbers)
     if len(given) == 1:
         return (*aliases(given[0]), erased_group(given[0], store_id=store_id))
@@ -77,11 +77,11 @@ class Suppression:
     file: str | None = None
 
     def holds(self, at: datetime) -> bool:
-        """Whether the number is on the list at this time."""
+        """Return whether the number is on the list at this time."""
         return self.until is None or at < self.until
 
     def as_json(self) -> dict[str, object]:
-        """This entry as JSON, as `voiceflow suppress list` prints it for scripts."""
+        """Return this entry as JSON, as `voiceflow suppress list` prints it for scripts."""
         return {
             "number": self.number,
             "since": rfc3339(self.since),
@@ -91,18 +91,18 @@ class Suppression:
         }
 
     def in_words(self) -> str:
-        """A clause that says why a job to this number is not sent."""
+        """Return a clause that says why a job to this number is not sent."""
         return f"its number has been {self._state_in_words()}"
 
     def in_words_for(self, job: Job) -> str:
-        """A clause that says why this job, of which `number` is one of the parties, is not sent."""
+        """Return a clause that says why this job, of which `number` is one of the parties, is not sent."""
         if job.further_numbers and self.number in all_aliases(job.numbers):
             return f"its number {self.number} has been {self._state_in_words()}"
         second = next((each for each in job.second_parties if self.number in aliases(each)), None)
         return self.in_words() if second is None else self.in_words_of(second)
 
     def in_words_of(self, number: str) -> str:
-        """A clause that says why a call that would bridge to `number` is not sent."""
+        """Return a clause that says why a call that would bridge to `number` is not sent."""
         return f"its second party {number} has been {self._state_in_words()}"
 
     def _state_in_words(self) -> str:
@@ -128,7 +128,7 @@ class SuppressedNumbers:
         country: str | None = None,
         file: str | None = None,
     ) -> Mapping[str, Suppression]:
-        """Put numbers on the list, forever or until a time; returns their entries by number in E.164 form.
+        """Put numbers on the list, forever or until a time; return their entries by number in E.164 form.
 
         An entry that lasts longer stays as it is. A POST that is on its way is not stopped. This waits until the calls
         that were about to leave have left or gone back, for at most two seconds. With the digest of a `file`,
@@ -170,7 +170,7 @@ class SuppressedNumbers:
     async def remove(
         self, *numbers: str, country: str | None = None, check: Callable[[str], None] | None = None
     ) -> Sequence[str]:
-        """Take numbers off the list; returns the numbers that were on it. Calls that have ended stay ended.
+        """Take numbers off the list; return the numbers that were on it. Calls that have ended stay ended.
 
         `check` gets the state of these numbers (`state`) before they are removed, and raises an error if it is no
         longer what somebody has seen. An entry that is put in place while this runs stays: that raises
@@ -195,7 +195,7 @@ class SuppressedNumbers:
         return list(dict.fromkeys(known.get(group, group) for group in gone))
 
     async def take_back(self, numbers: Iterable[str], *, file: str) -> Sequence[str]:
-        """Take those of these numbers (in E.164 form) off the list that a file alone has put there; returns them.
+        """Take those of these numbers (in E.164 form) off the list that a file alone has put there; return them.
 
         `file` is the digest with which `add` got them. A number stays on the list if anything else has put it there:
         a call, a person, another file.
@@ -217,7 +217,7 @@ class SuppressedNumbers:
         return gone
 
     async def state(self, *numbers: str, country: str | None = None) -> str:
-        """The state of these numbers, as a short text that changes whenever somebody puts one of them on the list.
+        """Return a short text that changes whenever somebody puts one of these numbers on the list.
 
         It is empty if there are no entries.
         """
@@ -234,7 +234,7 @@ class SuppressedNumbers:
         return {each.group: each.value for each in found}
 
     async def _drop(self, writes: Sequence[Write]) -> bool:
-        """Write these removals; returns False if an entry was gone already: an erasure may have moved it."""
+        """Write these removals; return False if an entry was gone already: an erasure may have moved it."""
         answers = await self._store.write(BulkWrite(writes=tuple(writes)), now=self._clock.now())
         changed = [each.record.group for each in answers if each.result is Result.NOT_FREE and each.record is not None]
         if changed:
@@ -245,19 +245,19 @@ class SuppressedNumbers:
         return all(each.result is Result.DONE for each in answers)
 
     async def find(self, *numbers: str, country: str | None = None) -> Mapping[str, Suppression]:
-        """The entries of these numbers, by number in E.164 form. Numbers that are not on the list are absent."""
+        """Return the entries of these numbers, by number in E.164 form. Numbers that are not on the list are absent."""
         found: dict[str, Suppression] = {}
         for chunk in _chunks(numbers_of(numbers, country)):
             found.update(await self.entries_of(chunk))
         return found
 
     async def scan(self, *, after: str = "", limit: int = 1000) -> Sequence[Suppression]:
-        """One page of the list, in the order of its numbers. `after` is the last number of the page before."""
+        """Return one page of the list, in the order of its numbers. `after` is the last number of the page before."""
         page = await self._entries.page(after=after, limit=limit)
         return [entry for _, entry in page if entry is not None]
 
     async def entries_of(self, numbers: Iterable[str]) -> Mapping[str, Suppression]:
-        """The entries of these numbers, which are in E.164 form. Numbers that are not on the list are absent.
+        """Return the entries of these numbers, which are in E.164 form. Numbers that are not on the list are absent.
 
         An entry counts for every spelling of its number.
         """
@@ -265,7 +265,7 @@ class SuppressedNumbers:
         return self._of(wanted, await self._entries.get(listed_groups(wanted, store_id=self._store.id)))
 
     def entries_in(self, texts: Mapping[str, str], numbers: Iterable[str]) -> Mapping[str, Suppression]:
-        """The entries of these numbers, as `stored` returns them, read from stored texts by spelling."""
+        """Return the entries of these numbers, as `stored` returns them, read from stored texts by spelling."""
         return self._of(dict.fromkeys(numbers), self._entries.read(texts)) if texts else {}
 
     def _of(self, numbers: Iterable[str], entries: Mapping[str, Suppression | None]) -> Mapping[str, Suppression]:
@@ -290,7 +290,7 @@ class SuppressedNumbers:
 
 
 def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | None = None) -> tuple[str, str] | None:
-    """The first number because of which a job is not sent, and the reason; None if the job may be sent.
+    """Return the first number because of which a job is not sent, and the reason; None if the job may be sent.
 
     `listed` are the entries of the job's numbers. With `at`, only entries that hold at that time count.
     """
@@ -319,14 +319,14 @@ def _chunks(numbers: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _end_of(entry: Suppression) -> datetime | None:
-    """The end of an entry's record. Of two entries of a number the later end counts, and a file's is earlier."""
+    """Return the end of an entry's record. Of two entries of a number the later end counts, and a file's is earlier."""
     if entry.file is None:
         return entry.until
     return _END_OF_FILES if entry.until is None else entry.until - timedelta(microseconds=1)
 
 
 def entry_text(entry: Suppression) -> str:
-    """The stored form of an entry, under its number."""
+    """Return the stored form of an entry, under its number."""
     return json_codec(Suppression).text(entry)
 
 
@@ -348,7 +348,7 @@ def _removal(groups: Sequence[str], stored: Mapping[str, str]) -> Write:
 
 
 def entry_of(record: Record) -> Suppression:
-    """The entry in a record of the suppression list."""
+    """Return the entry in a record of the suppression list."""
     try:
         entry: Suppression = json_codec(Suppression).value(record.value)
     except ValueError as error:
@@ -357,7 +357,7 @@ def entry_of(record: Record) -> Suppression:
 
 
 def _unreadable(number: str, error: Exception) -> Suppression:
-    """What counts in the place of an entry that this version cannot read: it suppresses its number forever."""
+    """Return an entry for good, in the place of one that this version cannot read."""
     report_unreadable(f"the entry of {number} on the suppression list", error)
     reason = "its entry in the list cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
     return Suppression(number=number, since=datetime.fromtimestamp(0, UTC), reason=reason)

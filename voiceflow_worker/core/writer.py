@@ -49,15 +49,15 @@ class Compared:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the store lacks a line that it certainly had."""
+        """True if the store lacks a line that it certainly had."""
         return self.number < self.file.number
 
     def lost(self, lines: Sequence[tuple[int, Line]]) -> list[Line]:
-        """Those of these lines of the file that the store lacks."""
+        """Return those of these lines of the file that the store lacks."""
         return [line for number, line in lines if number > self.number]
 
     def unread(self, entries: JournalEntries) -> str | None:
-        """How many lines of the file nobody can read that the store lacks, or may lack; None for none."""
+        """Return how many lines of the file nobody can read that the store lacks, or may lack; None for none."""
         count = sum(not number or number > self.number for number in entries.unread) if self.is_lost else 0
         return f"{count_of(count, 'line')} of the journal file {self.file.name}" if count else None
 
@@ -99,7 +99,7 @@ class OtherWriters:
 
     @property
     def wanted(self) -> Wanted:
-        """What to read: the numbers of all writers, as one group."""
+        """Request for the numbers of all writers, as one group."""
         return {WRITERS: Page(group=ALL_WRITERS, limit=MOST_WRITERS)}
 
     def take(self, found: Sequence[Record], *, but: str) -> dict[str, int]:
@@ -111,7 +111,7 @@ class OtherWriters:
         return newer
 
     def lost_in(self, found: Sequence[Record]) -> bool:
-        """Whether the store lacks a number that was noted."""
+        """Return whether the store lacks a number that was noted."""
         numbers = {record.member: int(record.value) for record in found}
         return any(numbers.get(name, 0) < number for name, number in self.noted.items())
 
@@ -127,7 +127,7 @@ def host_of(writer: str) -> str:
 
 
 def history_of(store: Store) -> str:
-    """The history of its server that a process follows; empty if there is none to follow."""
+    """Return the history of its server that a process follows; empty if there is none to follow."""
     return "" if store.history is None else store.history.name
 
 
@@ -147,18 +147,18 @@ class Writer:
 
     @property
     def name(self) -> str:
-        """The name of the writer; empty if it has no file."""
+        """Name of the writer; empty if it has no file."""
         return "" if self.file is None else self.file.writer
 
     @property
     def has_failed(self) -> bool:
-        """Whether the last lines could not be written, and no file was begun since."""
+        """True if the last lines could not be written, and no file was begun since."""
         return self._has_failed or (self.file is not None and self.file.has_failed)
 
-    async def begin(self, *, at: datetime, history: str = "", tells: bool = False) -> bool:
+    async def begin(self, *, at: datetime, history: str = "", numbers: bool = False) -> bool:
         """Take a file that no process writes, or a new one, unless this one's goes on; the same file for a week.
 
-        With `tells`, the store then gets a number without a line: a store that lacks it was rolled back to a time
+        With `numbers`, the store then gets a number without a line: a store that lacks it was rolled back to a time
         before this process began. Returns False if the store lacks what the file has: it must be compared first. Raises
         `JournalFileError`.
         """
@@ -171,7 +171,7 @@ class Writer:
         try:
             stored = (await numbers_in(self._store).get([file.writer])).get(file.writer)
             number, is_whole = max(file.number, int(stored or 0)), int(stored or 0) >= file.number
-            if tells and is_whole:
+            if numbers and is_whole:
                 number += 1
                 put = writer_put(file.writer, number, at=at)
                 write = Write(conditions=(writer_same(file.writer, stored),), puts=(put,))
@@ -187,7 +187,7 @@ class Writer:
     def numbered(
         self, bulk: BulkWrite, lines: Mapping[int, Sequence[JournalLine]], *, at: datetime, server: str
     ) -> BulkWrite:
-        """The bulk write with the numbers of these lines, by their places, for the `server` that was compared.
+        """Return the bulk write with the numbers of these lines, by their places, for the `server` that was compared.
 
         Some writes may have the same lines.
         """

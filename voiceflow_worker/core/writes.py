@@ -86,7 +86,7 @@ def journal_entry(
     slot: Slot | None = None,
     valid_until: datetime | None = None,
 ) -> tuple[Job, Write]:
-    """The next POST of a leased job: the job as `sending`, and the write that must be on disk before a byte is sent.
+    """Return a leased job as `sending`, with its next POST, and the write that is on disk before a byte is sent.
 
     It is stored only if no number is on the suppression list or busy, no gate is closed, the person is below the limit,
     and no menu bridges to a number. With `slot`, the entry takes a send slot; `valid_until` is that of the POST if it
@@ -112,7 +112,7 @@ def journal_entry(
 
 
 def orders_against(job: Job, *, store_id: str) -> tuple[Condition, ...]:
-    """The conditions that no opt-out, hold or cancel keeps a call from being made."""
+    """Return the conditions that no opt-out, hold or cancel keeps a call from being made."""
     return (
         AtMost(SUPPRESSED, listed_groups(job.parties, store_id=store_id), 0),
         *gates_open(job.queue, job.batch_id),
@@ -139,7 +139,7 @@ def _cancel_of(gate: Gate, post: Post) -> tuple[Put, Put]:
 
 
 def writer_put(writer: str, number: int, *, at: datetime) -> Put:
-    """The number of the newest line in its local journal that a writer has stored."""
+    """Return the record of the newest number that a writer has stored."""
     return Put(WRITERS, ALL_WRITERS, str(number), at + WRITERS_KEPT, member=writer)
 
 
@@ -151,7 +151,7 @@ def writer_same(writer: str, stored: str | None) -> Same:
 def settled(
     old: Job, new: Job, *, at: datetime, policy: CallPolicy, store_id: str, conditions: Iterable[Condition] = ()
 ) -> tuple[Job, Write]:
-    """What evidence made of a job, and all that follows from it. The `conditions` delay it; only a redial is refused.
+    """Return what evidence made of a job, with all that follows. The `conditions` delay it; only a redial is refused.
 
     It stores the sessions of POSTs, puts a person who opted out on the suppression list, cancels the batch of an
     escalation whose key was pressed, releases the numbers of a call that can ring no more and those of bridges whose
@@ -183,7 +183,7 @@ def settled(
 def bridge(
     job: Job, number: int, numbers: Sequence[str], *, at: datetime, policy: CallPolicy, store_id: str
 ) -> tuple[Job, Write]:
-    """A menu's bridge from the call of POST `number` to these numbers: the job that notes them, and its write.
+    """Return a menu's bridge from the call of POST `number` to these numbers: the job that notes them, and its write.
 
     It is stored only if no number is on the suppression list, and none is that of a person whom a queue is calling. Ask
     before that whether the POST has an outcome: a call that has ended bridges to nobody.
@@ -203,7 +203,7 @@ def bridge(
 def bridge_of_session(
     session_id: str, numbers: Sequence[str], *, at: datetime, policy: CallPolicy, store_id: str
 ) -> Write:
-    """A menu's bridge from a call without a job. Its numbers are free again when a phone can ring no more."""
+    """Return a menu's bridge from a call without a job. Its numbers are free again when a phone can ring no more."""
     owner = f"session:{session_id}"
     ends = at + policy.ringing
     conditions, puts = _bridge_conditions(
@@ -222,7 +222,7 @@ def enqueued(
     conditions: Sequence[Condition] = (),
     puts: Sequence[Put] = (),
 ) -> Write:
-    """A new job, stored unless one of its numbers is on the suppression list, or its unique key was erased.
+    """Return a new job, stored unless one of its numbers is on the suppression list, or its unique key was erased.
 
     The names of its queue and of its batch are kept, unless they are (`is_named`); `is_campaign` says whose batch a new
     one is. `conditions` are further ones. `puts` are stored with the job.
@@ -246,7 +246,7 @@ def _unlisted(job: Job, store_id: str) -> Condition:
 def edited(
     old: Job, asked: Job, *, at: datetime, store_id: str, conditions: Sequence[Condition] = ()
 ) -> tuple[Job, Write]:  # fmt: skip
-    """A call that waits, changed to what is asked for (`model.jobs.edits`), and its write.
+    """Return a call that waits, changed to what is asked for (`model.jobs.edits`), and its write.
 
     One that gets other numbers is not stored if these are on the suppression list. Raises `IllegalMoveError`, and
     `CallFlowError`.
@@ -259,7 +259,7 @@ def edited(
 
 
 def remade(before: Job, job: Job, *, at: datetime) -> Write:
-    """The note of an ended call that it is made again as `job`, in the write of that. A tombstone keeps no notes."""
+    """Return the note of an ended call that it is made again as `job`. A tombstone keeps no notes."""
     if not before.body:
         return Write()
     number = split_key(job.unique_key or "")[1]
@@ -269,18 +269,18 @@ def remade(before: Job, job: Job, *, at: datetime) -> Write:
 def removed(
     job: Job, *, at: datetime, policy: CallPolicy, store_id: str, conditions: Sequence[Condition] = ()
 ) -> Write:
-    """The end of a call whose list no longer has it; one on its way gets no further attempt. Raises TooLateError."""
+    """Return the end of a call whose list no longer has it: no further attempt follows. Raises TooLateError."""
     after = edits.removed(job, at=at, reason="it is no longer in the list", policy=policy)
     return settled(job, after, at=at, policy=policy, store_id=store_id, conditions=conditions)[1]
 
 
 def inserted(job: Job, *, conditions: tuple[Condition, ...] = (), puts: tuple[Put, ...] = ()) -> Write:
-    """A new job, and its write, by default without conditions."""
+    """Return a new job, and its write, by default without conditions."""
     return Write(changes=(Insert(job, tally_change(None, job)),), conditions=conditions, puts=puts, wakes=job.queue)
 
 
 def all_or_none(parts: Sequence[Write]) -> Write:
-    """These writes as one: all of them, or none."""
+    """Return these writes as one: all of them, or none."""
     if len(parts) == 1:
         return parts[0]
     return Write(
@@ -298,7 +298,7 @@ def _each_once(parts: Sequence[tuple[T, ...]]) -> tuple[T, ...]:
 
 
 def deleted(job: Job, *, keep_key_until: datetime) -> Write:
-    """The end of a job. Its unique key stays taken until the given time; of one without, its batch is kept."""
+    """Return the end of a job. Its unique key stays taken until the given time; of one without, its batch is kept."""
     gone = Put(TOMBSTONES, job.id, job.batch_id or "", keep_key_until)
     puts = (gone,) if job.unique_key is None and job.post_count else ()
     return Write(changes=(Delete(job, keep_key_until, tally_change(job, None)),), puts=puts)
@@ -309,7 +309,7 @@ ERASED_CALLS = "erased-call"
 
 
 def restored(job: Job, *, at: datetime, policy: CallPolicy, store_id: str) -> Write:
-    """A job that the store has lost, from a journal file, with the person's attempts and the locks on its numbers."""
+    """Return the write of a job that the store has lost, with the person's attempts and the locks on its numbers."""
     puts: list[Put] = []
     if policy.max_per_person is not None:
         span = policy.max_per_person.span
@@ -335,7 +335,7 @@ def changed(
     puts: Iterable[Put] = (),
     drops: Iterable[Drop] = (),
 ) -> tuple[Job, Write]:
-    """The job with a new revision, and the write that replaces the old one, with its events and counters."""
+    """Return the job with a new revision, and the write that replaces the old one, with its events and counters."""
     new = replace(new, revision=new_revision())
     tally = tally_change(old, new)
     change = Replace(old.revision, new, tally)
@@ -355,7 +355,7 @@ def changed(
 
 
 def may_ring(job: Job, *, at: datetime, policy: CallPolicy) -> bool:
-    """Whether a phone may still ring for a POST of the job, so that its numbers stay locked.
+    """Return whether a phone may still ring for a POST of the job, so that its numbers stay locked.
 
     If the summary of a POST never came, until that POST can no longer ring them.
     """
@@ -366,7 +366,7 @@ def may_ring(job: Job, *, at: datetime, policy: CallPolicy) -> bool:
 
 
 def rings_until(post: Post, policy: CallPolicy, *, bridges: bool = False) -> datetime:
-    """The last time at which a POST can ring a phone; with `bridges`, that of a second party.
+    """Return the last time at which a POST can ring a phone; with `bridges`, that of a second party.
 
     A second party rings only after the first has answered and heard the text.
     """
@@ -374,12 +374,12 @@ def rings_until(post: Post, policy: CallPolicy, *, bridges: bool = False) -> dat
 
 
 def locked_groups(numbers: Iterable[str], *, store_id: str) -> tuple[str, ...]:
-    """The groups of the locks on these numbers, each once and in order."""
+    """Return the groups of the locks on these numbers, each once and in order."""
     return tuple(dict.fromkeys(number_digest(number, store_id=store_id) for number in numbers))
 
 
 def second_numbers(job: Job, policy: CallPolicy) -> tuple[str, ...]:
-    """The numbers to lock that the flow bridges to the call: every spelling, without shared numbers."""
+    """Return the numbers to lock that the flow bridges to the call: every spelling, without shared numbers."""
     if not (bridged := job.second_parties):
         return ()
     called = aliases(job.number)
@@ -420,12 +420,12 @@ def _bridge_conditions(
 
 
 def _persons(job: Job, store_id: str) -> list[str]:
-    """The groups of the records of attempts: a call to one number of a person counts against each of them."""
+    """Return the groups of the records of attempts: a call to one number of a person counts against each of them."""
     return [f"{job.queue}/{group}" for group in locked_groups(job.numbers, store_id=store_id)]
 
 
 def _attempt(job: Job, post: Post, span: timedelta, store_id: str) -> list[Put]:
-    """The person's records of a POST: it counts for one span after the last time at which the phone can have rung.
+    """Return the person's records of a POST. It counts for one span after the phone can have rung last.
 
     That is the answer of 8x8 to a POST that was placed, else the end of the POST's validity.
     """
@@ -458,7 +458,7 @@ def _opted_out_entry(job: Job, post: Post, at: datetime) -> Suppression:
 
 
 def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
-    """The events of a change, each as its kind and its POST number. Events of attempts come before the job's end."""
+    """Yield the events of a change, each as its kind and its POST number; those of attempts come first."""
     settled = _newly_settled(old, new)
     ended = new.state.is_final and (new.state is not old.state or new.outcome != old.outcome)
     end = max(settled or _with_a_further_outcome(old, new), default=new.post_count) if ended else 0
@@ -474,13 +474,13 @@ def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
 
 
 def _with_a_further_outcome(old: Job, new: Job) -> list[int]:
-    """The POSTs whose outcome was replaced by another, for example because the person answered another session."""
+    """Return the POSTs whose outcome was replaced by another, such as that of another session."""
     known = {post.number: post.outcome for post in old.posts if post.outcome is not None}
     return [post.number for post in new.posts if post.number in known and post.outcome != known[post.number]]
 
 
 def _newly_settled(old: Job, new: Job) -> list[int]:
-    """The POSTs that rang and have their first outcome now. A POST that missed its window (-2007) did not ring."""
+    """Return the POSTs that rang and have their first outcome now. One that missed its window did not ring."""
     if new.posts is old.posts:
         return []
     known = {post.number for post in old.posts if post.outcome is not None}

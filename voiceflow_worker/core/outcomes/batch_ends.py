@@ -56,17 +56,17 @@ class BatchOutcome:
 
     @property
     def id(self) -> str:
-        """The idempotency key: `<queue>_<digest of the batch's name>_batch_<number>`, the same in every delivery."""
+        """Idempotency key: `<queue>_<digest of the batch's name>_batch_<number>`, the same in every delivery."""
         digest = hashlib.blake2b(self.batch_id.encode("utf-8", "surrogatepass"), digest_size=7).hexdigest()
         return f"{self.queue.replace('.', '_')}_{digest}_batch_{self.number}"
 
     @property
     def type(self) -> str:
-        """The event type."""
+        """Event type."""
         return "batch.ended"
 
     def as_json(self) -> dict[str, object]:
-        """The end as JSON. `data` has the fields that a report has of the batch's totals."""
+        """Return the end as JSON. `data` has the fields that a report has of the batch's totals."""
         totals, states = self.totals, self.totals.states
         return {
             "id": self.id,
@@ -104,7 +104,7 @@ class BatchEnds:
         """How far the events of calls need not be read again."""
 
     async def page(self) -> list[Event]:
-        """The next ends of batches, with their names as ids. Raises StoreError; then nothing counts as read."""
+        """Return the next ends of batches, with their names as ids. Raises StoreError; then nothing counts as read."""
         begin, ends = self._consumer.position, list[Event]()
         try:
             for _ in range(2):  # what the first page touches is settled after the second
@@ -140,7 +140,7 @@ class BatchEnds:
         return ends
 
     async def _batches(self, page: Sequence[Event]) -> dict[str, str]:
-        """The batches of the calls that ended in a page, of deleted ones too, by the ids of the calls.
+        """Return the batches of the calls that ended in a page, of deleted ones too, by the ids of the calls.
 
         Raises StoreVersionError for a call of a newer version, so that a consumer of that version goes on here.
         """
@@ -153,7 +153,7 @@ class BatchEnds:
 
     async def _end(self, batch: str, record: Record | None) -> None:
         number, at = 1, self._store.clock.now()
-        with suppress(ValueError):  # of a newer version: the count begins anew
+        with suppress(ValueError):  # of a newer version: the count begins again
             before = None if record is None else json_codec(BatchEnd).value(record.value)
             if before is not None:
                 number = before.number + 1
@@ -173,13 +173,13 @@ class BatchEnds:
 
 
 async def batch_outcome(store: Store, queue: str, event: Event) -> BatchOutcome:
-    """The end of a batch that an event reports. Raises StoreError."""
+    """Return the end of a batch that an event reports. Raises StoreError."""
     totals = await totals_of(store, queue, event.job_id)
     return BatchOutcome(queue=queue, batch_id=event.job_id, number=event.post, at=event.at, totals=totals)
 
 
 async def is_open(store: Store, queue: str, batch_id: str) -> bool:
-    """Whether the batch has not ended, or has calls again. Raises StoreError."""
+    """Return whether the batch has not ended, or has calls again. Raises StoreError."""
     return (await totals_of(store, queue, batch_id)).has_open_calls
 
 

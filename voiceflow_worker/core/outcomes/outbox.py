@@ -55,7 +55,7 @@ class Forgotten:
     before: datetime
 
     def or_later(self, known: Forgotten | None) -> Forgotten:
-        """This, or what is `known`, if that is later."""
+        """Return this, or what is `known`, if that is later."""
         return self if known is None or known.sequence < self.sequence else known
 
 
@@ -102,8 +102,8 @@ class Consumer:
 
     def _waits(self) -> None:
         if not self._is_waiting:
-            told = "another process reads these outcomes; this one follows once that ends, 10 s after a kill at most"
-            _log.info(told, reader=self._name, queue=self._queue)
+            why = "another process reads these outcomes; this one follows once that ends, 10 s after a kill at most"
+            _log.info(why, reader=self._name, queue=self._queue)
         self._is_waiting = True
 
     def needs(self, seconds: float) -> None:
@@ -121,7 +121,7 @@ class Consumer:
         self.position = self._saved or 0
 
     async def page(self, *, limit: int = 100) -> Sequence[Event]:
-        """The next events."""
+        """Return the next events."""
         await self._look_for_gap()
         events = await self._store.events(self._queue, after=self.position, limit=limit)
         self.is_behind = len(events) == limit
@@ -172,24 +172,24 @@ class Consumer:
 
 
 def positions(store: Store) -> RecordSet[int]:
-    """The records of consumers' positions, by the consumers' names. They are kept forever."""
+    """Return the records of consumers' positions, by the consumers' names. They are kept forever."""
     return RecordSet(store, POSITIONS, write=str, read=lambda _, text: int(text), unreadable=_refused_position)
 
 
 def forgotten_events(store: Store) -> RecordSet[Forgotten]:
-    """The records of deleted events, by queue."""
+    """Return the records of deleted events, by queue."""
     return json_records(store, FORGOTTEN, Forgotten)
 
 
 def outcome_of(event: Event, job: Job) -> CallOutcome:
-    """The outcome of `job` that an event reports."""
+    """Return the outcome of `job` that an event reports."""
     return CallOutcome(
         job=job, kind=_KINDS[event.kind], state=event.state, post=event.post, at=event.at, sequence=event.sequence
     )
 
 
 async def position_at(store: Store, queue: str, since: datetime | None) -> int:
-    """The position just before the first event at this time or later; 0 if no event is earlier. None: behind the last.
+    """Return the position just before the first event at this time or later; None is behind the last.
 
     It asks about 40 times at most. The sequences of events grow roughly with their times, so this finds a position
     among millions of events without reading them all.
@@ -283,7 +283,7 @@ class OutcomeStream:
         await self._consumer.release()
 
     async def _next(self) -> CallOutcome | None:
-        """The next outcome of the page; None if its call is no longer in the store.
+        """Return the next outcome of the page; None if its call is no longer in the store.
 
         Raises StoreVersionError for a call that a newer version wrote. The position then stays before the outcome, so
         that no outcome is lost.

@@ -34,17 +34,17 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def gate_member(batch: str | None) -> str:
-    """The member of the gate of a queue (empty) or of one of its batches (`=<batch>`); the group is the queue."""
+    """Return the member of the gate of a queue (empty) or of one of its batches (`=<batch>`)."""
     return "" if batch is None else f"={batch}"
 
 
 def member_of(gate: Gate) -> str:
-    """The member of this gate in the group of its queue."""
+    """Return the member of this gate in the group of its queue."""
     return gate_member(None if gate.scope is GateScope.QUEUE else gate.name)
 
 
 def gate_put(gate: Gate, *, token: str, before: Sequence[str] = ()) -> Put:
-    """The record of a gate. `token` is new with each order, and has no spaces and no colons.
+    """Return the record of a gate. `token` is new with each order, and has no spaces and no colons.
 
     `before` are the tokens of the orders that came before it, the newest first.
     """
@@ -56,7 +56,7 @@ def gate_put(gate: Gate, *, token: str, before: Sequence[str] = ()) -> Put:
 
 
 def orders_in(record: Record | Put) -> Sequence[str]:
-    """The tokens of the orders that made the gate in a record, the newest first."""
+    """Return the tokens of the orders that made the gate in a record, the newest first."""
     words = record.value.split(" ", 3)[2:3]
     return [token for token in ":".join(words).split(":") if token and token not in _KINDS]
 
@@ -67,7 +67,7 @@ one of each path and inode under which somebody has written to it since, when it
 
 
 def marked_at(record: Record) -> datetime | None:
-    """The time in a record of the mark of a backup; None if it is not known."""
+    """Return the time in a record of the mark of a backup; None if it is not known."""
     return _EPOCH + int(record.value) * _MICROSECOND if record.value.isdecimal() else None
 
 
@@ -79,25 +79,25 @@ CANCELLED_KEPT = timedelta(days=400)
 
 
 def cancelled_put(gate: Gate, *, token: str) -> Put:
-    """The record of a cancelled batch."""
+    """Return the record of a cancelled batch."""
     ends = gate.since + CANCELLED_KEPT
     return Put(CANCELLED, gate.queue, gate_put(gate, token=token).value, ends, member=gate.name)
 
 
 def cancelled_from(record: Record) -> Gate:
-    """The gate of a cancelled batch, from its record of `CANCELLED`."""
+    """Return the gate of a cancelled batch, from its record of `CANCELLED`."""
     return gate_from(Record(record.group, record.value, None, gate_member(record.member)))
 
 
 @lru_cache(maxsize=256)  # each call of a list has it
 def not_cancelled(queue: str, batch: str) -> Same:
-    """The condition that a batch is not cancelled."""
+    """Return the condition that a batch is not cancelled."""
     return Same(CANCELLED, queue, None, batch)
 
 
 HOLDS = "hold"
 """Namespace of the holds of batches that are no person's: in the group `<queue>=<batch>`, by `HoldKind`. Each ends only
-by the order that knows its value. While one stands, no call of the batch is leased or sent. The value has the form of a
+by the order that knows its value. Under one, no call of the batch is leased or sent. The value has the form of a
 gate's, and `token` is that of who holds."""
 
 
@@ -126,7 +126,7 @@ UNREADABLE_GATE = "its hold cannot be read, perhaps because a newer version of v
 
 
 def gate_from(record: Record | Put) -> Gate:
-    """The gate in a record of `GATES`, or in what stores it.
+    """Return the gate in a record of `GATES`, or in what stores it.
 
     A state that only a newer version knows, and a record that cannot be read, count as held: stores let no call pass
     (`is_closed`), and an order must be able to replace each gate.
@@ -145,7 +145,7 @@ def gate_from(record: Record | Put) -> Gate:
 
 
 def is_closed(record: Record | Put | None) -> bool:
-    """Whether the gate with this record is closed; None is a gate without a record."""
+    """Return whether the gate with this record is closed; None is a gate without a record."""
     return record is not None and not record.value.startswith(f"{GateState.OPEN.value} ")
 
 
@@ -170,12 +170,12 @@ class Limits:
 
     @property
     def are_unreadable(self) -> bool:
-        """Whether these replace a record that cannot be read: no call is sent until they are set anew."""
+        """True if these replace a record that cannot be read: no call is sent until they are set again."""
         return self.max_active == 0
 
 
 def limits_put(queue: str, limits: Limits) -> Put:
-    """The record of a queue's limits."""
+    """Return the record of a queue's limits."""
     rate, most = limits.rate, limits.max_active
     text = f"{'-' if rate is None else repr(rate)} {limits.burst} {'-' if most is None else most}"
     return Put(LIMITS, queue, text, None)
@@ -186,9 +186,9 @@ UNREADABLE_LIMITS = Limits(rate=SLOWEST, max_active=0)
 
 
 def limits_from(record: Record | None) -> Limits:
-    """The limits in a record of `LIMITS`; no limits without a record.
+    """Return the limits in a record of `LIMITS`; no limits without a record.
 
-    A record that cannot be read, such as one of a newer version, lets no call leave, until the limits are set anew.
+    A record that cannot be read, such as one of a newer version, lets no call leave, until the limits are set again.
     """
     if record is None:
         return Limits()

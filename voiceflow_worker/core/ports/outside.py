@@ -81,7 +81,7 @@ class LocalJournalFile(Protocol):
     """Whether an `append` has failed, or nobody has seen its end: the next entries belong into another file."""
 
     def is_over(self, *, at: datetime) -> bool:
-        """Whether the next entries belong into another file: it is full, closed, gone or old, or has failed."""
+        """Return whether the next entries belong into another file: it is full, closed, gone or old, or has failed."""
         ...
 
     def append(self, lines: Sequence[tuple[int, JournalLine]]) -> Awaitable[None]:
@@ -119,11 +119,11 @@ class LocalJournal(Protocol):
         ...
 
     async def files(self, queue: str, *, since: datetime | None = None) -> Sequence[LocalJournalState]:
-        """All files of a queue, or of the orders (`ORDERS`), without those of weeks before a time."""
+        """Return all files of a queue, or of the orders (`ORDERS`), without those of weeks before a time."""
         ...
 
     async def entries(self, name: str) -> JournalEntries:
-        """The entries in a file."""
+        """Return the entries in a file."""
         ...
 
     async def prune(self, queue: str, *, before: datetime) -> None:
@@ -168,7 +168,7 @@ class Opens(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether calls can be placed."""
+        """True if calls can be placed."""
         ...
 
 
@@ -178,17 +178,17 @@ class OfAccount(Protocol):
 
     @property
     def account(self) -> str:
-        """Its sub-account and host, such as `demo at voice.8x8.com`."""
+        """Sub-account and host, such as `demo at voice.8x8.com`."""
         ...
 
 
 @runtime_checkable
 class Connects(Protocol):
-    """A gateway that says whether it connects anew for each call."""
+    """A gateway that says whether it makes a connection for each call."""
 
     @property
     def connects_each_time(self) -> bool:
-        """Whether it keeps no connection from one call to the next."""
+        """True if it keeps no connection from one call to the next."""
         ...
 
 
@@ -198,7 +198,7 @@ class ProvesHolds(Protocol):
 
     @property
     def has_unproven_hold(self) -> bool:
-        """Whether an answer has come that holds the queue, and may be the answer to another request."""
+        """True if an answer has come that holds the queue, and may be the answer to another request."""
         ...
 
 
@@ -207,7 +207,7 @@ class CallLog(Protocol):
     """The call log of 8x8: evidence for calls in doubt."""
 
     async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
-        """The rows that the log has so far for this range of time. A row may come long after its call.
+        """Return the rows that the log has so far for this range of time. A row may come long after its call.
 
         The request may take minutes. Raises `CallLogError`, and `CallLogUnavailableError` if trying again may help.
         """

@@ -63,7 +63,7 @@ class Due:
     limit: int | None = None
 
     def has(self, job: Job) -> bool:
-        """Whether a job is one of these."""
+        """Return whether a job is one of these."""
         is_due = self.by is None or job.due_at <= self.by
         return job.queue == self.queue and job.state is self.state and is_due
 
@@ -80,7 +80,7 @@ class Expired:
     limit: int | None = None
 
     def has(self, job: Job) -> bool:
-        """Whether a job is one of these."""
+        """Return whether a job is one of these."""
         is_over = job.valid_until is not None and job.valid_until <= self.at
         return job.queue == self.queue and job.state is JobState.QUEUED and is_over
 
@@ -102,7 +102,7 @@ class Waiting:
         checked_text("batch_id", self.batch)
 
     def has(self, job: Job) -> bool:
-        """Whether a job is one of these."""
+        """Return whether a job is one of these."""
         is_due = self.by is None or job.due_at <= self.by
         return job.queue == self.queue and job.state is JobState.QUEUED and job.batch_id == self.batch and is_due
 
@@ -135,7 +135,7 @@ class OfNumber:
         checked_text("after", self.after or "")
 
     def has(self, job: Job) -> bool:
-        """Whether a job is one of these."""
+        """Return whether a job is one of these."""
         return job.queue == self.queue and self.number in job.numbers and _is_behind(self, job)
 
 
@@ -165,7 +165,7 @@ class Listing:
             checked_text("the name of an outcome", name)
 
     def has(self, job: Job) -> bool:
-        """Whether a job is one of these."""
+        """Return whether a job is one of these."""
         return (
             job.queue == self.queue
             and self.batch in {None, job.batch_id}
@@ -175,7 +175,7 @@ class Listing:
         )
 
     def of_number(self, number: str) -> OfNumber:
-        """The jobs of a number from the same job on, in the same order. The listing `has` only some of them."""
+        """Return the jobs of a number from the same job on, in the same order. The listing `has` only some of them."""
         return OfNumber(queue=self.queue, number=number, newest=self.newest, after=self.after, limit=self.limit)
 
 

@@ -124,7 +124,7 @@ class Drop(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def is_owned_by(value: str, owner: str | None) -> bool:
-    """Whether a record with this value belongs to an owner: `q.01K`, `q.01K.2` and `q.01K x` belong to `q.01K`."""
+    """Return whether a record with this value is an owner's: `q.01K`, `q.01K.2` and `q.01K x` are those of `q.01K`."""
     return owner is not None and (value == owner or value.startswith((f"{owner}.", f"{owner} ")))
 
 
@@ -285,7 +285,7 @@ class History(Struct, frozen=True):
     """The history of a server's data, which ends when another server takes over.
 
     `name` differs afterwards, and has no white space. `made_in` is the name of the history in which the store was made:
-    it is a part of the data, so each server that has the store has it. `is_trusted` is True if whoever opened the store
+    it is a part of the data, so each server that has the store has it. `is_trusted` is True if a user of the store
     says that a failover loses nothing.
     """
 
@@ -409,7 +409,7 @@ Wanted = Mapping[str, Sequence[str | Key] | Page]
 
 
 def tally_change(old: Job | None, new: Job | None) -> dict[str, int]:
-    """What a change of a job adds to counters: the tally of the new job less that of the old one, states included."""
+    """Return what a change adds to counters: the tally of the new job less that of the old one, states included."""
     change: dict[str, int] = {} if new is None else {STATE + new.state: 1, **tally_of(new)}
     if old is not None:
         for name, amount in {STATE + old.state: 1, **tally_of(old)}.items():
@@ -424,7 +424,7 @@ class Clock(Protocol):
     """The clock of a store. All users of the store see the same time, up to the clock skew."""
 
     def now(self) -> datetime:
-        """The current time in UTC, with its zone."""
+        """Return the current time in UTC, with its zone."""
         ...
 
     def monotonic(self) -> float:
@@ -444,22 +444,22 @@ class Store(Protocol):
 
     @property
     def url(self) -> str:
-        """The URL of the store, without secrets."""
+        """URL of the store, without secrets."""
         ...
 
     @property
     def clock(self) -> Clock:
-        """The store's clock."""
+        """Clock of the store."""
         ...
 
     @property
     def id(self) -> str:
-        """The name that the store got when it was made. It stays with the data: in every replica and backup."""
+        """Name that the store got when it was made. It stays with the data: in every replica and backup."""
         ...
 
     @property
     def server(self) -> str:
-        """The incarnation of the server that answered last, as far as the store knows without asking it.
+        """Incarnation of the server that answered last, as far as the store knows without asking it.
 
         It differs after each restart or replacement of the server, and is always the same for a store without one.
         """
@@ -467,11 +467,11 @@ class Store(Protocol):
 
     @property
     def history(self) -> History | None:
-        """The history of the server that answered last; None for a store without a server, or one that has none."""
+        """History of the server that answered last; None for a store without a server, or one that has none."""
         ...
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
-        """Carry out a bulk write, as the top of this module promises; returns the result of each write, in order.
+        """Carry out a bulk write, as the top of this module promises; return the result of each write, in order.
 
         After an error, the same bulk write may be written again.
 
@@ -498,11 +498,11 @@ class Store(Protocol):
         ...
 
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
-        """The jobs of a read (`core.ports.reads`), where each read says what it costs."""
+        """Return the jobs of a read (`core.ports.reads`), where each read says what it costs."""
         ...
 
     async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
-        """The counters of batches of a queue, in this order and in one round trip; None is the queue itself.
+        """Return the counters of batches of a queue, in this order and in one round trip; None is the queue itself.
 
         They are the sums of the tallies of all writes. A batch without jobs has empty totals.
 
@@ -511,14 +511,14 @@ class Store(Protocol):
         ...
 
     async def count(self, read: Counted | AnyOf) -> int:
-        """The number of jobs of a read without its `limit`; of several reads, how many of them find one.
+        """Return the number of jobs of a read without its `limit`; of several reads, how many of them find one.
 
         It reads at most the index entries of these jobs; of a batch, of all its queued jobs.
         """
         ...
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
-        """The current records of several namespaces, in one round trip; absent ones are left out.
+        """Return the current records of several namespaces, in one round trip; absent ones are left out.
 
         All are of one moment. They are in the order of the groups and keys that were asked for, then of the members.
         It reads the records that it returns, and those of their groups and pages that have expired.
@@ -526,7 +526,7 @@ class Store(Protocol):
         ...
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        """The events of a queue with a `sequence` above `after`, oldest first. It reads those that it returns."""
+        """Return the events of a queue with a `sequence` above `after`, oldest first. It reads these."""
         ...
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
@@ -553,7 +553,7 @@ class Joinable(Protocol):
     """A store in a database of its users, which can store jobs in a transaction of theirs. Other stores cannot."""
 
     def joined(self, connection: object) -> AbstractAsyncContextManager[Store]:
-        """This store for an enqueue in the transaction of `connection`, for the length of a block.
+        """Return this store for an enqueue in the transaction of `connection`, for the length of a block.
 
         New jobs are there once that transaction has committed, and only then. It may stay open: nobody waits for it but
         who stores the same unique key. Conditions hold as far as the transaction sees, and not until it commits. If the

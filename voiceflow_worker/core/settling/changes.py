@@ -74,7 +74,7 @@ class Sessions:
         await self._presses.within(session_id).put({digest_of([same]): press})
 
     async def presses(self, session_ids: Iterable[str]) -> dict[str, tuple[KeyPress, ...]]:
-        """The stored key presses of these sessions, by time."""
+        """Return the stored key presses of these sessions, by time."""
         wanted = list(session_ids)
         if not wanted:
             return {}
@@ -91,7 +91,7 @@ class Sessions:
         await self._posts.put({session_id: _UNMATCHED})
 
     async def find(self, session_ids: Iterable[str]) -> dict[str, tuple[str, int]]:
-        """The job id and POST number of each session that is known."""
+        """Return the job id and POST number of each session that is known."""
         found = await self._posts.get(session_ids)
         known = {session: job_of(request_id) for session, request_id in found.items() if request_id is not None}
         return {session: post for session, post in known.items() if post is not None}
@@ -142,7 +142,7 @@ class Changes:
         return await self._batcher.submit(JobChange(job_id, apply, base))
 
     async def change_each(self, changes: Sequence[JobChange]) -> Sequence[Changed | BaseException]:
-        """Make changes in one bulk write, each as `change` does; returns the result or the error of each, in order."""
+        """Make changes in one bulk write, each as `change` does; return the result or the error of each, in order."""
         answers: Sequence[Changed | BaseException] = []
         with anyio.CancelScope(shield=True):
             try:
@@ -152,7 +152,7 @@ class Changes:
         return answers
 
     async def change_all(self, jobs: Sequence[Job], apply: Callable[[Job], Job]) -> int:
-        """Apply one function to many jobs in one bulk write; returns the number of jobs that it changed.
+        """Apply one function to many jobs in one bulk write; return the number of jobs that it changed.
 
         A job is left out if `apply` refuses it, if it was deleted, or if another writer has changed it. One that cannot
         be read or changed is skipped, and logged. Raises `StoreError`.
@@ -206,11 +206,11 @@ class Changes:
         read: Mapping[str, Job],
         answers: dict[int, Changed | BaseException],
     ) -> list[str]:
-        """Try all remaining changes once; returns the ids of the jobs to try again."""
+        """Try all remaining changes once; return the ids of the jobs to try again."""
         new_of: dict[str, tuple[Job, Job]] = {}
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
-        stands: dict[int, Changed] = {}
+        standing: dict[int, Changed] = {}
         now = self._store.clock.now()
         for job_id, indexes in todo.items():
             old = bases.get(job_id) or read.get(job_id)
@@ -226,10 +226,10 @@ class Changes:
                 again.append(job_id)
             else:
                 answers.update(errors)
-                stands.update({index: Changed(old, old) for index in indexes if index not in errors})
-        if stands:
+                standing.update({index: Changed(old, old) for index in indexes if index not in errors})
+        if standing:
             await confirm(self._store)
-            answers.update(stands)
+            answers.update(standing)
         if not new_of:
             return again
         presses = await self._sessions.presses(_sessions_with_new_outcome(new_of.values()))
@@ -257,13 +257,13 @@ class Changes:
 
 
 def _open_batch(old: Job, new: Job) -> tuple[Same, ...]:
-    """A call that has ended comes back only into a batch that was not cancelled."""
+    """Return the condition that a call which has ended comes back only into a batch that was not cancelled."""
     is_redialled = old.state.is_final and new.state is JobState.QUEUED
     return (not_cancelled(old.queue, old.batch_id),) if is_redialled and old.batch_id is not None else ()
 
 
 def _judged(changed: Changed, answer: WriteResult | StoreError) -> WriteResult | Exception:
-    """The answer to a change; the error of one that is not tried again."""
+    """Return the answer to a change, or the error of one that is not tried again."""
     old = changed.old
     if isinstance(answer, StoreError) or answer.condition not in _open_batch(old, changed.new):
         return answer
@@ -272,7 +272,7 @@ def _judged(changed: Changed, answer: WriteResult | StoreError) -> WriteResult |
 
 
 def _sessions_with_new_outcome(jobs: Iterable[tuple[Job, Job]]) -> Iterator[str]:
-    """The sessions that get their outcome in these changes, of calls that may ask for keys."""
+    """Return the sessions that get their outcome in these changes, of calls that may ask for keys."""
     for old, new in jobs:
         if new.menu is None and Action.SAY_AND_CAPTURE not in new.body:
             continue
@@ -284,7 +284,7 @@ def _sessions_with_new_outcome(jobs: Iterable[tuple[Job, Job]]) -> Iterator[str]
 
 
 def _with_presses(job: Job, presses: Mapping[str, Sequence[KeyPress]]) -> Job:
-    """The job with key presses of its sessions."""
+    """Return the job with key presses of its sessions."""
     for post in job.posts if presses else ():
         for press in presses.get(session_of(post) or "", ()):
             job = with_press(job, post.number, press)
@@ -292,7 +292,7 @@ def _with_presses(job: Job, presses: Mapping[str, Sequence[KeyPress]]) -> Job:
 
 
 def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> tuple[Job, dict[int, Exception]]:
-    """The job after these changes, in order, and the errors by index of the change. A failed change has no effect."""
+    """Return the job after these changes, in order, and the errors by index. A failed change has no effect."""
     job = old
     errors: dict[int, Exception] = {}
     for index, apply in applies:
@@ -325,7 +325,7 @@ class RedialledBatch:
     """Of a dry run: the ids of the calls that would be redialled, each with the number of its newest POST."""
 
     def as_json(self) -> dict[str, object]:
-        """The result as JSON, for scripts."""
+        """Return the result as JSON, for scripts."""
         return {"batch_id": self.batch_id, "redialled": self.redialled, "left_out": dict(self.left_out)}
 
 
@@ -393,7 +393,7 @@ def _ended_with(on: Iterable[SessionStatus], queue: str, batch_id: str) -> Listi
 async def _redialable(
     ended: Sequence[Job], suppression: SuppressedNumbers, *, at: datetime, times: int
 ) -> tuple[list[Job], Counter[str]]:
-    """Those of these calls that people may redial, and how many others are left out, by reason."""
+    """Return the calls that people may redial, and how many others are left out, by reason."""
     reasons = [why_not(job, at=at, times=times) for job in ended]
     ready = [job for job, reason in zip(ended, reasons, strict=True) if reason is None]
     listed = await suppression.entries_of([number for job in ready for number in job.parties])
@@ -404,7 +404,7 @@ async def _redialable(
 
 
 def why_not(job: Job, *, at: datetime, times: int) -> str | None:
-    """The reason why a call that ended is left out of the redials of its batch; None if it is redialled."""
+    """Return the reason why a call that ended is left out of the redials of its batch; None if it is redialled."""
     if job.open_post is not None:
         return DOUBTFUL
     if lifecycle.was_cancelled(job):

@@ -60,7 +60,7 @@ class _Doubts:
 
 
 class CircuitBreakers:
-    """Counts refusals and doubts in a row, of the calls that this process settles. A hold begins the count anew."""
+    """Counts refusals and doubts in a row, of the calls that this process settles. A hold begins the count again."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -115,7 +115,7 @@ class CircuitBreakers:
 
 
 def _shows_gone(taken: Answer, code: int, is_summary: bool) -> bool:  # noqa: FBT001 - a key of a count
-    """Whether a call that was taken shows that the cause of refusals with this code is gone."""
+    """Return whether a call that was taken shows that the cause of refusals with this code is gone."""
     if taken.is_summary is not is_summary:
         return False
     return taken.was_answered or code not in BODY_CODES

@@ -39,7 +39,7 @@ _NO_SEQUENCE = 2**53
 
 
 async def time_without_journal(store: Store, queue: str) -> Window | None:
-    """The time between the copy of a store that was put back and the hold of this queue; None if it is not held so.
+    """Return the time between the copy of a store and the hold of this queue; None if it was not put back.
 
     It begins with the mark of a backup, or else with the last event that the copy has.
     """
@@ -54,7 +54,7 @@ async def time_without_journal(store: Store, queue: str) -> Window | None:
 
 
 async def _last_event_before(store: Store, queue: str, until: datetime) -> datetime:
-    """The time of the last event before the hold, by halves: there may be many. Of none, that of the oldest call."""
+    """Return the time of the last event before the hold, found by halves; of none, that of the oldest call."""
     first, behind, found = 0, _NO_SEQUENCE, None
     while first < behind:
         middle = (first + behind) // 2
@@ -81,7 +81,7 @@ class PutBack:
         self._sessions = Sessions(store)
 
     async def look(self, on_request: Callable[[int, int, Window], None]) -> tuple[int, int]:
-        """Put in doubt what the log shows; returns how many calls that is, and how many stay queued.
+        """Put in doubt what the log shows; return how many calls that is, and how many stay queued.
 
         `on_request` is called before each log is requested, with its number, their count, and its range. Raises
         CallLogError before anything is changed, and StoreError.
@@ -145,7 +145,7 @@ class _Index:
                     near[id(session)] = session
 
     def of(self, job: Job) -> list[tuple[int, LoggedSession]]:
-        """The sessions that may be calls of this job, each with the place of the number that rang."""
+        """Return the sessions that may be calls of this job, each with the place of the number that rang."""
         return [
             (place, session)
             for place, number in enumerate(job.numbers)

@@ -72,7 +72,7 @@ class LogRequest:
 
 
 def split_by_time(lookups: Sequence[Lookup]) -> list[list[Lookup]]:
-    """The calls to look up in groups, the oldest first. Each group needs about `SPAN` of the log."""
+    """Return the calls to look up in groups, the oldest first. Each group needs about `SPAN` of the log."""
     groups: list[list[Lookup]] = []
     for lookup in sorted(lookups, key=lambda each: each.window.since):
         if not groups or lookup.window.until - groups[-1][0].window.since > SPAN:
@@ -82,7 +82,7 @@ def split_by_time(lookups: Sequence[Lookup]) -> list[list[Lookup]]:
 
 
 def range_of(group: Sequence[_HasWindow], *, longest_call: timedelta, latest: datetime) -> Window:
-    """The range of the log that has the rows of a group, up to `latest`.
+    """Return the range of the log that has the rows of a group, up to `latest`.
 
     The range covers the longest possible call, because 8x8 does not document which of a row's times counts.
     """
@@ -101,7 +101,7 @@ LEASES = "export-lease"
 
 
 def log_lease(store: Store, queue: str) -> LeaderLease:
-    """The lease of the log of a queue. While it is taken, a process has just requested the log."""
+    """Return the lease of the log of a queue. While it is taken, a process has just requested the log."""
     return LeaderLease(store, queue, namespace=LEASES, length=EVERY)
 
 
@@ -121,7 +121,7 @@ class Reconciled:
     queued_not_in_log: int = 0
 
     def __add__(self, other: Reconciled) -> Reconciled:
-        """The counts of the two results, added up."""
+        """Return the counts of the two results, added up."""
         return Reconciled(**{name: count + getattr(other, name) for name, count in asdict(self).items()})
 
 
@@ -206,12 +206,12 @@ class Reconciler:
 
     @property
     def _first_check(self) -> timedelta:
-        """The time after its answer at which the log can have a call that nobody answered."""
+        """Time after its answer at which the log can have a call that nobody answered."""
         policy = self._policy
         return max(policy.ringing + policy.clock_skew + policy.export_settle, timedelta(minutes=1))
 
     def _is_time_for(self, job: Job, now: datetime) -> bool:
-        """Whether to look for a call whose summary is not due yet: it may be lost, or the call may still go on.
+        """Return whether to look for a call whose summary is not due yet: it may be lost, or the call may still go on.
 
         That is at its first check, and whenever it is twice as old as then: a call is looked for some six times.
         """
@@ -222,7 +222,7 @@ class Reconciler:
         return age_of_check <= age < age_of_check + 2 * EVERY
 
     async def _without_early_summary(self, jobs: Sequence[Job]) -> list[Job]:
-        """Apply early summaries that no worker has applied yet; returns the jobs that are still submitted."""
+        """Apply early summaries that no worker has applied yet; return the jobs that are still submitted."""
         checked = await gather(*(partial(self._settler.apply_early, job) for job in jobs))
         return [job for job in checked if job.state is JobState.SUBMITTED]
 
@@ -279,7 +279,7 @@ class Reconciler:
         return matched(candidates, taken={*owners, *named}, competing=competing)
 
     async def _others(self, lookup: _Lookup) -> list[Post]:
-        """All other POSTs in the store with the same source and destination."""
+        """Return all other POSTs in the store with the same source and destination."""
         names, source = {self._queue, *await self._queues.known()}, lookup.job.source
         posts: list[Post] = []
         for name, number in product(sorted(names), aliases(lookup.job.number_of(lookup.post))):

@@ -73,7 +73,7 @@ class PostAnswer(Struct, eq=False):
     gate: Gate | None = None
 
     def apply(self, job: Job, *, policy: CallPolicy) -> Job:
-        """The job of the store after this answer."""
+        """Return the job of the store after this answer."""
         if not self.is_known:
             return not_begun(job, self.job, self.verdict, at=self.at, policy=policy)
         if not self.has_entry:
@@ -96,7 +96,7 @@ class Settler:
         self._progress = CallProgress(store)
 
     async def verdicts(self, answers: Sequence[PostAnswer]) -> list[Job | BaseException]:
-        """Settle POSTs by their answers in one commit; returns the job or the error of each."""
+        """Settle POSTs by their answers in one commit; return the job or the error of each."""
         changes = [JobChange(each.job.id, partial(each.apply, policy=self._policy), each.job) for each in answers]
         settled: list[Job | BaseException] = []
         noted: list[Answer] = []
@@ -123,7 +123,7 @@ class Settler:
         return settled
 
     async def failure(self, state: LegState) -> None:
-        """Add the SIP code of a leg that failed, as an event tells it, to the outcome of its session.
+        """Add the SIP code of a leg that failed, as an event has it, to the outcome of its session.
 
         An outcome that comes later takes the code from the event. Raises StoreError.
         """
@@ -134,7 +134,7 @@ class Settler:
                 await self._changes.change(post[0], partial(failed_with, number=post[1], legs=[leg]))
 
     async def known(self, ids: Sequence[str]) -> Mapping[str, Job]:
-        """The jobs with these ids that the store has, and that this version can read. Raises StoreError."""
+        """Return the jobs with these ids that the store has, and that this version can read. Raises StoreError."""
         return await get_jobs(self._store, ids)
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
@@ -164,7 +164,7 @@ class Settler:
         return await self._summarise(post, summary)
 
     async def _is_mismatched(self, post: tuple[str, int], summary: SessionSummary) -> bool:
-        """Whether a summary shows that its session does not belong to the POST to which it was matched.
+        """Return whether a summary shows that its session does not belong to the POST to which it was matched.
 
         A match by numbers is wrong if another program called the same person at the same time. The summary of that call
         must not settle ours: if it is BUSY, a phone that is ringing would be redialled.
@@ -271,7 +271,7 @@ class Settler:
         return SummaryResult.SETTLED
 
     async def _after_summary(self, changed: Changed, number: int, outcome: Outcome) -> Job:
-        """What follows from a stored summary: an opt-out, a refusal that is counted, a phone that rang after all."""
+        """Do what follows from a stored summary: an opt-out, a refusal that counts, a phone that rang after all."""
         post = changed.new.post(number)
         called = None if post is None else changed.new.number_of(post)
         if called is not None and outcome.status_of(called) in OPT_OUTS:
@@ -295,7 +295,7 @@ class Settler:
             await self._breakers.note([Answer(job, is_summary=True, was_answered=was_answered)])
 
     async def look_for_ringing(self, job: Job) -> Job:
-        """The job after a look at what its sessions without a free line (-2010) did by their other events.
+        """Return the job after a look at what its sessions without a free line (-2010) did by their other events.
 
         If one of them says that a phone rang, the job is not sent again for it. Other jobs cost no read.
         """
@@ -310,13 +310,13 @@ class Settler:
         return job
 
     async def _is_clear(self, job_id: str, number: int, outcome: Outcome) -> bool:
-        """Whether the person's own leg shows how the call ended, in a summary with an unknown session status."""
+        """Return whether the person's own leg shows how the call ended, in a summary with an unknown session status."""
         job = (await get_jobs(self._store, [job_id])).get(job_id)
         post = None if job is None else job.post(number)
         return job is not None and post is not None and outcome.status_of(job.number_of(post)) is not None
 
     async def _is_opt_out_alone(self, job_id: str, number: int, outcome: Outcome) -> bool:
-        """Whether a summary of a POST that its job has lost brings an opt-out, which is then on the suppression list.
+        """Return whether a summary of a POST that its job has lost brings an opt-out, and store that.
 
         Waiting calls to the number end too.
         """
@@ -338,7 +338,7 @@ _COMPARED_DIGITS = 7
 
 
 def _is_to_others(summary: SessionSummary, parties: Iterable[str]) -> bool:
-    """Whether a summary names the numbers that were called, and none of them is among the `parties` of a POST."""
+    """Return whether a summary names the called numbers, and none of them is among the `parties` of a POST."""
     ours = {_last_digits(number) for number in parties}
     called = {_last_digits(leg.destination) for leg in summary.legs if leg.destination}
     known = {digits for digits in called if len(digits) == _COMPARED_DIGITS}
@@ -350,7 +350,7 @@ def _last_digits(number: str) -> str:
 
 
 def outcome_of(summary: SessionSummary) -> Outcome:
-    """The outcome in a session summary."""
+    """Return the outcome in a session summary."""
     seconds = None
     if summary.started_at is not None and summary.ended_at is not None:
         seconds = (summary.ended_at - summary.started_at).total_seconds()

@@ -34,7 +34,7 @@ SHUTDOWN_TIMEOUT = 5.0
 
 
 def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock_skew: timedelta) -> QueueHold | None:
-    """The hold that follows from an answer to a POST that was sent at `sent_at`.
+    """Return the hold that follows from an answer to a POST that was sent at `sent_at`.
 
     A missed submit window (-1015, -2007) means a slow network, or a clock that is wrong. The Date header of the answer
     shows which of the two it is: 8x8 wrote it after the POST was sent and before the answer arrived.
@@ -202,7 +202,7 @@ class VerdictWriter:
             self.deciding -= decides
 
     async def _has_newer_record(self, job: Job) -> bool:
-        """Whether the store answers, and has a record of this job that only a newer version can read."""
+        """Return whether the store answers, and has a record of this job that only a newer version can read."""
         try:
             return job.id not in await self.settler.known([job.id])
         except Exception:  # noqa: BLE001 - the store itself is of another version, or away: reported by the caller
@@ -230,7 +230,7 @@ class VerdictWriter:
 
 
 def _evidence_of(answer: PostAnswer) -> dict[str, object]:
-    """The evidence in a verdict that could not be stored, for the log, because it is recorded nowhere else."""
+    """Return the evidence in a verdict that could not be stored, for the log, because it is recorded nowhere else."""
     verdict = answer.verdict
     return {
         "job": answer.job.id,
@@ -242,7 +242,7 @@ def _evidence_of(answer: PostAnswer) -> dict[str, object]:
 
 
 def cancellations() -> tuple[type[BaseException], ...]:
-    """The exceptions of a cancellation.
+    """Return the exceptions of a cancellation.
 
     On trio, a cancellation that also ends an inner nursery (a transport's, while it connects) is raised as a group. If
     the group were not caught, the job would stay in `sending`, and later be in doubt needlessly.
