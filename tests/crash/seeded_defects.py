@@ -55,7 +55,7 @@ DEFECTS = {
          "return requeued(job, due_at=at, reason=reason)"),
     ), times=2),
     "no-expiry": Defect("LATE", (
-        (lifecycle.begin, "at + policy.submit_window, job.valid_until,", "at + policy.submit_window,"),
+        (lifecycle.valid_until_of_post, "at + policy.submit_window, job.valid_until,", "at + policy.submit_window,"),
     ), times=2),
     "no-number-lock": Defect("TWO CALLS", (
         (writes.journal_entry, "locked_groups((job.number, *second), store_id=store_id)", "('nobody',)"),
@@ -71,7 +71,7 @@ DEFECTS = {
     "lost-jobs": Defect("LOST", (
         (Sweeper.sweep, "\n    self._failed = {}\n", DELETES_LEASED),
     )),
-    "no-guard": Defect("SET BACK", (
+    "no-guard": Defect("SENT TWICE", (
         (RollbackGuard.verify, "    is_recent =", "    return True\n    is_recent ="),
         (RollbackGuard._compare, "    async with", "    return False\n    async with"),
         (RollbackGuard.numbered, "self._verified != self.restarts or ", ""),
