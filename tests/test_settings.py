@@ -9,7 +9,6 @@ import traceback
 from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_network
-from itertools import product
 from pathlib import Path
 
 import httpx
@@ -90,12 +89,6 @@ def test_each_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch) ->
     assert all(f"VOICEFLOW_{name} is {value!r} (the environment): " in message for name, value in wrong.items())
 
 
-def test_a_key_within_the_base_url_is_refused_and_not_repeated() -> None:
-    message = told(base_url="https://user:hunter2@voice.8x8.com")
-    assert "set the API key as a setting of its own" in message
-    assert "hunter2" not in message
-
-
 def test_networks_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_WEBHOOK_ALLOW", "18.140.80.2, 52.0.0.0/8,")
     settings = load_settings(trusted_proxies=["10.0.0.0/8", "::1"])
@@ -141,20 +134,6 @@ def test_a_file_without_one_value_is_named_with_the_remedy(
     monkeypatch.setenv("VOICEFLOW_STORE_FILE", "store")
     assert "VOICEFLOW_STORE_FILE (the environment) names store, which" in told()
     assert why in told()
-
-
-def test_quotes_that_an_env_file_of_docker_leaves_are_no_part_of_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VOICEFLOW_STORE", f'"{STORE}"')
-    monkeypatch.setenv("VOICEFLOW_RATE", "'5'")
-    settings = load_settings()
-    assert (settings.store, settings.rate) == (STORE, 5)
-
-
-def test_the_files_of_settings_are_read_as_windows_writes_them() -> None:
-    for form, end in product(["utf-8", "utf-8-sig"], ["\n", "\r\n"]):
-        Path(".env").write_bytes(f'# a note{end}VOICEFLOW_STORE="{STORE}"{end}VOICEFLOW_RATE=7{end}'.encode(form))
-        settings = load_settings()
-        assert (settings.store, settings.rate) == (STORE, 7)
 
 
 LINES = {

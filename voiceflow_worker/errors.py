@@ -15,7 +15,7 @@ class VoiceflowError(Exception):
     """The root of all errors of this library."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """What a copy is made of, in this process or another: the message and the attributes, without a constructor."""
+        """Return what a copy is made of: the message and the attributes, without a constructor."""
         return _made_again, (type(self), self.args), self.__dict__
 
 
@@ -116,7 +116,7 @@ class KeyConflictError(InvalidInputError):
         else:
             remedy = "Redial that call, or import its row again with the option `again`. "
         if {"not_before", "valid_until"} & {*first.differs}:
-            remedy += "A time that is computed anew differs at each try: give valid_for in its place. "
+            remedy += "A time that is computed again differs at each try: give valid_for in its place. "
         super().__init__(
             f"unique key {first.unique_key!r} belongs to call {first.owner_id}, which is "
             f"{first.state or 'another request'} and {what}{more}; nothing was enqueued. {remedy}Use a new key for a "
@@ -307,7 +307,7 @@ class StoreUnavailableError(StoreError):
 
 
 class NoStoreError(StoreUnavailableError):
-    """Raised when there is no store where the URL leads, and whoever opens it does not make one."""
+    """Raised when there is no store where the URL leads, and who opens it does not make one."""
 
     def __init__(self, message: str, *, passes: bool = False) -> None:
         super().__init__(message, passes=passes)
@@ -428,7 +428,7 @@ class VoiceUnavailableError(RequestFailedError):
 
 
 def _moment(at: datetime) -> str:
-    """The time rounded up to a second, in the form of `model.text.moment`, which this module may not import."""
+    """Return the time rounded up to a second, in the form of `model.text.moment`."""
     if at.microsecond:
         at = at.replace(microsecond=0) + timedelta(seconds=1)
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

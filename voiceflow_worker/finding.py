@@ -59,12 +59,12 @@ class Finding:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields to change, by their names."""
+        """Fields to change, by their names."""
         return tuple(dict.fromkeys(found[1] for found in _FIELD.finditer(self.message)))
 
     @property
     def cause(self) -> tuple[str | None, str]:
-        """The kind and the message without the words of a single row, such as a number: equal for rows that are alike.
+        """Kind and the message without the words of a single row, such as a number: equal for rows that are alike.
 
         These words are in single quotes, or have a digit.
         """
@@ -76,7 +76,7 @@ class Finding:
         return self.severity is Severity.ERROR
 
     def as_json(self) -> dict[str, object]:
-        """The finding as a JSON object with every field but the name, as `check` and `enqueue` print it."""
+        """Return the finding as a JSON object with every field but the name, as `check` and `enqueue` print it."""
         return {
             "file": self.file,
             "row": self.row,
@@ -90,7 +90,7 @@ class Finding:
         }
 
     def __str__(self) -> str:
-        """The finding as one line of text: place, sentence, code."""
+        """Return the finding as one line of text: place, sentence, code."""
         place = ":".join(str(part) for part in (self.file, self.row, self.column, self.path) if part is not None)
         code = f" ({self.code})" if self.code is not None else ""
         return f"{place}: {self.message}{code}" if place else f"{self.message}{code}"
@@ -122,20 +122,20 @@ class Diagnosis:
     about: object = None
 
     def as_json(self) -> dict[str, object]:
-        """The diagnosis for scripts."""
+        """Return the diagnosis for scripts."""
         return {"check": self.check, "level": self.level.value, "message": self.message, "remedy": self.remedy}
 
 
 def ok(message: str) -> Diagnosis:
-    """A diagnosis of level ok."""
+    """Return a diagnosis of level ok."""
     return Diagnosis(Level.OK, message)
 
 
 def warning(message: str, *, remedy: str | None = None) -> Diagnosis:
-    """A diagnosis of level warning."""
+    """Return a diagnosis of level warning."""
     return Diagnosis(Level.WARNING, message, remedy)
 
 
 def failure(message: str, *, remedy: str | None = None) -> Diagnosis:
-    """A diagnosis of level failure."""
+    """Return a diagnosis of level failure."""
     return Diagnosis(Level.FAILURE, message, remedy)

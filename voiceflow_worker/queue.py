@@ -58,7 +58,7 @@ CheckJob = Callable[[Job], None]
 
 
 def _checked(change: Callable[[Job], Job], check: CheckJob | None) -> Callable[[Job], Job]:
-    """A change of a job with a check, for each version of the job that it is tried on."""
+    """Return a change of a job with a check, for each version of the job that it is tried on."""
     if check is None:
         return change
 
@@ -142,7 +142,7 @@ class CallQueue:
             return await admitter.admit_all(list(requests))
 
     async def get(self, job_id: str) -> Job:
-        """The job with this id. Raises `JobNotFoundError`, and `InvalidInputError` for a text that is no id."""
+        """Return the job with this id. Raises `JobNotFoundError`, and `InvalidInputError` for a text that is no id."""
         found = await find_jobs(self.store, ById((job_id,)))
         if not found:
             raise JobNotFoundError(job_id)
@@ -242,7 +242,7 @@ class CallQueue:
         call: str | None = None,
         result: str | None = None,
     ) -> AsyncGenerator[AuditedStore]:
-        """The store for one action on this queue: its first write keeps the entry of the audit log too."""
+        """Give the store for one action on this queue: its first write keeps the entry of the audit log too."""
         entry = AuditEntry.of(
             Actor.of(self._by), action, at=self.store.clock.now(), note=note, queue=self.name, batch=batch, call=call,
             result=result,
@@ -325,7 +325,7 @@ class CallQueue:
             await clock.sleep(_AGAIN)
 
     async def _cancelled(self, batch_id: str) -> int:
-        """The jobs of a batch in a state in which a cancel leaves them. Running workers end some of them too."""
+        """Return the jobs of a batch in a state in which a cancel leaves them. Running workers end some of them too."""
         states = await count_states(self.store, self.name, batch_id=batch_id)
         return states[JobState.CANCELLED] + states[JobState.UNREACHED]
 
@@ -423,7 +423,7 @@ class CallQueue:
         """Hold the queue, or one batch of it: nothing new is sent. Without `until`, the hold lasts until `resume`.
 
         This waits until the calls that were about to leave have left or gone back, for at most two seconds. No call
-        leaves after it has returned. The gate is returned as it stands then: it is open if somebody has resumed it
+        leaves after it has returned. The gate is returned as it is then: it is open if somebody has resumed it
         meanwhile.
 
         `check` is that of `resume`. Raises `InvalidInputError` for an `until` without a zone, and for a batch without
@@ -503,7 +503,7 @@ class CallQueue:
         return await build_report(self.store, self.name, batch_id)
 
     async def status(self) -> QueueStatus:
-        """The status of the queue: its counts, doubts and holds."""
+        """Return the status of the queue: its counts, doubts and holds."""
         policy = self.policy
         return await read_status(self.store, self.name, summary_deadline=policy.summary_deadline)
 
@@ -530,7 +530,7 @@ class CallQueue:
     def outcomes(
         self, *, consumer: str | None = None, since: datetime | None = None, attempts: bool = True
     ) -> OutcomeStream:
-        """A stream of the outcomes of this queue: `async for outcome in queue.outcomes()`.
+        """Return a stream of the outcomes of this queue: `async for outcome in queue.outcomes()`.
 
         Each outcome is delivered at least once, in order per call; its `id` is the same at each delivery. The stream
         begins now, or at the aware time `since`. A named `consumer` begins like this only once; later it continues at

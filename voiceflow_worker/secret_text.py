@@ -15,7 +15,7 @@ class SecretStr:
     value: str
 
     def get_secret_value(self) -> str:
-        """The text of it."""
+        """Return the text of it."""
         return self.value
 
     def __repr__(self) -> str:
@@ -33,18 +33,18 @@ _SCHEME = re.compile(r"\s*(?:bearer|basic)\s+", re.IGNORECASE)
 
 
 def both_values(text: str) -> tuple[str, ...]:
-    """The values in the text of a secret: two, if it has one comma between two of them, the new one first."""
+    """Return the values in the text of a secret: two, if it has one comma between two of them, the new one first."""
     parts = tuple(part.strip() for part in text.split(","))
     return parts if len(parts) == 2 and min(map(len, parts)) >= SHORTEST else (text.strip(),)
 
 
 def is_one_of(shown: bytes, values: Iterable[str]) -> bool:
-    """Whether this is one of the values. Takes as long, whichever it is."""
+    """Return whether this is one of the values. Takes as long, whichever it is."""
     return sum(hmac.compare_digest(shown, value.encode()) for value in values) > 0
 
 
 def why_guessable(value: str) -> str | None:
-    """Why a secret can be guessed, as a clause; None if it cannot."""
+    """Return why a secret can be guessed, as a clause; None if it cannot."""
     count = len(_SCHEME.sub("", value, count=1).strip())
     if count >= LEAST:
         return None

@@ -72,7 +72,7 @@ _ADDRESSES = frozenset({"store", "base_url", "proxy", "notify_url"})
 class _Given:
     """A value as it was given, with its name and place. With `in_file`, `value` is the path of its file.
 
-    `is_twice` if it stands there both itself and as the name of its file.
+    `is_twice` if the place has both it and the name of its file.
     """
 
     value: object
@@ -86,14 +86,14 @@ class _Given:
 
     @property
     def path(self) -> Path:
-        """The path of its file. Raises SettingsError."""
+        """Path of its file. Raises SettingsError."""
         try:
             return _whole(Path(str(self.value).strip()))
         except ValueError as error:
             raise SettingsError(f"{self.name} is {self.value!r} ({self.place}): {error}") from None
 
     def read(self) -> object:
-        """The value, from its file if it is in one. Raises SettingsError if it cannot be read there."""
+        """Return the value, from its file if it is in one. Raises SettingsError if it cannot be read there."""
         if self.is_twice:
             raise SettingsError(f"{self.name} and {self.name}_FILE are both set ({self.place}); keep one of them")
         if not self.in_file:
@@ -103,7 +103,7 @@ class _Given:
 
 
 def _whole(path: Path) -> Path:
-    """The path, with the home directory for a `~`. Raises ValueError."""
+    """Return the path, with the home directory for a `~`. Raises ValueError."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -144,7 +144,7 @@ class UnknownVariable:
     suggestion: str | None
 
     def in_words(self) -> str:
-        """A sentence without a full stop: the name, its place, and the setting that was probably meant."""
+        """Return a sentence without a full stop: the name, its place, and the setting that was probably meant."""
         hint = f"; did you mean {self.suggestion}?" if self.suggestion else ""
         return f"{self.name} ({self.place}) is not a setting of this version{hint}"
 
@@ -163,7 +163,7 @@ class ShownSetting:
 
 
 def _given_in(place: str, variables: Mapping[str, str]) -> dict[str, _Given]:
-    """The settings in one place, each under its name, or under its name with `_FILE`."""
+    """Return the settings in one place, each under its name, or under its name with `_FILE`."""
     found: dict[str, _Given] = {}
     for name in NAMES:
         variable = PREFIX + name.upper()
@@ -178,11 +178,11 @@ def _given_in(place: str, variables: Mapping[str, str]) -> dict[str, _Given]:
 _OF_KUBERNETES = re.compile(
     PREFIX + r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
-"""What Kubernetes tells each pod about a Service that is called voiceflow, which nobody can leave out."""
+"""What Kubernetes gives each pod about a Service that is called voiceflow, which nobody can leave out."""
 
 
 def _places() -> dict[str, dict[str, str]]:
-    """The variables in each place of settings that have a value, the most important place first. Raises SettingsError.
+    """Return the variables with a value in each place, the most important place first. Raises SettingsError.
 
     Their names are in capitals, however they are written.
     """
@@ -194,7 +194,7 @@ def _places() -> dict[str, dict[str, str]]:
 
 
 def _variables_of(file: Path) -> dict[str, str]:
-    """The variables in a file such as `.env`. A `$` means itself. Raises SettingsError."""
+    """Return the variables in a file such as `.env`. A `$` means itself. Raises SettingsError."""
 
     def read(text: str) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -288,7 +288,7 @@ def _certificates_in(value: object) -> Path:
 
 
 def text_of(secret: SecretStr | None) -> str | None:
-    """The text of a secret, if there is one."""
+    """Return the text of a secret, if there is one."""
     return None if secret is None else secret.get_secret_value()
 
 
@@ -332,7 +332,7 @@ HeaderName = Annotated[
 
 
 def _listed(value: object) -> tuple[str, ...]:
-    """The parts of a text with commas between, or of a list of texts."""
+    """Return the parts of a text with commas between, or of a list of texts."""
     parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
     return tuple(text for part in parts if (text := str(part).strip()))
 
@@ -484,14 +484,14 @@ class Settings(BaseSettings):
         raise SettingsError("; ".join(each.message for each in findings)).found(*findings)
 
     def __repr__(self) -> str:
-        """The settings, but for addresses: these may hold a password, or a token of another system."""
+        """Return the settings, but for addresses: these may hold a password, or a token of another system."""
         shown = (name for name in defaults() if name not in _ADDRESSES)
         return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     __str__ = __repr__
 
     def policy(self) -> CallPolicy:
-        """The call policy of these settings."""
+        """Return the call policy of these settings."""
         return CallPolicy(
             submit_window=self.submit_window,
             clock_skew=self.clock_skew,
@@ -506,11 +506,11 @@ class Settings(BaseSettings):
 
     @property
     def calls_a_sandbox(self) -> bool:
-        """Whether calls go to this machine instead of 8x8: a sandbox, which reaches any address of this network."""
+        """True if calls go to this machine instead of 8x8: a sandbox, which reaches any address of this network."""
         return self.base_url is not None and is_this_machine(self.base_url)
 
     def state_folder(self) -> Path:
-        """The folder for the files of this machine: `state_dir`, else the user's state folder (XDG)."""
+        """Return the folder for the files of this machine: `state_dir`, else the user's state folder (XDG)."""
         if self.state_dir is not None:
             return self.state_dir
         given = os.environ.get("XDG_STATE_HOME", "")
@@ -521,13 +521,13 @@ class Settings(BaseSettings):
         return base / "voiceflow"
 
     def missing_for_calls(self) -> tuple[str, ...]:
-        """The settings that are missing for requests to 8x8, each as a clause with its remedy."""
+        """Return the settings that are missing for requests to 8x8, each as a clause with its remedy."""
         key = f"the API key is missing: set {PREFIX}API_KEY, or {PREFIX}API_KEY_FILE to a file that holds it"
         sub_account = f"the sub-account is missing: set {PREFIX}SUB_ACCOUNT to its id"
         return tuple(why for why, value in ((key, self.api_key), (sub_account, self.sub_account)) if value is None)
 
     def place_of(self, name: str) -> str | None:
-        """The place of a setting, such as `VOICEFLOW_RATE (.env)`; None for a default."""
+        """Return the place of a setting, such as `VOICEFLOW_RATE (.env)`; None for a default."""
         given = self._given.get(name)
         return None if given is None else str(given)
 
@@ -543,7 +543,7 @@ class Settings(BaseSettings):
         return values
 
     def secrets(self) -> tuple[str, ...]:
-        """The secrets that logs must hide. Short ones are left out, because they may be parts of words."""
+        """Return the secrets that logs must hide. Short ones are left out, because they may be parts of words."""
         found = (getattr(self, name) for name in NAMES)
         whole = [each.get_secret_value() for each in found if isinstance(each, SecretStr)]
         texts = [text for each in whole for text in dict.fromkeys((each, *both_values(each)))]
@@ -589,13 +589,13 @@ def _reason(name: str, error: ErrorDetails) -> str:
 def load_settings(
     without: Callable[[str], None] | None = None, /, *, options_place: str | None = None, **options: object
 ) -> Settings:
-    """The settings from options, the environment, `.env` and defaults, in that order.
+    """Return the settings from options, the environment, `.env` and defaults, in that order.
 
     An option that is None counts as not given; `rate="unlimited"` lifts the limit. Raises SettingsError, which names
     every wrong setting with its place, its expected form, and its value unless that is a secret. `options_place` is the
     place of the options in such an error if they are no options of a command, for example a connection.
 
-    What needs the store and the queue alone does `without` other wrong settings: it is told each problem, and the
+    What needs the store and the queue alone does `without` other wrong settings: it gets each problem, and the
     setting has its default.
     """
     given: dict[str, Any] = {}
@@ -622,12 +622,12 @@ _LEFT_OUT = _Given(None, "", DEFAULT)
 
 
 def _wrong(message: str, *names: str) -> SettingsError:
-    """The error about these settings."""
+    """Return the error about these settings."""
     return SettingsError(message).found(*(Finding(column=name, message=message) for name in names))
 
 
 def unknown_variables() -> tuple[UnknownVariable, ...]:
-    """The unknown names among the settings in the environment and `.env`. Raises SettingsError."""
+    """Return the unknown names among the settings in the environment and `.env`. Raises SettingsError."""
     names = [name.upper() for name in NAMES]
     known = {PREFIX + name + suffix for name in names for suffix in ("", "_FILE")}
     unknown: list[UnknownVariable] = []

@@ -28,7 +28,7 @@ class WatchedFile(Generic[Content]):
         self._seen: tuple[int, int, int] | tuple[()] | None = ()
 
     def __call__(self) -> Content:
-        """The content."""
+        """Return the content."""
         state = self._state()
         if state != self._seen:
             self._seen = state
@@ -49,7 +49,7 @@ class WatchedFile(Generic[Content]):
         self._content, self.problem = content, None
 
     def _state(self) -> tuple[int, int, int] | None:
-        """What changes whenever the file is written or replaced; None if it is not there."""
+        """Return what changes whenever the file is written or replaced; None if it is not there."""
         try:
             found = self._path.stat()
         except OSError:

@@ -21,7 +21,6 @@ from tests.support.stores import DURABLE, SERVERS
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_files, journal_folder
-from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.rollback import ELSEWHERE, HELD
@@ -33,40 +32,6 @@ from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
-
-STORE = MemoryStore()
-
-
-def folder_of(url: str) -> Path:
-    return journal_folder(STORE, url, Path("/state"))
-
-
-@pytest.mark.parametrize(
-    "same",
-    [
-        "redis://cache.invalid:6379/0",
-        "redis://CACHE.invalid/0",
-        "redis://user:secret@cache.invalid",
-        "redis://cache.invalid?durability=best-effort",
-        "redis://cache.invalid?prefix=voiceflow",
-    ],
-)
-def test_one_store_has_one_folder_however_it_is_written(same: str) -> None:
-    folder = folder_of(same)
-    assert folder == folder_of("redis://cache.invalid")
-    assert "secret" not in folder.name
-
-
-def test_the_usual_port_and_database_of_sentinels_may_be_left_out() -> None:
-    one, other = "redis+sentinel://a.invalid/calls", "redis+sentinel://a.invalid:26379/calls/0"
-    assert folder_of(one) == folder_of(other)
-    assert folder_of(one) != folder_of("redis+sentinel://a.invalid/others")
-
-
-@pytest.mark.parametrize("other", ["redis://h.invalid/1", "redis://h.invalid:6380", "redis://h.invalid?prefix=b"])
-def test_two_stores_have_two_folders(other: str) -> None:
-    assert folder_of(other) != folder_of("redis://h.invalid?prefix=a")
-    assert folder_of(other) != folder_of("redis://h.invalid")
 
 
 # --- The files of a store are found ---

@@ -48,11 +48,6 @@ async def test_the_default_is_a_file_in_the_working_directory(tmp_path: Path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["voiceflow.db"]
 
 
-def test_an_option_that_a_backend_does_not_have_is_refused() -> None:
-    with pytest.raises(TypeError, match="lock_timeout"):
-        open_store("memory://", lock_timeout=1)
-
-
 def test_an_unknown_scheme_lists_those_there_are() -> None:
     with pytest.raises(UnknownBackendError, match=r"'mysql://host/db'.*Registered schemes: .*file, memory.*, sqlite"):
         open_store("mysql://host/db")
@@ -100,11 +95,6 @@ def test_a_backend_that_cannot_be_loaded_says_why(monkeypatch: pytest.MonkeyPatc
     register(monkeypatch, "mystore", "no_such_module:open_mystore")
     with pytest.raises(UnknownBackendError, match=r"no_such_module:open_mystore.*No module named 'no_such_module'"):
         open_store("mystore://secret@place")
-
-
-def test_what_is_built_in_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    register(monkeypatch, "sqlite", "no_such_module:open_mystore")
-    assert registry.backend_for("sqlite:///calls.db").__module__ == "voiceflow_worker.backends.sqlite.store"
 
 
 def test_enqueue_in_without_its_extra_tells_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,6 +239,11 @@ def test_one_store_has_one_identity_and_two_stores_have_two(monkeypatch: pytest.
         "postgresql:///c?host=/tmp", "postgresql:///c?host=/Tmp", "postgresql:///c",
     ]  # fmt: skip
     assert len({identity_of(url) for url in different}) == len(different)
+    same = [f"redis://cache{rest}" for rest in ("", ":6379/0", "?durability=best-effort", "?prefix=voiceflow")]
+    assert {identity_of(url) for url in [*same, "redis://me:secret@CACHE/0"]} == {"redis:cache:6379/0?prefix="}
+    assert identity_of("redis+sentinel://a/calls") == identity_of("redis+sentinel://a:26379/calls/0")
+    others = ["redis://h/1", "redis://h:6380", "redis://h?prefix=b", "redis://h", "redis+sentinel://h/calls"]
+    assert len({identity_of(url) for url in others}) == len(others)
     monkeypatch.setenv("PGHOST", "h")
     assert identity_of("postgresql:///c") == identity_of("postgresql://h/c")
 

@@ -77,7 +77,7 @@ _codec: Codec[Any] = Codec(_Record)
 
 
 def head_of(job: Job) -> Head:
-    """Return the head of a job: what a store indexes, and tells about a job that it does not decode."""
+    """Return the head of a job: what a store indexes and reads without decoding the job."""
     return (
         job.id,
         job.queue,

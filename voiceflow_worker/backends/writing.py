@@ -1,7 +1,7 @@
 """The rules of `write` (`core/ports/store.py`) for stores whose rules run in Python: those in memory and in SQLite.
 
 The stores differ in how they read and write a record, a job, an event. What a write requires, and what its answer is,
-stands here, once.
+is here, once.
 """
 
 from __future__ import annotations

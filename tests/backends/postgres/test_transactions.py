@@ -18,8 +18,6 @@ import anyio
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
-from psycopg.rows import dict_row, scalar_row
-from psycopg.types.json import set_json_loads
 
 from tests.support.flows import flow, number
 from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
@@ -41,10 +39,6 @@ from voiceflow_worker.errors import (
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[3]
-
-
-class UndoneError(Exception):
-    """What ends a block whose transaction is to be undone."""
 
 
 class Shop:
@@ -482,46 +476,6 @@ async def test_what_the_session_has_set_changes_nothing(shop: Shop, queue: CallQ
     assert (await queue.find(batch_id="täglich")) == [job]
 
 
-def changed_loaders(connection: psycopg.Connection[Any]) -> None:
-    class Odd(psycopg.adapt.Loader):
-        def load(self, _: object) -> object:
-            return ["odd"]
-
-    class OddDumper(psycopg.adapt.Dumper):
-        def dump(self, _: object) -> bytes:
-            return b"odd"
-
-    set_json_loads(lambda _: "odd", connection)
-    for name in ("text", "json", "jsonb", "timestamptz", "int8", "bytea"):
-        connection.adapters.register_loader(name, Odd)
-    for kind in (str, bytes, dict, int):
-        connection.adapters.register_dumper(kind, OddDumper)
-
-
-class BrokenCursor(psycopg.Cursor[Any]):
-    def execute(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError
-
-
-def given(name: str, value: object) -> Callable[[psycopg.Connection[Any]], None]:
-    """A connection has this attribute."""
-    return lambda connection: setattr(connection, name, value)
-
-
-CHANGES = [
-    changed_loaders, given("row_factory", dict_row), given("row_factory", scalar_row),
-    given("cursor_factory", BrokenCursor), given("prepare_threshold", 0),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_what_the_connection_has_set_changes_nothing(shop: Shop, change: Callable[[Any], None]) -> None:
-    with psycopg.connect(shop.url) as connection:
-        change(connection)
-        job = enqueued_twice(connection, shop)
-    assert read_back(shop) == job
-
-
 TEXT = "Grüezi ☎ 電話, O'Neil \\ 100% %s {name}; 😀"
 
 
@@ -540,14 +494,6 @@ def enqueued_twice(connection: Any, shop: Shop) -> Job:
     assert abs(job.created_at - datetime.now(UTC)) < timedelta(seconds=60)
     assert job.valid_until == job.created_at + timedelta(hours=1)
     return job
-
-
-def read_back(shop: Shop) -> Job:
-    async def read() -> Job:
-        async with open_store(shop.store_url) as store:
-            return (await CallQueue(store).find(batch_id="täglich"))[0]
-
-    return asyncio.run(read())
 
 
 # --- Races, and what goes wrong in the middle -----------------------------------------------------------------------
@@ -622,18 +568,6 @@ async def test_a_call_that_came_since_the_snapshot_of_a_transaction_is_made_once
     assert shop.calls() == (["own"] if is_gone else ["own", "raced"])
 
 
-def test_a_time_limit_of_the_caller_leaves_the_transaction_usable(shop: Shop) -> None:
-    with in_psycopg(shop) as first, in_psycopg(shop) as second:
-        shop.enqueue(first, "raced")
-        for limit in ("lock_timeout", "statement_timeout"):
-            second.run(f"SET LOCAL {limit} = '100ms'")
-            with pytest.raises((psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)):
-                shop.enqueue(second, "raced")
-        shop.enqueue(second, "own")
-        second.commit()
-    assert shop.calls() == ["own", "raced"]
-
-
 def test_savepoints_of_the_caller_count(shop: Shop) -> None:
     with in_psycopg(shop) as caller:
         for name in ("voiceflow_enqueue", "their_own"):
@@ -646,16 +580,6 @@ def test_savepoints_of_the_caller_count(shop: Shop) -> None:
             shop.enqueue(caller, "in a block")
         caller.commit()
     assert shop.calls() == ["in a block", "kept their_own", "kept voiceflow_enqueue"]
-
-
-def test_a_connection_in_autocommit_mode_has_them_in_a_transaction_that_was_begun(shop: Shop) -> None:
-    with psycopg.connect(shop.url, autocommit=True) as connection:
-        with suppress(UndoneError), connection.transaction():
-            shop.enqueue(connection, "undone")
-            raise UndoneError
-        with connection.transaction():
-            shop.enqueue(connection, "kept")
-    assert shop.calls() == ["kept"]
 
 
 async def test_a_cancelled_enqueue_leaves_no_call(shop: Shop, queue: CallQueue) -> None:
@@ -685,27 +609,6 @@ async def test_one_transaction_enqueues_one_call_after_the_other(shop: Shop, que
     assert shop.calls() == ["a", "before"]
 
 
-async def test_a_broken_connection_is_the_callers_own_failure(shop: Shop, queue: CallQueue) -> None:
-    async with in_async_psycopg(shop) as (connection, run):
-        await run("SELECT 1")
-        shop.server.ask("SELECT pg_terminate_backend(%s, 10000)", connection.info.backend_pid)
-        with pytest.raises(psycopg.OperationalError):
-            await queue.enqueue(flow(), connection=connection)
-        with pytest.raises(InvalidInputError, match="is closed"):
-            await queue.enqueue(flow(), connection=connection)
-
-
-def test_plans_of_functions_that_avoid_scans_are_not_compiled() -> None:
-    """A scan that cannot be avoided looks so dear that it would be compiled, which takes 50 ms each time."""
-    folder = ROOT / "voiceflow_worker" / "backends" / "postgres"
-    heads = re.findall(
-        r"^CREATE FUNCTION .*?AS \$\$", "".join(map(Path.read_text, folder.glob("*.sql"))), re.DOTALL | re.MULTILINE
-    )
-    avoiding = [head for head in heads if "enable_seqscan = off" in head]
-    assert len(avoiding) > 3
-    assert [head for head in avoiding if "jit = off" not in head] == []
-
-
 ERASED = "+6591239876"
 
 
@@ -728,13 +631,3 @@ async def test_a_call_in_a_queue_that_nobody_knows_yet_is_erased(shop: Shop, que
     receipt: Any = await forget(queue.store, ERASED)
     assert (receipt["erased"]["calls"], receipt["cancelled"]) == (1, 1)
     assert shop.server.ask(f"SELECT count(*) FROM {shop.schema}.jobs")[0][0] == 1002
-
-
-async def test_whoever_was_erased_is_not_enqueued(shop: Shop, queue: CallQueue) -> None:
-    job = await queue.enqueue(flow(), unique_key="mine")
-    await forget(queue.store, job.destination)
-    async with in_async_psycopg(shop) as (connection, _):
-        known = await queue.enqueue(flow(), unique_key="mine", connection=connection)
-        await connection.commit()
-    assert known.id == job.id
-    assert shop.calls() == []

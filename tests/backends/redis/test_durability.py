@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -106,11 +105,6 @@ def test_a_server_that_would_forget_is_refused_with_the_remedy(settings: tuple[s
     assert found("7.2.0", *settings, promise=Promise.BEST_EFFORT).guarantee is Guarantee.NONE
 
 
-def test_a_server_that_hides_its_state_is_refused() -> None:
-    with pytest.raises(StoreNotDurableError, match="ACL SETUSER"):
-        durability_from({}, {"appendonly": "yes", "maxmemory-policy": "noeviction"}, promise=Promise.STRICT)
-
-
 @pytest.mark.parametrize(("version", "said"), [("6.0.16", r"a Redis 6\.0\.16, which is too old"), ("", "too old")])
 async def test_a_server_that_is_too_old_is_refused(scripted: ScriptedRedis, version: str, said: str) -> None:
     scripted.version = version
@@ -194,16 +188,6 @@ async def test_a_server_that_now_must_be_waited_for_gets_no_commit_without_waiti
         assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
 
 
-async def test_a_password_that_was_changed_does_not_become_right_by_waiting(own_server: RedisServer) -> None:
-    async with open_store(own_server.url) as opened:
-        store = bare(opened, RedisStore)
-        own_server.ask("CONFIG", "SET", "requirepass", "another-one")
-        await store.client._disconnect()
-        with pytest.raises(StoreUnavailableError, match="password") as caught:
-            await add_jobs(store, [sample_job()])
-        assert not caught.value.passes
-
-
 async def test_a_node_of_a_cluster_is_refused(tmp_path: Path) -> None:
     node = standalone(tmp_path, "--cluster-enabled", "yes").start()
     try:
@@ -270,7 +254,6 @@ async def test_a_commit_waits(scripted: ScriptedRedis, what: str) -> None:
         assert scripted.commands[-1] in {"EVALSHA", "EVAL"}, "what need not be durable is not waited for"
 
 
-HOUR = timedelta(hours=1)
 LUA = files("voiceflow_worker.backends.redis") / "lua"
 NAMES = sorted(entry.name.removesuffix(".lua") for entry in LUA.iterdir() if entry.name.endswith(".lua"))
 
@@ -281,7 +264,6 @@ def called(*names: str) -> set[str]:
     return found - {"INFO"}
 
 
-NEEDED = sorted({*called(*NAMES), "EVAL", "EVALSHA", "GET", "XREAD"})
 TRIED = sorted({*called(*NAMES), "XREAD"})
 
 
@@ -362,12 +344,3 @@ async def test_a_user_who_lacks_keys_writes_nothing_and_is_told_where_the_rights
     error = await refusal(url_of(server, RULE.replace("~{voiceflow}*", keys)))
     assert "docs/stores.md (ACL SETUSER)" in str(error)
     assert server.ask("DBSIZE") in {0, 4}, "at most the schema"
-
-
-async def test_a_user_may_be_refused_a_name_for_the_connection_a_database_and_a_wait(server: RedisServer) -> None:
-    async with open_store(url_of(server, RULE, "-client")):
-        pass
-    assert "'select'" in str(await refusal(url_of(server, RULE, "-select").replace("/0", "/3")))
-    assert "'wait'" in str(await refusal(url_of(server, RULE, "-wait") + "?replicas=1"))
-    beyond = await refusal(url_of(server, RULE).replace("/0", "/9999"))
-    assert "out of range" in str(beyond)

@@ -28,15 +28,12 @@ from voiceflow_worker import CallPolicy, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.scripts import script
-from voiceflow_worker.core.base.reading import count_states, find_jobs, get_jobs, totals_of
+from voiceflow_worker.core.base.reading import count_states, get_jobs
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.reads import Due, Expired, Listing, OfNumber, Searched, Waiting
 from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Delete, Owner, Put, Same, Write, tally_change
-from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange
 from voiceflow_worker.core.writes import all_or_none
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
@@ -91,18 +88,6 @@ async def test_a_paused_server_is_given_up_and_found_again(
         own_server.go_on()
         # Whether the paused server made it or not: asked again, it is made once.
         assert await once_available(lambda: commit(store, [move])) == [True]
-
-
-async def test_a_server_that_stands_still_is_away_for_whoever_opens_it(
-    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for each in ("ANSWER_TIMEOUT", "CONNECT_TIMEOUT"):
-        monkeypatch.setattr(f"voiceflow_worker.backends.redis.client.{each}", 0.3)
-    own_server.pause()
-    with pytest.raises(StoreUnavailableError, match="cannot be reached"):
-        async with open_store(own_server.url):
-            pass
-    own_server.go_on()
 
 
 async def test_a_full_server_takes_nothing_and_says_what_to_do(own_server: RedisServer) -> None:
@@ -260,28 +245,6 @@ async def test_a_lost_job_does_not_stop_the_queue(redis_server: RedisServer) -> 
         assert (await count_states(store, QUEUE, batch_id="b"))[JobState.QUEUED] == 0
 
 
-@pytest.mark.parametrize(
-    "read",
-    [
-        Listing(queue=QUEUE),
-        Listing(queue=QUEUE, states=frozenset({JobState.QUEUED})),
-        Listing(queue=QUEUE, batch="b"),
-        OfNumber(queue=QUEUE, number=sample_job(1).destination),
-        Due(queue=QUEUE, state=JobState.QUEUED),
-        Expired(queue=QUEUE, at=NOW + MINUTE),
-        Waiting(queue=QUEUE, batch="b"),
-    ],
-    ids=lambda read: f"{type(read).__name__}-{getattr(read, 'batch', None)}-{getattr(read, 'states', None)}",
-)
-async def test_a_listing_leaves_lost_jobs_out(redis_server: RedisServer, read: Searched) -> None:
-    destination = sample_job(1).destination
-    jobs = [sample_job(n, batch_id="b", valid_until=NOW + MINUTE, destination=destination) for n in range(5)]
-    async with open_store(redis_server.url) as store:
-        await add_jobs(store, jobs)
-        drop(redis_server, *jobs[:3])
-        assert [job.id for job in await find_jobs(store, read)] == [jobs[3].id, jobs[4].id]
-
-
 async def test_a_lost_job_keeps_its_unique_key(redis_server: RedisServer) -> None:
     """Nobody knows whether it was called, so its key must not call the person again."""
     job = sample_job(1, unique_key="k")
@@ -377,29 +340,6 @@ async def test_a_full_server_answers_what_it_has_and_takes_what_became_of_calls(
         assert set(await held(store)) == {"swap", *(each.id for each in sent[:3])}
         empty(own_server)
         assert await results_of(store, all_or_none((evidence[3], entry))) == [DONE]
-
-
-async def test_changes_that_were_stored_before_the_connection_was_lost_are_told(
-    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with (
-        CuttingProxy(own_server.port).listening() as proxy,
-        open_store(own_server.url) as local_journal,
-        open_store(f"redis://127.0.0.1:{proxy.port}/0") as store,
-    ):
-        jobs = await stored(local_journal, *sample_jobs(MANY))
-        changes = Changes(store, CallPolicy())
-
-        def cancelled(job: Any) -> Any:
-            return lifecycle.cancel(job, at=NOW, reason="by a person", policy=CallPolicy())
-
-        cut = lambda: proxy.cut_answer_to(script("write").sha.encode())  # noqa: E731
-        await results_of(store, Write(conditions=(AtMost("n", ("new",), 0),)))
-        before_part(store, 2, cut, monkeypatch)
-        answers = await changes.change_each([JobChange(job.id, cancelled, job) for job in jobs])
-        assert [isinstance(answer, Changed) for answer in answers] == [place < AT_ONCE for place in range(MANY)]
-        assert all(isinstance(answer, StoreUnavailableError) for answer in answers[AT_ONCE:])
-        assert (await totals_of(local_journal, QUEUE)).states[JobState.CANCELLED] >= AT_ONCE
 
 
 @pytest.mark.parametrize("guarded", [False, True])

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from importlib.resources import files
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -16,10 +13,8 @@ from hypothesis import strategies as st
 
 from tests.contract.samples import add_jobs, commit, delete, new_job
 from tests.contract.suite import NOW, QUEUE, moved, sample_job
-from tests.support.flows import flow, number
 from tests.support.redis_server import RedisServer, ask
 from tests.support.workers import set_limits
-from voiceflow_worker import CallQueue, CallRequest
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.backends.plain import plain_write
@@ -34,24 +29,6 @@ from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Record, Slot
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 pytestmark = pytest.mark.anyio
-
-LUA = files("voiceflow_worker.backends.redis") / "lua"
-NAMES = sorted(entry.name.removesuffix(".lua") for entry in LUA.iterdir() if entry.name.endswith(".lua"))
-
-
-def test_no_script_opens_a_record_or_asks_for_the_time() -> None:
-    """What a script does follows from its arguments, and an empty list stays a list. `before` alone asks the clock."""
-    for name in NAMES:
-        text = (
-            script(name)
-            .text.replace("cjson.decode(ARGV[1])", "")
-            .replace("cjson.encode(answer)", "")
-            .replace("cjson.encode(redis.call('TIME'))", "")
-            .replace("cjson.null", "")
-        )
-        assert not re.search(r"cjson|cmsgpack|'(RANDOMKEY|SRANDMEMBER|SPOP)'|math\.random|os\.time", text)
-        asked = text.count("redis.call('TIME')")
-        assert asked == (1 if name == "write" else 0), name
 
 
 async def test_a_server_that_has_forgotten_its_scripts_is_told_them_again(redis_server: RedisServer) -> None:
@@ -125,18 +102,6 @@ LASTING = {
 """What is left of a store when all jobs, records and events are gone: counters, the schema and the id."""
 
 
-def recommended_settings() -> str:
-    """The settings of Redis that the page about stores recommends."""
-    page = (Path(__file__).resolve().parents[3] / "docs" / "stores.md").read_text(encoding="utf-8")
-    first = "appendonly yes\n"
-    return first + page.partition(f"```\n{first}")[2].partition("```")[0]
-
-
-def used_memory(server: RedisServer) -> int:
-    info = str(server.ask("INFO", "memory"))
-    return int(info.partition("used_memory:")[2].split()[0])
-
-
 async def test_everything_goes_when_everything_is_deleted(redis_server: RedisServer) -> None:
     async with open_store(redis_server.url) as store:
         jobs = [
@@ -171,29 +136,6 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
         later = NOW + HOUR
         assert await store.prune(QUEUE, now=later, events_before=later, limit=999) == 120 + 100 + 150
     assert set(redis_server.ask("KEYS", "*")) == LASTING  # type: ignore[call-overload]
-
-
-async def test_with_the_recommended_settings_a_waiting_call_takes_at_most_one_and_a_half_kilobytes(
-    tmp_path: Path,
-) -> None:
-    """In the wheel's Redis 6.2. What other servers take is measured, and stands in docs/scale.md."""
-    settings = tmp_path / "redis.conf"
-    settings.write_text(recommended_settings())
-    server = RedisServer(tmp_path, str(settings)).start()
-    try:
-        if server.version[:2] != (6, 2):
-            pytest.skip("the limit is that of Redis 6.2")
-        async with open_store(server.url) as store:
-            queue = CallQueue(store)
-            await queue.enqueue(flow(number(0)))
-            base = used_memory(server)
-            for start in range(1, 4001, 1000):
-                await queue.enqueue_many(
-                    [CallRequest(flow=flow(number(place))) for place in range(start, start + 1000)]
-                )
-            assert (used_memory(server) - base) / 4000 <= 1500
-    finally:
-        server.kill()
 
 
 ROOT = "{voiceflow}"

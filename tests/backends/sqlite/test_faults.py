@@ -16,12 +16,11 @@ import pytest
 
 from tests.contract.samples import add_jobs, commit
 from tests.contract.suite import NOW, QUEUE, moved, sample_job, sample_jobs
-from tests.support.loops import either_loop
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import translated
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
-from voiceflow_worker.core.base.reading import count_states, find_jobs, get_jobs
+from voiceflow_worker.core.base.reading import count_states, find_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
@@ -73,21 +72,6 @@ async def test_a_locked_store_says_so_and_goes_on_once_it_is_free(
     assert list(await find_jobs(store, Listing(queue=QUEUE))) == [sample_job()]  # who only reads is not kept
     intruder.execute("ROLLBACK")
     assert await commit(store, [move]) == [True]
-
-
-@either_loop
-async def test_who_waits_for_the_lock_gets_it_when_it_is_free(path: Path) -> None:
-    async with open_store(f"sqlite:///{path}", lock_timeout=timedelta(seconds=60)) as store:
-        intruder = apsw.Connection(str(path))
-        intruder.execute("BEGIN IMMEDIATE")
-        async with anyio.create_task_group() as group:
-            for number in range(5):
-                group.start_soon(enqueue, store, number)
-            await anyio.sleep(0.02)  # the writers come to the locked file; no event says when
-            assert sum((await count_states(store, QUEUE)).values()) == 0
-            intruder.execute("ROLLBACK")
-        assert sum((await count_states(store, QUEUE)).values()) == 5
-        intruder.close()
 
 
 async def test_a_full_store_says_so_and_keeps_what_it_has(store: SqliteStore, path: Path) -> None:
@@ -147,14 +131,6 @@ async def test_a_store_whose_schema_was_changed_is_no_longer_written(
     with pytest.raises(StoreVersionError, match=rf"{path} has schema.*Use the version that made the store"):
         await commit(store, [moved(sample_job(), state=JobState.CANCELLED)])
     assert intruder.execute("SELECT state FROM jobs").fetchall() == [("queued",)]
-
-
-async def test_a_closed_store_says_so(path: Path) -> None:
-    async with open_store(f"sqlite:///{path}") as store:
-        pass
-    for attempt in (add_jobs(store, [sample_job()]), get_jobs(store, ["x"]), count_states(store, QUEUE)):
-        with pytest.raises(StoreUnavailableError, match="was closed"):
-            await attempt
 
 
 @pytest.mark.parametrize(

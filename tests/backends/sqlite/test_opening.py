@@ -18,7 +18,7 @@ import apsw
 import pytest
 
 from tests.contract.samples import add_jobs
-from tests.contract.suite import QUEUE, sample_job
+from tests.contract.suite import sample_job
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import GatedVoice, ScriptedVoice
@@ -27,10 +27,9 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite.backups import back_up
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.opening import GLANCE_EVERY
-from voiceflow_worker.core.base.reading import count_states, find_jobs, gates_of, get_jobs
+from voiceflow_worker.core.base.reading import count_states, gates_of, get_jobs
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
@@ -79,15 +78,6 @@ async def test_a_missing_directory_is_named_and_not_made(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_link_to_a_missing_file_is_named_and_nothing_is_made(tmp_path: Path) -> None:
-    link = tmp_path / "calls.db"
-    link.symlink_to(tmp_path / "moved.db")
-    assert f"it is a symbolic link to {tmp_path}/moved.db, which does not exist" in await refusal(
-        link, StoreUnavailableError
-    )
-    assert list(tmp_path.iterdir()) == [link]
-
-
 @pytest.mark.parametrize(
     "content", [b"destination\n+6587654321\n" * 100, b"x", b"SQLite format 3\x00" + b"\xff" * 4080]
 )
@@ -109,17 +99,6 @@ async def test_a_file_locked_by_another_is_waited_for_and_then_given_up(path: Pa
     other.close()
     async with open_store(f"sqlite:///{path}") as store:
         await add_jobs(store, [sample_job()])
-
-
-async def test_a_file_that_is_being_written_can_be_opened_and_read(path: Path) -> None:
-    async with open_store(f"sqlite:///{path}") as store:
-        await add_jobs(store, [sample_job()])
-    other = apsw.Connection(str(path))
-    other.execute("BEGIN IMMEDIATE")
-    async with open_store(f"sqlite:///{path}", lock_timeout=timedelta(milliseconds=50)) as store:
-        assert list(await find_jobs(store, Listing(queue=QUEUE))) == [sample_job()]
-    other.execute("ROLLBACK")
-    other.close()
 
 
 async def test_a_file_system_that_cannot_share_a_log_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,44 +265,6 @@ async def enqueue(store: Store, count: int) -> None:
     await engine.queue.enqueue_many(
         [CallRequest(flow=flow(number(place)), unique_key=f"key-{place}") for place in range(count)]
     )
-
-
-UNSHARE = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
-OPEN = """
-import os, signal, sys
-from datetime import timedelta
-from pathlib import Path
-from voiceflow_worker.backends.sqlite.opening import open_file
-from voiceflow_worker.errors import StoreUnavailableError
-try:
-    db, _ = open_file(Path(sys.argv[1]))
-except StoreUnavailableError as error:
-    sys.exit(f"{error.passes}: {error}")
-db.run(f"INSERT INTO records (namespace, grp, member, value) VALUES ('n', '', '{sys.argv[2]}', 'v')")
-print(len(db.rows("SELECT member FROM records WHERE namespace = 'n'")), flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def contained(tmp_path: Path, mounts: str, store: str, member: str = "m") -> subprocess.CompletedProcess[str]:
-    """Open the store and add a record, in a namespace of its own with an empty folder `box`; end by SIGKILL."""
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("this machine allows no mount namespaces")
-    script = f'mount -t tmpfs none box && {mounts} && exec "$@"'
-    command = [*UNSHARE, "sh", "-ec", script, "sh", sys.executable, "-c", OPEN, store, member]
-    (tmp_path / "box").mkdir(exist_ok=True)
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.slow
-def test_what_was_stored_in_a_folder_that_is_mounted_is_there_in_the_next_container(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    mounts = "mkdir box/data && mount --bind data box/data"
-    told = [contained(tmp_path, mounts, "box/data/calls.db", member).stdout for member in ("a", "b", "c")]
-    assert told == ["1\n", "2\n", "3\n"]
 
 
 @pytest.mark.parametrize("moves", [True, False])

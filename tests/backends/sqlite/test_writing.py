@@ -30,7 +30,7 @@ from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation
 from voiceflow_worker.core.base.reading import count_states, find_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import Limits, limits_put
-from voiceflow_worker.core.ports.reads import Listing, OfNumber
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import (
     AtMost,
     BulkWrite,
@@ -46,8 +46,8 @@ from voiceflow_worker.core.ports.store import (
     Write,
     tally_change,
 )
-from voiceflow_worker.core.writes import all_or_none, enqueued, inserted
-from voiceflow_worker.errors import StoreError, StoreUnavailableError, StoreVersionError
+from voiceflow_worker.core.writes import all_or_none, inserted
+from voiceflow_worker.errors import StoreError, StoreVersionError
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
@@ -174,18 +174,6 @@ async def test_what_was_handed_in_is_carried_out_before_the_store_is_closed(path
         assert len(await find_jobs(store, Listing(queue=QUEUE))) == 20
 
 
-@either_loop
-async def test_a_cancelled_block_closes_its_file(path: Path) -> None:
-    with anyio.CancelScope() as scope:
-        async with open_store(f"sqlite:///{path}") as store:
-            await add_jobs(store, [sample_job()])
-            scope.cancel()
-            await anyio.sleep_forever()
-    assert [file.name for file in path.parent.iterdir()] == ["calls.db"]
-    with pytest.raises(StoreUnavailableError):
-        await add_jobs(store, [sample_job()])
-
-
 class TestNativeCancellation:
     """asyncio's own `task.cancel()`, which no shield of anyio keeps away."""
 
@@ -288,34 +276,6 @@ async def test_a_long_log_is_moved_into_the_file_in_a_thread(store: SqliteStore,
     assert len(await find_jobs(store, Listing(queue=QUEUE, limit=None))) == 2 * filled - 3
 
 
-async def test_a_log_of_leases_and_heartbeats_is_moved_too(store: SqliteStore, watched: Watched, path: Path) -> None:
-    for number in range(60):
-        value = random.Random(number).randbytes(100_000).hex()
-        bulk = BulkWrite(writes=(Write(puts=(Put("n", "beat", value, None),)),), durable=False)
-        await store.write(bulk, now=NOW)
-    assert watched.moves
-    assert HERE not in watched.moves
-    assert pages_of_log(path) < LONG + 150
-
-
-async def test_a_log_that_is_being_read_is_moved_again_and_again_and_stops_nobody(
-    store: SqliteStore, watched: Watched, path: Path
-) -> None:
-    reader = apsw.Connection(str(path))
-    reader.execute("BEGIN; SELECT count(*) FROM jobs")
-    for number in range(60):
-        await add_jobs(store, [sample_job(number, body="x" * 200_000)])
-    assert len(watched.moves) > 10
-    assert HERE not in watched.moves
-    reader.close()
-    for number in range(60, 63):
-        await add_jobs(store, [sample_job(number)])
-    moves = len(watched.moves)
-    for number in range(63, 70):
-        await add_jobs(store, [sample_job(number)])
-    assert len(watched.moves) == moves
-
-
 async def test_a_full_disk_takes_commits_again_when_the_reader_that_kept_the_wal_has_ended(
     path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,29 +301,6 @@ async def test_a_full_disk_takes_commits_again_when_the_reader_that_kept_the_wal
     with pytest.raises(StoreError):
         await add_jobs(store, [sample_job(LONG)])
     assert (await add_jobs(store, [sample_job(LONG)]))[0].result is Result.DONE
-
-
-HOUR = timedelta(hours=1)
-
-
-async def test_a_row_of_a_file_takes_less_than_two_statements(store: SqliteStore) -> None:
-    statements = 0
-
-    def count(*_: object) -> bool:
-        nonlocal statements
-        statements += 1
-        return True
-
-    jobs = [sample_job(number, batch_id="b", unique_key=f"k{number}") for number in range(1, 501)]
-    writes = [enqueued(job, at=NOW, store_id=store.id, is_campaign=True) for job in jobs]
-    store.writer._db._db.exec_trace = count
-    answers = await store.write(BulkWrite(writes=tuple(writes)), now=NOW)
-    assert {answer.result for answer in answers} == {Result.DONE}
-    assert statements < 2 * len(jobs)
-    assert [job.id for job in await find_jobs(store, Listing(queue=QUEUE, batch="b", limit=1000))] == [
-        job.id for job in jobs
-    ]
-    assert await find_jobs(store, OfNumber(queue=QUEUE, number=jobs[-1].destination, limit=1000)) == jobs[-1:]
 
 
 async def test_what_one_write_changes_the_next_ones_of_its_bulk_write_find_changed(store: SqliteStore) -> None:

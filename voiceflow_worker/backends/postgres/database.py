@@ -32,7 +32,7 @@ _LEADS_ELSEWHERE = frozenset({psycopg.errors.ReadOnlySqlTransaction.sqlstate, AN
 
 T = TypeVar("T")
 
-logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # who needs a connection is told why there is none
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # callers that need a connection get the reason
 
 
 class Database:
@@ -72,7 +72,7 @@ class Database:
                 await self._pool.close()
 
     async def check_again(self) -> None:
-        """Check the server anew: behind a pooler, another may have replaced it while these connections stayed.
+        """Check the server again: behind a pooler, another may have replaced it while these connections stayed.
 
         Raises StoreError.
         """

@@ -259,7 +259,7 @@ class _Queries:
 
 
 class _At:
-    """A clock that stands still: an enqueue takes one moment, and its time is that of the database."""
+    """A clock that does not move: an enqueue takes one moment, and its time is that of the database."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now

@@ -544,7 +544,7 @@ $$;
 -- A time limit ends each wait for a lock. It is short for who has the locks of a bulk write, so that a key which an open transaction
 -- of a caller is storing holds up nobody else. Plans that read whole tables are off, because plans are kept: a table that was small
 -- when its plan was made may be large now. A statement has one plan for all values: PostgreSQL would rather plan each read of
--- the partitions of records anew, which takes ten times as long as the read. Nor is any statement worth compiling (jit).
+-- the partitions of records again, which takes ten times as long as the read. Nor is any statement worth compiling (jit).
 CREATE FUNCTION voiceflow.write(bulk jsonb) RETURNS jsonb
 LANGUAGE plpgsql
 SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$

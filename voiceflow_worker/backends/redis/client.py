@@ -247,7 +247,7 @@ class RedisClient:
             raise ConnectionError("the server was restarted, or is less durable than before, or more")
 
     async def _follow_primary(self) -> None:
-        """Connect anew when another primary is named: the old one may accept writes and lose them."""
+        """Connect again when another primary is named: the old one may accept writes and lose them."""
         while True:
             await anyio.sleep(CHECK_PRIMARY_EVERY)
             known = self._pool.master_address

@@ -204,7 +204,7 @@ class QueueChanges:
                     ((_, ((entry, _), *_)), *_) = found
                     self._heard[queue] = int(entry.partition("-")[0]) + 1
                     self._wakeups.wake(queue)
-                    await checkpoint()  # whoever waits goes on first
+                    await checkpoint()  # the waiting task goes on first
             except VoiceflowError:
                 # The server may come back with older data, so the count is read again.
                 self._heard.pop(queue, None)

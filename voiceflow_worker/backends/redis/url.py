@@ -33,7 +33,7 @@ class RedisURL:
 
     `nodes` are the server, or the sentinels that know the primary of `service`. `tls` has the options of redis-py.
     `replicas` is the number of replicas that must confirm a write. `shown` is the URL without secrets and options, for
-    messages. `makes` comes from whoever opens the store, not from the URL.
+    messages. `makes` comes from the opener of the store, not from the URL.
     """
 
     nodes: tuple[Node, ...]

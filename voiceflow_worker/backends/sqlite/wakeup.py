@@ -20,7 +20,7 @@ import anyio
 LOOK_EVERY = 1.0
 """Seconds between two looks at the file, if nobody wakes this process."""
 _SETTLED = 50_000_000
-"""Nanoseconds after which the time of a folder tells every change: it is as coarse as a tick of the kernel."""
+"""Nanoseconds after which the time of a folder shows every change: it is as coarse as a tick of the kernel."""
 
 
 class Fifos:
