@@ -204,15 +204,13 @@ def test_every_proxy_closes_a_connection_before_the_receiver_does() -> None:
     text = "".join((DEPLOY / name).read_text("utf-8") for name in KUBERNETES)
     assert not re.findall("upstream-keepalive|idle_timeout", text)
     page = (DEPLOY / "README.md").read_text("utf-8")
-    assert all(f"| {each} |" in page for each in ("AWS ALB", "ingress-nginx", "nginx", "Caddy"))
+    assert all(each in page for each in ("AWS ALB", "ingress-nginx", "nginx", "Caddy"))
     assert f"--timeout-keep-alive {kept:.0f}" in page
 
 
-def test_the_time_limits_are_one_table_and_no_proxy_waits_shorter() -> None:
-    page = (DEPLOY / "README.md").read_text("utf-8")
-    told = sorted(int(each) for each in re.findall(r"^\| [^|]+ \| (\d+) s \|$", page, re.MULTILINE))
+def test_no_proxy_waits_shorter_than_a_receiver_may_take() -> None:
     known = [value for value in vars(limits).values() if isinstance(value, timedelta)]
-    assert told == sorted(int(each.total_seconds()) for each in known)
+    assert f"within {max(known).total_seconds():.0f} s" in (DEPLOY / "README.md").read_text("utf-8").replace("\n", " ")
     text = "".join(path.read_text("utf-8") for path in DEPLOY.rglob("*.*"))
     waits = [int(each) for each in re.findall(r'proxy[_-]read[_-]timeout:? "?(\d+)', text)]
     assert len(waits) >= 3

@@ -1,6 +1,6 @@
 """Time limits of all that a receiver serves, and the length of a body.
 
-`docs/deploy/README.md` has the time limits as a table, for proxies too.
+`docs/deploy/README.md` has the longest, for proxies.
 """
 
 from __future__ import annotations
