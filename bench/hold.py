@@ -39,7 +39,7 @@ def measured(kind: str, *, calls: int, order: tuple[str, ...] = ("hold",)) -> di
             typed, before = time.time(), os.times()
             done = voiceflow(*order, env=on.env)
             returned, after = time.time(), os.times()
-            assert not any("cannot be used" in line for line in done.stderr), done.told
+            assert not any("cannot be used" in line for line in done.stderr), done.printed
             time.sleep(AFTER)
             came = [datetime.fromisoformat(entry["at"]).timestamp() for entry in on.ledger()]
     cpu = after.children_user + after.children_system - before.children_user - before.children_system

@@ -21,7 +21,7 @@ html_title = project
 html_copy_source = False
 html_show_sphinx = False
 myst_heading_anchors = 4
-# tests/docs checks all links, also those to files that are no pages. What is no page of code is shown as it stands.
+# tests/docs checks all links, also those to files that are no pages. What is no page of code is shown as it is.
 suppress_warnings = [
     "myst.xref_missing",
     "misc.highlighting_failure",

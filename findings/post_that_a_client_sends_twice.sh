@@ -1,5 +1,5 @@
 #!/bin/sh
-# httplib2 0.32.1: a POST whose answer is lost is sent again, and the program is not told.
+# httplib2 0.32.1: a POST whose answer is lost is sent again, and the program does not learn it.
 # Guess: a client raises, as Python's http.client does, because the server may have done what the POST asks for. At a
 # provider of calls, a second POST is a second call.
 # What happens: the server takes the second POST on a kept connection, and closes. httplib2 sends it once more on a

@@ -17,8 +17,8 @@ from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from tempfile import mkdtemp
 
-# Everything is compiled once, by the first process that needs it, whatever Python was told about bytecode: tests start
-# hundreds of processes. The bytecode lies beside what else pytest remembers. This stands before the imports, because
+# Everything is compiled once, by the first process that needs it, whatever Python's setting for bytecode: tests start
+# hundreds of processes. The bytecode lies beside what else pytest remembers. This is before the imports, because
 # pytest rewrites every module of Hypothesis when it is imported.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode"))
@@ -247,7 +247,7 @@ async def memory() -> AsyncIterator[Store]:
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """A clock that stands still until a test moves it."""
+    """A clock that does not move until a test moves it."""
     return ManualClock()
 
 

@@ -34,7 +34,7 @@ def _an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def told(**options: object) -> str:
+def message_of(**options: object) -> str:
     with pytest.raises(SettingsError) as caught:
         load_settings(options_place=None, **options)
     return str(caught.value)
@@ -70,14 +70,14 @@ def test_a_wrong_value_is_reported_with_its_name_its_place_and_what_is_expected(
 ) -> None:
     monkeypatch.setenv("VOICEFLOW_RATE", "fast")
     Path(".env").write_text("VOICEFLOW_LEASE=a while\nVOICEFLOW_BURST=0\n")
-    message = told(log_level="mars")
+    message = message_of(log_level="mars")
     assert "VOICEFLOW_RATE is 'fast' (the environment): give calls per second" in message
     assert "VOICEFLOW_LEASE is 'a while' (.env): give a number with a unit" in message
     assert "VOICEFLOW_BURST is '0' (.env): it should be greater than or equal to 1" in message
     assert "--log-level is 'mars' (given directly): it should be 'debug', 'info'" in message
-    assert "--concurrency is 'many' (given directly): give a whole number" in told(concurrency="many")
-    assert "(given directly): give yes or no" in told(retry_not_created_5xx="perhaps")
-    assert "--colour is not a setting" in told(colour="red")
+    assert "--concurrency is 'many' (given directly): give a whole number" in message_of(concurrency="many")
+    assert "(given directly): give yes or no" in message_of(retry_not_created_5xx="perhaps")
+    assert "--colour is not a setting" in message_of(colour="red")
 
 
 def test_each_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_each_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch) ->
     wrong |= {"SHUTDOWN_GRACE": "-1s", "MAX_ACTIVE": "0", "OUTCOMES": "polling", "WEBHOOK_ALLOW": "10.0.0.1/8"}
     for name, value in wrong.items():
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
-    message = told()
+    message = message_of()
     assert all(f"VOICEFLOW_{name} is {value!r} (the environment): " in message for name, value in wrong.items())
 
 
@@ -132,8 +132,8 @@ def test_a_file_without_one_value_is_named_with_the_remedy(
     if text is not None:
         Path("store").write_bytes(text)
     monkeypatch.setenv("VOICEFLOW_STORE_FILE", "store")
-    assert "VOICEFLOW_STORE_FILE (the environment) names store, which" in told()
-    assert why in told()
+    assert "VOICEFLOW_STORE_FILE (the environment) names store, which" in message_of()
+    assert why in message_of()
 
 
 LINES = {
@@ -153,19 +153,19 @@ def test_a_file_of_settings_is_read_as_dotenv_does_and_a_dollar_means_itself() -
         assert load_settings().store == value, line
     for text, at in {"C d": 1, "RATE=1\n\n: b\nE=f": 3, "A='b\nB=c": 1, "A='it''s' x": 1}.items():
         Path(".env").write_text(text)
-        assert f".env has no NAME=value in line {at}: " in told(), text
+        assert f".env has no NAME=value in line {at}: " in message_of(), text
     Path(".env").write_bytes(b"VOICEFLOW_SOURCE=\xff\n")
-    assert ".env cannot be read: it is not UTF-8 text" in told()
+    assert ".env cannot be read: it is not UTF-8 text" in message_of()
     Path(".env").unlink()
     Path(".env").mkdir()  # as Docker mounts a file that does not exist
-    assert ".env cannot be read: Is a directory" in told()
+    assert ".env cannot be read: Is a directory" in message_of()
 
 
 def test_a_path_that_begins_with_the_home_of_nobody_is_named() -> None:
     for name in ("API_KEY_FILE", "CA_FILE", "STATE_DIR", "ESCALATIONS", "API_SECRETS"):
         Path(".env").write_text(f"VOICEFLOW_{name}=~nobody-has-this-name/x\n")
         said = f"VOICEFLOW_{name} is '~nobody-has-this-name/x' (.env): ~nobody-has-this-name is no home directory here"
-        assert said in told(), name
+        assert said in message_of(), name
 
 
 def test_a_file_is_not_looked_at_when_a_more_important_place_gives_the_value() -> None:
@@ -177,14 +177,14 @@ def test_a_file_is_not_looked_at_when_a_more_important_place_gives_the_value() -
 def test_a_value_and_its_file_in_one_place_contradict_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_API_KEY", "a")
     monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", "b")
-    assert "VOICEFLOW_API_KEY and VOICEFLOW_API_KEY_FILE are both set (the environment)" in told()
+    assert "VOICEFLOW_API_KEY and VOICEFLOW_API_KEY_FILE are both set (the environment)" in message_of()
 
 
 def test_a_line_that_gives_no_value_is_refused_with_its_number() -> None:
     for line in ("VOICEFLOW_RATE", "export VOICEFLOW_RATE", "[Service]", "[Service] # of systemd", "RATE 5"):
         Path(".env").write_text(f"# ours\nVOICEFLOW_STORE={URL}\n\n{line}\nVOICEFLOW_BURST=2\n")
-        assert "has no NAME=value in line 4: write it so" in told(), line
-        assert "line 4" in told(rate=5), "whatever else is given"
+        assert "has no NAME=value in line 4: write it so" in message_of(), line
+        assert "line 4" in message_of(rate=5), "whatever else is given"
 
 
 def test_who_needs_the_store_alone_does_without_what_is_wrong_beside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,14 +224,14 @@ def test_a_bad_secret_is_not_repeated(name: str, monkeypatch: pytest.MonkeyPatch
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_what_kubernetes_tells_of_a_service_called_voiceflow_is_no_unknown_setting(
+def test_what_kubernetes_says_of_a_service_called_voiceflow_is_no_unknown_setting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     address = "tcp://10.0.0.1:8080"
-    told = {"SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "8080", "SERVICE_PORT_HTTP": "8080", "PORT": address}
-    told |= {"PORT_8080_TCP": address, "PORT_8080_TCP_PROTO": "tcp", "PORT_8080_TCP_PORT": "8080"}
-    told |= {"PORT_8080_TCP_ADDR": "10.0.0.1", "UI_SERVICE_HOST": "10.0.0.2", "UI_PORT_80_TCP": address}
-    for name, value in told.items():
+    names = {"SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "8080", "SERVICE_PORT_HTTP": "8080", "PORT": address}
+    names |= {"PORT_8080_TCP": address, "PORT_8080_TCP_PROTO": "tcp", "PORT_8080_TCP_PORT": "8080"}
+    names |= {"PORT_8080_TCP_ADDR": "10.0.0.1", "UI_SERVICE_HOST": "10.0.0.2", "UI_PORT_80_TCP": address}
+    for name, value in names.items():
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
     assert unknown_variables() == ()
     monkeypatch.setenv("VOICEFLOW_PORTS", "1")
@@ -296,7 +296,7 @@ class TestRedial:
         ],
     )
     def test_a_wait_that_cannot_be_meant_is_refused(self, text: str, said: str) -> None:
-        assert said in told(redial_on="busy", redial_after=text)
+        assert said in message_of(redial_on="busy", redial_after=text)
 
     @pytest.mark.parametrize(
         ("text", "said"),
@@ -307,18 +307,18 @@ class TestRedial:
         ],
     )
     def test_what_is_not_a_reason_to_call_again_is_refused(self, text: str, said: str) -> None:
-        assert said in told(redial_on=text)
+        assert said in message_of(redial_on=text)
 
     def test_it_cannot_be_less_often_than_never(self) -> None:
-        assert "REDIAL_MAX" in told(redial_max=-1).upper().replace("-", "_")
+        assert "REDIAL_MAX" in message_of(redial_max=-1).upper().replace("-", "_")
 
 
 def test_a_limit_per_person_is_attempts_within_a_span() -> None:
     settings = load_settings(max_per_person="3/24h")
     assert settings.policy().max_per_person == PersonLimit(3, timedelta(hours=24))
     assert load_settings().policy().max_per_person is None
-    assert "give a number of attempts and a span of time, such as 3/24h" in told(max_per_person="three a day")
-    assert "3/24" in told(max_per_person="3/24")
+    assert "give a number of attempts and a span of time, such as 3/24h" in message_of(max_per_person="three a day")
+    assert "3/24" in message_of(max_per_person="3/24")
 
 
 # -- the file of a service --------------------------------------------------------------------------------------------
@@ -406,7 +406,7 @@ def test_a_proxy_that_cannot_be_one_is_refused_without_its_password(
     monkeypatch: pytest.MonkeyPatch, given: str, remedy: str
 ) -> None:
     monkeypatch.setenv("VOICEFLOW_PROXY", given)
-    message = told()
+    message = message_of()
     assert "VOICEFLOW_PROXY (the environment): " in message
     assert remedy in message
     assert "hunter" not in message
@@ -445,7 +445,7 @@ def test_hosts_are_reached_without_the_proxy() -> None:
         assert is_among(url, load_settings(no_proxy=HOSTS).no_proxy) is direct
 
 
-def test_a_star_stands_for_every_host_and_nothing_for_none() -> None:
+def test_a_star_means_every_host_and_nothing_for_none() -> None:
     assert is_among("https://voice.8x8.com", load_settings(no_proxy="*").no_proxy)
     assert load_settings(no_proxy=" , ,").no_proxy == ()
     assert load_settings(no_proxy=["a", "b:1"]).no_proxy == ("a", "b:1")
@@ -461,7 +461,7 @@ def test_a_star_stands_for_every_host_and_nothing_for_none() -> None:
 )  # fmt: skip
 def test_an_entry_that_is_no_host_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("VOICEFLOW_NO_PROXY", f"localhost,{given}")
-    message = told()
+    message = message_of()
     assert "VOICEFLOW_NO_PROXY is " in message
     assert "(the environment): " in message
 
@@ -509,7 +509,7 @@ def test_a_file_without_certificates_is_refused(
     if content is not None:
         Path("ca.pem").write_bytes(content)
     monkeypatch.setenv("VOICEFLOW_CA_FILE", "ca.pem")
-    message = told()
+    message = message_of()
     assert "VOICEFLOW_CA_FILE is 'ca.pem' (the environment): " in message
     assert f"{why}; give a file of certificates in PEM form" in message
 

@@ -34,10 +34,10 @@ def printed() -> tuple[list[str], list[str]]:
         out = b""
         while chunk := _read(ours):
             out += chunk
-        told = demo.stderr.read() if demo.stderr is not None else b""
+        log = demo.stderr.read() if demo.stderr is not None else b""
     if demo.returncode != 0:
-        sys.exit(f"the demo ended with exit code {demo.returncode}:\n{told.decode()}")
-    return told.decode().splitlines(), out.decode().replace("\r\n", "\n").split("\n")
+        sys.exit(f"the demo ended with exit code {demo.returncode}:\n{log.decode()}")
+    return log.decode().splitlines(), out.decode().replace("\r\n", "\n").split("\n")
 
 
 def _read(terminal: int) -> bytes:
@@ -73,11 +73,11 @@ def shortened(lines: list[str]) -> list[str]:
 
 def main() -> None:
     """Run the demo and write the picture."""
-    told, out = printed()
-    told = [line for line in told if not line.startswith("calling:")]
+    log, out = printed()
+    log = [line for line in log if not line.startswith("calling:")]
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: PTH123, SIM115
     console.print(Text("$ ./dev demo", style="bold green"))
-    for line in shortened([*told, "", *out]):
+    for line in shortened([*log, "", *out]):
         console.print(Text.from_ansi(line), soft_wrap=True)
     svg = console.export_svg(title="voiceflow demo", theme=MONOKAI, unique_id="demo")
     # The reader's own monospace font will do: a picture fetches nothing.

@@ -53,7 +53,7 @@ class ShelfStore(MemoryStore):
         return self._contents
 
     @memory.setter
-    def memory(self, _: Memory) -> None:  # pyright: ignore[reportIncompatibleVariableOverride] - read anew each time
+    def memory(self, _: Memory) -> None:  # pyright: ignore[reportIncompatibleVariableOverride] - read each time
         """Make the file if there is none: the memory store begins with empty contents."""
         with self._changing():
             pass

@@ -1,9 +1,9 @@
 """A door before the sandbox that notes when each POST arrives: by the kernel, not by when a busy process got to look.
 
 On a shared machine the sandbox may be kept from its processor for 50 ms and find three POSTs at once, which came 20 ms
-apart. The kernel notes the time at which bytes came in (SO_TIMESTAMPNS), whoever reads them when. Run as a process of
-its own: `python -m tests.acceptance.door FILE PORT` tells its own port on stdout, hands everything on to that port, and
-writes into FILE one line for each POST: the time of its first bytes, in epoch seconds.
+apart. The kernel notes the time at which bytes came in (SO_TIMESTAMPNS), independently of their reader. Run as a
+process of its own: `python -m tests.acceptance.door FILE PORT` prints its own port, hands everything on to that port,
+and writes into FILE one line for each POST: the time of its first bytes, in epoch seconds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Faults of a night, each under ten calls a second: what is told while it lasts and after it, at every interface.
+"""Faults of a night, each under ten calls a second: what is reported while it lasts and after it, at every interface.
 
-`NIGHT=/tmp/night pytest tests/acceptance/test_night.py` writes all that was told into that folder.
+`NIGHT=/tmp/night pytest tests/acceptance/test_night.py` writes all reports into that folder.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def test_a_fault_is_named_while_it_lasts_and_is_one_page(
     if not row.second.get("LD_PRELOAD", "unused"):
         pytest.skip("there is no libfaketime")
     folder = request.getfixturevalue("room") if row.own_disk else tmp_path
-    notes = Path(os.environ["NIGHT"]) / re.sub(r"\W+", "-", name) if "NIGHT" in os.environ else tmp_path / "told"
+    notes = Path(os.environ["NIGHT"]) / re.sub(r"\W+", "-", name) if "NIGHT" in os.environ else tmp_path / "reports"
     notes.mkdir(parents=True, exist_ok=True)
     settings = {"state_dir": str(tmp_path / "state"), "rate": RATE, "lease": "60s", "ui_secret": "console-secret-0123"}
     server = request.getfixturevalue("own_server") if row.own_server else None
@@ -261,16 +261,16 @@ def test_a_fault_is_named_while_it_lasts_and_is_one_page(
         )
         night = Night(on, folder, list(workers), server)
 
-        def told(when: str) -> dict[str, str]:
+        def reports(when: str) -> dict[str, str]:
             found = {
-                "status": voiceflow("status", "--wait-for-store", "2s", env=on.env).told,
-                "doctor": voiceflow("doctor", env=on.env, seconds=60).told,
+                "status": voiceflow("status", "--wait-for-store", "2s", env=on.env).printed,
+                "doctor": voiceflow("doctor", env=on.env, seconds=60).printed,
                 "console": console(on),
                 "metrics": "".join(
                     httpx.get(f"http://{each}/metrics", trust_env=False).text for each in addresses if alive(each)
                 ),
                 "firing": "\n".join(map(str, watch.firing())),
-                "log": "".join(each.told for each in night.workers),
+                "log": "".join(each.printed for each in night.workers),
             }
             for part, text in found.items():
                 (notes / f"{when} {part}.txt").write_text(text, "utf-8")
@@ -287,12 +287,12 @@ def test_a_fault_is_named_while_it_lasts_and_is_one_page(
         with row.fault(night):
             began, pid = time.monotonic(), str(night.workers[-1].pid)
             wait_and_watch(10)
-            early = told("at 10 s")
+            early = reports("at 10 s")
             wait_and_watch(min(row.seconds, 60))
-            late = told("at 60 s")
+            late = reports("at 60 s")
             wait_and_watch(row.seconds)
         wait_and_watch(row.seconds + 65)
-        after = told("a minute after")
+        after = reports("a minute after")
         for interface in ("status", "doctor", "console"):
             for wanted, found in [*((each, early) for each in row.early), *((each, late) for each in row.late)]:
                 pattern = wanted.replace("{pid}", pid)

@@ -39,7 +39,7 @@ def left_alone(workers: Sequence[Process]) -> Stalls:
 
 
 def frozen_now_and_then(workers: Sequence[Process]) -> Stalls:
-    """About every 1.5 s one of them stands still for 300 ms, as a machine that swaps has it."""
+    """About every 1.5 s one of them is frozen for 300 ms, as a machine that swaps has it."""
     chance = random.Random(20261120)
     ends = time.monotonic() + SECONDS
     stalls: Stalls = []

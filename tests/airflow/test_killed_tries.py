@@ -48,7 +48,7 @@ def test_each_number_is_called_once_whichever_tries_are_killed(
         arguments = (kind, str(at_once), str(KILLS), "1")
         tries = Process(*arguments, module="tests.airflow.killed_tries", env=env, folder=tmp_path)
         try:
-            assert tries.wait(seconds=2800) == 0, tries.told
+            assert tries.wait(seconds=2800) == 0, tries.printed
             runs = int(tries.stdout[-1])
         finally:
             tries.end()

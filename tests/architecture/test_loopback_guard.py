@@ -40,7 +40,7 @@ def test_loopback_is_free():
 """
 
 
-def test_whoever_tries_to_leave_this_machine_fails_even_when_the_error_is_swallowed(tmp_path: Path) -> None:
+def test_a_test_that_tries_to_leave_this_machine_fails_even_when_the_error_is_swallowed(tmp_path: Path) -> None:
     shutil.copy(Path(__file__).parents[1] / "conftest.py", tmp_path)
     (tmp_path / "test_leaving.py").write_text(TESTS_THAT_TRY)
     run = subprocess.run(

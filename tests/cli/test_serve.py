@@ -135,12 +135,12 @@ def test_a_drain_ends_when_everything_was_told(tmp_path: Path) -> None:
     with running_crm() as crm, stage(tmp_path, notify_url=crm.url, notify_secret=SECRET) as on:
         on.campaign(20)
         done = process("worker", "--drain", "--rate", "unlimited", env=on.env)
-        assert done.wait() == 0, done.told
-        assert "are sent to 127.0.0.1" in done.told
-        assert "token" not in done.told
-        assert SECRET not in done.told
+        assert done.wait() == 0, done.printed
+        assert "are sent to 127.0.0.1" in done.printed
+        assert "token" not in done.printed
+        assert SECRET not in done.printed
         calls = {call["id"]: call for call in on.calls()}
-    ended = [told for told in crm.told if told["type"] == "call.ended"]
+    ended = [each for each in crm.received if each["type"] == "call.ended"]
     assert crm.totals() == {"campaign": 20}
     assert sorted(told["data"]["id"] for told in ended) == sorted(calls)
     assert len({told["id"] for told in ended}) == 20

@@ -60,12 +60,12 @@ class Person:
         Gives what the doctor found to the last; empty if the store was put right.
         """
         left = self._asks_the_doctor()
-        told = self.does("reconcile", "--json")
-        self._tell(f"the person: reconcile says {''.join(told.stdout).strip() or told.told[-300:]}")
+        done = self.does("reconcile", "--json")
+        self._tell(f"the person: reconcile says {''.join(done.stdout).strip() or done.printed[-300:]}")
         anyio.run(self._resolve)
         resumed = self.does("resume")
         if resumed.wait() != 0:
-            raise AssertionError(f"`voiceflow resume` failed:\n{resumed.told}")
+            raise AssertionError(f"`voiceflow resume` failed:\n{resumed.printed}")
         return left
 
     def _asks_the_doctor(self) -> str:

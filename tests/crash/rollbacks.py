@@ -202,4 +202,4 @@ def _copied(folder: Path, to: Path) -> None:
 
 def _done(process: Process) -> None:
     if process.wait() != 0:
-        raise AssertionError(f"a command failed:\n{process.told}")
+        raise AssertionError(f"a command failed:\n{process.printed}")

@@ -65,10 +65,10 @@ async def test_each_person_is_called_once_and_nobody_a_minute_late_through_a_rol
         scene.campaign(CALLS)
         for place, port in enumerate(ports):
             _more_calls(scene)
-            assert workers[place].end(signal.SIGTERM, seconds=120) == 0, workers[place].told
+            assert workers[place].end(signal.SIGTERM, seconds=120) == 0, workers[place].printed
             workers[place] = worker()
             _more_calls(scene)
-            assert receivers[place].end(signal.SIGTERM) == 0, receivers[place].told
+            assert receivers[place].end(signal.SIGTERM) == 0, receivers[place].printed
             receivers[place] = receiver(port)
         assert len(scene.ledger()) < CALLS, "all were replaced while the campaign was called"
         wait_until(lambda: scene.states().keys() <= ENDS, lambda: f"{scene.states()}", within=180, every=1)

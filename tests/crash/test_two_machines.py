@@ -85,7 +85,7 @@ def test_the_machine_that_goes_on_holds_the_queue_with_the_name_of_the_one_that_
             one.end(Signals.SIGTERM)
             machine("machine-a")
         reconciled = voiceflow("reconcile", env=scene.env)
-        assert reconciled.wait() in {0, 1}, reconciled.told  # 1: a person is to decide
+        assert reconciled.wait() in {0, 1}, reconciled.printed  # 1: a person is to decide
         assert len(scene.ledger()) == sent, "nothing leaves behind the hold"
         assert voiceflow("resume", env=scene.env).wait() == 0
         states = scene.states

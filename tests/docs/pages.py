@@ -41,7 +41,7 @@ def prose(page: Path) -> str:
 
 
 def section(text: str, heading: str) -> str:
-    """What stands under a heading, up to the next one of its level or a higher one."""
+    """Return the text under a heading, up to the next one of its level or a higher one."""
     headings = list(_HEADING.finditer(text))
     for index, match in enumerate(headings):
         if match[2] == heading:

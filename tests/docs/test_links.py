@@ -76,7 +76,7 @@ def test_no_table_is_broken_by_an_empty_line() -> None:
                 assert re.fullmatch(r"\|[\s|-]+\|", after), f"{page.name}:{number}: a row without a header: {row}"
 
 
-def test_every_finding_stands_behind_a_rule_that_a_test_holds() -> None:
+def test_every_finding_is_behind_a_rule_that_a_test_holds() -> None:
     page = (ROOT / "findings/README.md").read_text("utf-8")
     table = dict(re.findall(r"^\| `(\w+)` \|.*\| `(.+)` \|$", page, re.MULTILINE))
     assert {path.stem for path in (ROOT / "findings").glob("*.sh")} == table.keys()

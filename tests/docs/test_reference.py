@@ -103,7 +103,7 @@ def test_each_metric_that_a_page_names_exists() -> None:
         assert any(name.startswith(beginning) for name in names), beginning
 
 
-def test_no_name_of_a_metric_stands_anywhere_else() -> None:
+def test_no_name_of_a_metric_is_anywhere_else() -> None:
     name = re.compile(r"voiceflow_(?:queue|store|worker|webhook|ivr|hook|api|on_call)_\w+")
     sources = [path for path in (ROOT / "voiceflow_worker").rglob("*.py") if path.name != "metrics.py"]
     assert not {path.name: found for path in sources if (found := name.findall(path.read_text("utf-8")))}
@@ -137,11 +137,11 @@ def test_the_page_of_the_commands_has_each_command_and_each_option_once() -> Non
 def test_each_command_has_one_line_in_a_panel_of_the_help() -> None:
     code = "import sys; from voiceflow_worker.cli.program import run; sys.exit(run(['--help']))"
     environment = {"COLUMNS": "80", "NO_COLOR": "1", "PATH": ""}
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     ).stdout
-    assert re.findall(r"^╭─ (.+?) ─", told, re.MULTILINE) == ["Every day", "More"]
-    lines = re.findall(r"^│ (\S*) ", told, re.MULTILINE)
+    assert re.findall(r"^╭─ (.+?) ─", printed, re.MULTILINE) == ["Every day", "More"]
+    lines = re.findall(r"^│ (\S*) ", printed, re.MULTILINE)
     assert "" not in lines, "a summary takes a second line"
     assert {path.split()[1] for path, _ in commands(program())} == {name for name in lines if not name.startswith("-")}
 

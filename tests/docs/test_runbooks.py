@@ -40,7 +40,7 @@ def sections() -> dict[str, str]:
     return found
 
 
-def test_each_alert_links_its_section_and_stands_below_its_heading() -> None:
+def test_each_alert_links_its_section_and_is_below_its_heading() -> None:
     (group,) = yaml.safe_load((DOCS / "deploy" / "alerts.yml").read_text("utf-8"))["groups"]
     first = {anchor: text.strip().partition("\n")[0] for anchor, text in sections().items()}
     assert all(re.search(r"`Voiceflow\w+`|\"", line) for line in first.values()), "an alert, or a sentence in quotes"
@@ -48,10 +48,10 @@ def test_each_alert_links_its_section_and_stands_below_its_heading() -> None:
     urls = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in group["rules"]}
     linked = {alert: url.partition("docs/runbooks.md#")[2] for alert, url in urls.items()}
     assert linked == rows
-    told = "".join(
+    texts = "".join(
         [*(str(rule["annotations"]) for rule in group["rules"]), *(sections()[anchor] for anchor in linked.values())]
     )
-    assert not re.search(r"voiceflow hold(?! --for)", told), "a hold without an end, where the queue has held itself"
+    assert not re.search(r"voiceflow hold(?! --for)", texts), "a hold without an end, where the queue has held itself"
 
 
 @pytest.fixture
@@ -78,9 +78,9 @@ def carried_out(line: str, stage: str, capfd: pytest.CaptureFixture[str]) -> Non
         subprocess.run(["sh", "-euc", command], check=True)
         return
     code = run(shlex.split(command)[1:])
-    told = capfd.readouterr()
+    printed = capfd.readouterr()
     # The doctor finds what is wrong with this stage, such as a webhook that is not registered.
-    assert code in ({0, 1} if otherwise or command == DOCTOR else {0}), (line, told.out, told.err)
+    assert code in ({0, 1} if otherwise or command == DOCTOR else {0}), (line, printed.out, printed.err)
 
 
 def commands() -> Iterator[Any]:

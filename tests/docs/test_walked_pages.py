@@ -198,8 +198,8 @@ def test_the_commands_of_the_http_api(shell: Shell) -> None:
     shell.type("curl() { command curl -w '\\n' --fail-with-body \"$@\"; }")
     shell.type("voiceflow serve --api --port 8080 >serve.log 2>&1 &")
     printed = "".join(shell.type(f"set -e; {each.text}") for each in sh(DOCS / "http.md"))
-    told = [json.loads(line) for line in printed.splitlines() if line[:1] == "{"]
-    call, waited, cancelled, started, preview, held, resumed, over, paused, rate = told
+    answers = [json.loads(line) for line in printed.splitlines() if line[:1] == "{"]
+    call, waited, cancelled, started, preview, held, resumed, over, paused, rate = answers
     assert (call["unique_key"], waited["id"], cancelled["state"]) == ("order-42", call["id"], "cancelled")
     assert (started["enqueued"], preview["dry_run"], preview["valid"]) == (1, True, 1)
     assert (held["state"], resumed["state"], over["cancelled"]) == ("held", "open", 1)

@@ -1,4 +1,4 @@
-"""Pages and messages use the field's terms: what was once a private word for a thing does not come back."""
+"""Pages, messages, docstrings and names use the field's terms: a private word for a thing does not come back."""
 
 from __future__ import annotations
 
@@ -15,13 +15,23 @@ INSTEAD = {
     r"(un)?vetted|withheld": "verified", r"departures?|departs?": "send slot", r"heed(s|ed)?": "follow, apply",
     r"deeds?|happenings?": "action", r"parked summar(y|ies)": "early summary",
     r"laborator(y|ies)|sabotage": "fault-injection tests, seeded defect", r"patience": "timeout",
-    r"under way": "in progress", r"(is|are|was|were|and) told": "reported, logged", r"steers no": "does not affect",
+    r"under way": "in progress", r"steers no": "does not affect",
     r"is asked for with this key|asked for with this key before": "already created with this key",
     r"no store is asked": "the store is not read", r"that are typed go before": "override",
     r"(was|is|are|were|and|not) given again": "imported again, carried out again",
     r"(stays?|is|are) staged|staged calls?": "held until the import ends",
 }  # fmt: skip
 """Private words, as patterns, and the field's terms for the same."""
+NOWHERE = {
+    "told": "reported, logged; message",
+    "tells": "says, reports",
+    "stands": "is, is stored, applies",
+    "whoever": "who, the one that",
+    "anew": "again",
+    "in vain": "without success",
+}
+"""Words that are in no page, and nowhere in a package: neither in docstrings and comments nor in names and messages."""
+_NOWHERE = re.compile(rf"(?<![A-Za-z])({'|'.join(NOWHERE)})(?![A-Za-z])", re.IGNORECASE)
 _PRIVATE = re.compile("|".join(rf"\b(?:{words})\b" for words in INSTEAD), re.IGNORECASE)
 PAGES = [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md")]
 SOURCES = [path for package in ("voiceflow_worker", "airflow_provider") for path in (ROOT / package).rglob("*.py")]
@@ -30,6 +40,16 @@ SOURCES = [path for package in ("voiceflow_worker", "airflow_provider") for path
 def test_a_page_has_no_private_word() -> None:
     for page in PAGES:
         assert not list(private_in(page.read_text(encoding="utf-8"))), page
+
+
+def test_a_page_and_a_package_have_none_of_the_words_of_nowhere() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match[1]!r}: write {NOWHERE[match[1].lower()]!r}"
+        for path in PAGES
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for match in _NOWHERE.finditer(line)
+    ]
+    assert not found, "\n".join(found)
 
 
 def test_no_message_has_a_private_word() -> None:
@@ -45,10 +65,8 @@ def test_no_message_has_a_private_word() -> None:
 
 
 def test_the_list_finds_what_it_is_for() -> None:
-    assert list(private_in("Doubts are told at the HTTP door.")) == [
-        "'are told': write 'reported, logged'",
-        "'door': write 'HTTP API'",
-    ]
+    assert list(private_in("Doubts at the HTTP door.")) == ["'door': write 'HTTP API'"]
+    assert _NOWHERE.findall("def told_before(): Whoever stands in vain") == ["told", "Whoever", "stands", "in vain"]
     assert not list(private_in("The clock was set back. Sandboxes answer indoors; foretold."))
 
 

@@ -58,13 +58,13 @@ def test_a_script_runs_alone(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("order_ready.py", "With --for-real it calls the first number"),
     ],
 )
-def test_nobody_is_called_by_a_slip(name: str, told: str) -> None:
+def test_nobody_is_called_by_a_slip(name: str, message: str) -> None:
     command = [sys.executable, str(EXAMPLES / name), "--for-real"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 1
-    assert told in run.stderr
+    assert message in run.stderr

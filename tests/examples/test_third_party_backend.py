@@ -89,7 +89,7 @@ def test_the_command_line_knows_it_by_its_url(installed: Installed) -> None:
 
 
 @pytest.mark.slow
-def test_without_it_the_scheme_is_unknown_and_one_that_names_nothing_is_told_so(installed: Installed) -> None:
+def test_without_it_the_scheme_is_unknown_and_one_that_names_nothing_is_refused(installed: Installed) -> None:
     command = [sys.executable, "-m", "voiceflow_worker", "status", "--store", "shelf://calls"]
     bare = subprocess.run(command, cwd=installed.folder, capture_output=True, text=True, timeout=60, check=False)
     assert bare.returncode != 0

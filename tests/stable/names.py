@@ -87,16 +87,16 @@ def http_api() -> Names:
     ]
     taken = {_schema(content["schema"]) for each in bodies for content in each["content"].values()}
     for path, operations in whole["paths"].items():
-        for method, told in operations.items():
+        for method, operation in operations.items():
             name = f"{method.upper()} {path}"
             found[name] = "operation"
-            for each in told.get("parameters", ()):
+            for each in operation.get("parameters", ()):
                 if "name" in each:
                     kind = f", {REQUIRED}" if each.get("required") and each["in"] != "path" else ""
                     found[f"{name} {each['in']} {each['name']}"] = _schema(each["schema"]) + kind
-            for media, body in told.get("requestBody", {}).get("content", {}).items():
+            for media, body in operation.get("requestBody", {}).get("content", {}).items():
                 found[f"{name} takes {media}"] = _schema(body["schema"])
-            for status, answer in told["responses"].items():
+            for status, answer in operation["responses"].items():
                 found[f"{name} answers {status}"] = ", ".join(
                     f"{media} {_schema(of.get('schema', {}))}" for media, of in answer.get("content", {}).items()
                 )
@@ -301,7 +301,7 @@ def _parts(what: str) -> tuple[str, str, bool]:
 
 
 def is_major_step(old: str, new: str, changelog: str) -> bool:
-    """Whether a version may break the names of another: the number before the first point is higher, and it is told."""
+    """Return True if a version may break the names of another: its first number is higher, and in the changelog."""
     return int(new.partition(".")[0]) > int(old.partition(".")[0]) and f"\n## {new}" in changelog
 
 

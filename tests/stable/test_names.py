@@ -61,8 +61,8 @@ def test_what_is_new_may_not_be_demanded_of_a_name_that_was_there() -> None:
     assert found == "python: m.f(x) is demanded of those who do not know it"
 
 
-def test_only_a_major_version_that_is_told_may_break_names() -> None:
-    told = "# Changelog\n\n## 2.0.0 (2027-01-01)\n"
-    assert is_major_step("1.4.0", "2.0.0", told)
-    assert not is_major_step("1.4.0", "1.5.0", told)
-    assert not is_major_step("1.4.0", "3.0.0", told)
+def test_only_a_major_version_in_the_changelog_may_break_names() -> None:
+    changelog = "# Changelog\n\n## 2.0.0 (2027-01-01)\n"
+    assert is_major_step("1.4.0", "2.0.0", changelog)
+    assert not is_major_step("1.4.0", "1.5.0", changelog)
+    assert not is_major_step("1.4.0", "3.0.0", changelog)

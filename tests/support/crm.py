@@ -18,18 +18,18 @@ class Crm(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Takes)
-        self.told: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/calls?token=of-the-tests"
 
     def totals(self) -> dict[str, int]:
-        """The batches of whose ends it was told, none left out, with their calls at the last one."""
+        """The batches of whose ends it was notified, none left out, with their calls at the last one."""
         found: dict[str, dict[int, int]] = {}
-        for told in self.told:
-            if told["type"] == "batch.ended":
-                found.setdefault(told["data"]["batch_id"], {})[told["number"]] = told["data"]["total"]
+        for event in self.received:
+            if event["type"] == "batch.ended":
+                found.setdefault(event["data"]["batch_id"], {})[event["number"]] = event["data"]["total"]
         assert all(numbers.keys() == set(range(1, len(numbers) + 1)) for numbers in found.values()), found
         return {name: numbers[len(numbers)] for name, numbers in found.items()}
 
@@ -39,7 +39,7 @@ class _Takes(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.told.append(dict(verify_notification(SECRET, self.headers.items(), body)))
+        self.server.received.append(dict(verify_notification(SECRET, self.headers.items(), body)))
         self.send_response(204)
         self.end_headers()
 

@@ -12,7 +12,7 @@ GONE = (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError)
 
 
 class CuttingProxy:
-    """Stands before a server; `cut_answer_to(text)` loses the answer to the next request that holds the text.
+    """Run before a server; `cut_answer_to(text)` loses the answer to the next request that holds the text.
 
     From when it `withholds` them on, no answer comes any more, and the connections stay.
     """

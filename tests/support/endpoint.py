@@ -1,4 +1,4 @@
-"""The system of a user, to which outcomes are sent: an HTTP server that answers as it is told, on either event loop."""
+"""The system of a user, to which outcomes are sent: an HTTP server that answers as ordered, on either event loop."""
 
 from __future__ import annotations
 

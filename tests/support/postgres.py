@@ -143,7 +143,7 @@ def connected(store: str) -> psycopg.Connection[tuple[Any, ...]]:
 
 
 class _Program:
-    """One process of a server, and what it tells, in a folder of its own."""
+    """One process of a server, and what it prints, in a folder of its own."""
 
     _ends_at_once = "QUIT"
 
@@ -155,7 +155,7 @@ class _Program:
 
     @property
     def log(self) -> str:
-        """What it has told."""
+        """What it has printed."""
         return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
 
     @property
@@ -362,9 +362,9 @@ class Pooler(_Program):
     def lead_to(self, database: str) -> None:
         """Lead all clients, also those that are connected, to another database of the server."""
         self._configured(database)
-        told = self.log.count("RELOAD") + self.log.count("SIGHUP")
+        before = self.log.count("RELOAD") + self.log.count("SIGHUP")
         self.signal(signal.SIGHUP)
-        wait_until(lambda: self.log.count("RELOAD") + self.log.count("SIGHUP") > told, "reload of pgbouncer")
+        wait_until(lambda: self.log.count("RELOAD") + self.log.count("SIGHUP") > before, "reload of pgbouncer")
 
     def _configured(self, database: str) -> Path:
         file = self.folder / "pgbouncer.ini"

@@ -76,10 +76,10 @@ class Process:
             try:
                 line = self._lines.get(timeout=max(ends - time.monotonic(), 0.001))
             except queue.Empty:
-                raise AssertionError(f"no line matched {pattern!r} in {seconds} s:\n{self.told}") from None
+                raise AssertionError(f"no line matched {pattern!r} in {seconds} s:\n{self.printed}") from None
             if line is None:
                 if not self.is_running:
-                    raise AssertionError(f"the process ended before a line matched {pattern!r}:\n{self.told}")
+                    raise AssertionError(f"the process ended before a line matched {pattern!r}:\n{self.printed}")
                 continue
             if found := re.search(pattern, line):
                 return found
@@ -103,7 +103,7 @@ class Process:
         return code
 
     @property
-    def told(self) -> str:
+    def printed(self) -> str:
         return "".join([*self.stdout, *self.stderr])
 
     def _read(self, stream: Iterator[str] | None, kept: list[str]) -> None:

@@ -135,8 +135,8 @@ class RedisServer:
     @property
     def version(self) -> tuple[int, ...]:
         """The version of Redis that it is, or to which it is compatible."""
-        told = str(self.ask("INFO", "server")).partition("redis_version:")[2].split()[0]
-        return tuple(map(int, told.split(".")))
+        version = str(self.ask("INFO", "server")).partition("redis_version:")[2].split()[0]
+        return tuple(map(int, version.split(".")))
 
     def ask(self, *words: str | int) -> object:
         """Send one command and read its answer."""
@@ -254,7 +254,7 @@ class WatchedPair:
 
 
 class _Sentinel(RedisServer):
-    """A sentinel: the same program, told so, with its settings in a file that it writes."""
+    """A sentinel: the same program in that mode, with its settings in a file that it writes."""
 
     def start(self) -> RedisServer:
         command: Sequence[str | Path] = [

@@ -1,4 +1,4 @@
-"""A server that speaks the Redis protocol and answers what a test tells it to, also what no real one at hand does."""
+"""A server that speaks the Redis protocol and answers what a test orders, also what no real one at hand does."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ class ScriptedRedis:
             case ["HELLO", *_]:
                 return {"server": "redis", "version": self.version, "proto": 3, "id": 1, "mode": "standalone"}
             case ["INFO", *_]:
-                told = {"redis_version": self.version, "redis_mode": "standalone", "role": "master", "run_id": "r"}
-                return "# Server\r\n" + "".join(f"{name}:{value}\r\n" for name, value in told.items())
+                facts = {"redis_version": self.version, "redis_mode": "standalone", "role": "master", "run_id": "r"}
+                return "# Server\r\n" + "".join(f"{name}:{value}\r\n" for name, value in facts.items())
             case ["CONFIG", "GET" | "get", name]:
                 if self.settings is None:
                     return RuntimeError("NOPERM this user has no permissions to run the 'config|get' command")

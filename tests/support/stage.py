@@ -41,7 +41,7 @@ class Stage:
         file.write_text(f"destination,name\n{rows}", encoding="utf-8")
         say = ("--say", "Hello {{name}}.", "--voice-profile", "en-IE-EmilyNeural", "--source", "+6531234567")
         done = voiceflow("enqueue", str(file), *say, *options, "--json", env=self.env)
-        assert json.loads("".join(done.stdout))["enqueued"] == calls, done.told
+        assert json.loads("".join(done.stdout))["enqueued"] == calls, done.printed
 
     @contextmanager
     def worker(self, *options: str) -> Iterator[Process]:
@@ -52,8 +52,8 @@ class Stage:
 
     def status(self) -> dict[str, Any]:
         """What `voiceflow status --json` says."""
-        told: dict[str, Any] = json.loads("".join(voiceflow("status", "--json", env=self.env).stdout))
-        return told
+        status: dict[str, Any] = json.loads("".join(voiceflow("status", "--json", env=self.env).stdout))
+        return status
 
     def states(self) -> dict[str, int]:
         """The states that hold any jobs."""
@@ -93,7 +93,7 @@ def stage(
     api_key: str | None = None,
     **settings: str,
 ) -> Iterator[Stage]:
-    """Set a stage; everything on it is ended with the block. With `webhook`, the sandbox tells that URL its events.
+    """Set a stage; everything on it is ended with the block. With `webhook`, the sandbox sends that URL its events.
 
     With `api_key`, it accepts no other one.
     """
@@ -115,9 +115,9 @@ def stage(
         receiver = stack.enter_context(running(*serve, env=env))
         address = receiver.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
         key = () if api_key is None else ("--api-key", api_key)
-        told = webhook or f"{address}/webhooks/8x8"
+        url = webhook or f"{address}/webhooks/8x8"
         callers = stack.enter_context(
-            running("sandbox", "--port", str(port), "--webhook", told, "--speed", str(speed), *key, env=env)
+            running("sandbox", "--port", str(port), "--webhook", url, "--speed", str(speed), *key, env=env)
         )
         url = callers.wait_for(r"ready on (http://127\.0\.0\.1:\d+)")[1]
         pids = [receiver.pid, callers.pid]

@@ -47,7 +47,7 @@ def worker_with_files(store: Store, voice: Voice, folder: Path) -> Worker:
 
 @asynccontextmanager
 async def at_work(*workers: Worker) -> AsyncGenerator[None]:
-    """Run workers until the block ends; then they are told to stop, and do."""
+    """Run workers until the block ends; then stop them in order."""
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as group:
             for worker in workers:
@@ -72,7 +72,7 @@ async def in_state(store: Store, state: JobState, count: int) -> None:
 
 
 async def set_limits(store: Store, queue: str, limits: Limits) -> None:
-    """Set the limits of a queue as they are, whatever stands."""
+    """Set the limits of a queue as they are, whatever they were."""
     write = Write(puts=(limits_put(queue, limits),), wakes=queue)
     await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
 

@@ -1,4 +1,4 @@
-"""Settings that are wrong, and what is told of each."""
+"""Settings that are wrong, and the message for each."""
 
 from __future__ import annotations
 

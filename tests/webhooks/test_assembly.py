@@ -77,7 +77,7 @@ async def by_serve(store: Store) -> AsyncGenerator[str]:
     with running("serve", "--api", "--port", port, env={**env, "VOICEFLOW_STORE": store.url}) as process:
         with anyio.fail_after(30):
             while not await is_up():
-                assert process.is_running, process.told
+                assert process.is_running, process.printed
                 await anyio.sleep(0.05)
         yield address
 
@@ -233,13 +233,13 @@ def served(kind: str, url: str, **settings: str) -> Generator[tuple[Process, str
 
 def _wait_for(process: Process, address: str) -> None:
     def is_up() -> bool:
-        assert process.is_running, process.told
+        assert process.is_running, process.printed
         try:
             return httpx.get(f"{address}/healthz", trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
 
-    wait_until(is_up, lambda: f"a server on {address}\n{process.told}")
+    wait_until(is_up, lambda: f"a server on {address}\n{process.printed}")
 
 
 @pytest.mark.slow
