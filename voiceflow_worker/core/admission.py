@@ -218,12 +218,12 @@ class CheckedCall(NamedTuple):
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The numbers of the person, in the order in which they are called."""
+        """Numbers of the person, in the order in which they are called."""
         return self.destination, *self.further_numbers
 
     @property
     def asked(self) -> str:
-        """A digest of what is asked for: a span of validity counts as a span, and not as the time that it gives."""
+        """Digest of what is asked for: a span of validity counts as a span, and not as the time that it gives."""
         times = (self.not_before, None if self.validity else self.valid_until)
         begins, ends = (None if each is None else each.astimezone(UTC) for each in times)
         zone = None if self.window is None else self.time_zone
@@ -232,7 +232,7 @@ class CheckedCall(NamedTuple):
 
 
 def _window_of(options: Mapping[str, Any], numbers: Sequence[str]) -> CallWindow | None:
-    """The window of the person, with its zone if it was moved. Raises InvalidInputError."""
+    """Return the window of the person, with its zone if it was moved. Raises InvalidInputError."""
     window, zone = options.get("window"), options.get("window_time_zone")
     if window is None:
         if zone is not None:
@@ -260,7 +260,7 @@ class AdmissionResult:
 
     `is_new` is False for a call whose job was in the queue before. The reason is `findings`, or a `suppressed` number.
     In a dry run, a call that could be enqueued has an empty result. `changed` is a stored call that says now what was
-    asked for. If it `has_moved`, what stands in the store is not as it was judged, or another call has the key.
+    asked for. If it `has_moved`, the stored call is not as it was judged, or another call has the key.
     """
 
     is_new: bool | None = None
@@ -299,7 +299,7 @@ class Admitter:
         self._named: set[str | None] = set()
 
     def differences(self, call: CheckedCall, stands: Job) -> tuple[str, ...]:
-        """The names of the fields in which a stored call is not as it is asked for now; none if it cannot be asked for.
+        """Return the names of the fields in which a stored call differs; none if it cannot be asked for.
 
         See `model.jobs.differences`.
         """
@@ -307,7 +307,7 @@ class Admitter:
         return differences(made, stands) if made is not None else ()
 
     def problems_of_change(self, call: CheckedCall, stands: Job) -> Sequence[Finding]:
-        """Why a call that waits cannot become what is asked for: no time is left for it."""
+        """Return why a call that waits cannot become what is asked for: no time is left for it."""
         made = self._made(call)
         if stands.valid_until is None or made is None:  # no need to make it, which takes as long as all else
             return ()
@@ -318,7 +318,7 @@ class Admitter:
         return ()
 
     def _made(self, call: CheckedCall) -> Job | None:
-        """The job of a call, to be compared: it has no id."""
+        """Return the job of a call, to be compared: it has no id."""
         now = self._store.clock.now()
         with suppress(CallFlowError):
             return new_job(call, job_id="", revision="", queue=self._queue, at=now, redial=self._redial)
@@ -370,7 +370,7 @@ class Admitter:
         return KeyConflict(index, job.unique_key or "", owner.job_id, differs, owner.state)
 
     async def _owned(self, jobs: Mapping[int, Job], owners: Mapping[int, Owner]) -> dict[int, Job]:
-        """The jobs that own unique keys of these, by the indexes of these."""
+        """Return the jobs that own unique keys of these, by the indexes of these."""
         keys = {index: jobs[index].unique_key or "" for index in owners}
         found = await owners_of(self._store, keys.values()) if keys else {}
         new = {job.id: job for job in jobs.values()}
@@ -392,8 +392,8 @@ class Admitter:
         """Admit, in one bulk write, every call of an import that can be admitted. Returns one result per call.
 
         Each is stored only while the `condition` holds, and carries the `token` of the import; TakenOverError if it
-        does not hold. `standing` has what stands in the place of calls, by their indexes. Raises `InvalidInputError` if
-        a call belongs to a cancelled batch, and `StoreUnavailableError`.
+        does not hold. `standing` has what is stored in the place of calls, by their indexes. Raises InvalidInputError
+        if a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
         jobs, refused = self._jobs(dict(enumerate(calls)), now, token=token)
@@ -409,7 +409,7 @@ class Admitter:
     def _jobs(
         self, calls: Mapping[int, CheckedCall], now: datetime, *, token: str | None = None
     ) -> tuple[dict[int, Job], Mapping[int, CallFlowError]]:
-        """The jobs of these calls, and the errors of the calls that cannot become jobs, by the same keys."""
+        """Return the jobs of these calls, and the errors of the calls that cannot become jobs, by the same keys."""
         jobs: dict[int, Job] = {}
         errors: dict[int, CallFlowError] = {}
         ids = zip(new_job_ids(self._queue, len(calls), at=now), new_revisions(len(calls)), strict=True)
@@ -484,7 +484,7 @@ class Admitter:
         standing: Mapping[int, Standing],
         condition: Condition | None,
     ) -> dict[int, Write]:
-        """The writes of jobs, by their indexes; what is changed by them, and the errors of others, is noted as done."""
+        """Return the writes of jobs, by their indexes; note in `done` what they change, and errors of others."""
         parts: dict[int, Write] = {}
         more = () if condition is None else (condition,)
         common: Mapping[str, Any] = {"at": now, "store_id": self._store.id, "conditions": more}
@@ -513,7 +513,7 @@ class Admitter:
             raise TakenOverError(job.batch_id)
 
     async def _listed(self, jobs: Mapping[int, Job], indexes: Sequence[int]) -> Mapping[int, Sequence[Record]]:
-        """The records of the suppression list that concern some of these jobs, by their indexes."""
+        """Return the records of the suppression list that concern some of these jobs, by their indexes."""
         if not indexes:
             return {}
         groups = {index: listed_groups(jobs[index].parties, store_id=self._store.id) for index in indexes}
@@ -522,7 +522,7 @@ class Admitter:
         return {index: [each for each in found if each.group in of_job] for index, of_job in groups.items()}
 
     async def listed(self, calls: Sequence[CheckedCall]) -> Mapping[int, SuppressedNumber]:
-        """The numbers on the suppression list because of which calls would be refused, by the indexes of the calls."""
+        """Return the suppressed numbers because of which calls would be refused, by the indexes of the calls."""
         return await self._numbers_listed(self._jobs(dict(enumerate(calls)), self._store.clock.now())[0])
 
     async def _numbers_listed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
@@ -554,7 +554,7 @@ def _was_cancelled(batch_id: str | None) -> InvalidInputError:
 
 
 def further_numbers(encoded: EncodedBody, numbers: Sequence[str]) -> tuple[str, ...]:
-    """The further numbers of a person in their usual form, each telephone once.
+    """Return the further numbers of a person in their usual form, each telephone once.
 
     Raises PhoneNumberError for a text that is not certainly a number, and CallFlowError for a number that the flow also
     bridges to the call, and for more than `MOST_NUMBERS`.
@@ -576,7 +576,7 @@ def further_numbers(encoded: EncodedBody, numbers: Sequence[str]) -> tuple[str, 
 
 
 def call_digest(canonical: str, further: Sequence[str]) -> str:
-    """The digest that distinguishes two calls with the same unique key: of the body, and of further numbers."""
+    """Return the digest that distinguishes two calls with the same unique key: of the body, and of further numbers."""
     return body_digest("\n".join((canonical, *further)))
 
 
@@ -590,7 +590,7 @@ def new_job(
     redial: RedialPolicy | None = None,
     token: str | None = None,
 ) -> Job:
-    """The job of a checked call, with the `token` of its import; `redial` is for one without a policy of its own.
+    """Return the job of a checked call, with the `token` of its import; `redial` is for one without its own.
 
     Raises `CallFlowError` with every finding: a `valid_until` in the past or before `not_before` (-1015), a time
     without a zone, a priority out of range, a text that no store can keep.
@@ -648,7 +648,7 @@ def _is_refused(done: Mapping[int, AdmissionResult]) -> bool:
 
 
 def _of_each(parts: Sequence[Write], answer: WriteResult) -> Sequence[WriteResult | None]:
-    """What the answer to new calls that are stored together says of each: None if it was refused for another one."""
+    """Return the answer to new calls that are stored together for each: None if it was refused for another."""
     if answer.result is Result.NOT_FREE:
         return [answer if answer.condition in part.conditions else None for part in parts]
     if answer.result is Result.EXISTS:
@@ -657,7 +657,7 @@ def _of_each(parts: Sequence[Write], answer: WriteResult) -> Sequence[WriteResul
 
 
 def _twice(jobs: Mapping[int, Job]) -> dict[int, Owner]:
-    """The jobs that another one before them has the unique key of, by their indexes."""
+    """Return the jobs that another one before them has the unique key of, by their indexes."""
     first: dict[str, Job] = {}
     owners: dict[int, Owner] = {}
     for index, job in jobs.items():
@@ -669,7 +669,7 @@ def _twice(jobs: Mapping[int, Job]) -> dict[int, Owner]:
 def _differ(job: Job, owner: Owner, owned: Job | None, *, replaces: bool = False) -> tuple[str, ...]:
     """In what the owner of the key of a job is not what is asked for; of one that cannot be read, by its digest.
 
-    A call that was changed is still the one as which it was enqueued, unless what stands is to be replaced.
+    A call that was changed is still the one as which it was enqueued, unless the stored call is to be replaced.
     """
     if owned is None:
         return () if owner.body_digest == job.body_digest else ("text",)
@@ -679,7 +679,7 @@ def _differ(job: Job, owner: Owner, owned: Job | None, *, replaces: bool = False
 
 
 def _owner_in_record(job: Job, answer: WriteResult) -> Owner | None:
-    """The owner of the job's key, by the record of a call that was erased: that counts as this one."""
+    """Return the owner of the job's key, by the record of a call that was erased: that counts as this one."""
     if not isinstance(answer.condition, AtMost) or answer.condition.namespace != KEYS:
         return None
     job_id, state, *_ = ("" if answer.record is None else f"{answer.record.value}  ").split(" ")
@@ -687,13 +687,13 @@ def _owner_in_record(job: Job, answer: WriteResult) -> Owner | None:
 
 
 def _as_reported(owner: Owner, job: Job) -> Job:
-    """The job that owns the key of this job, from its head: a newer version wrote it, or it has just been deleted."""
+    """Return the job that owns the key of this job, from its head, because it has just been deleted."""
     known = owner.state in set(JobState)
     return replace(job, id=owner.job_id, state=JobState(owner.state) if known else JobState.IN_DOUBT)
 
 
 def _joined(errors: Mapping[int, InvalidInputError], count: int) -> InvalidInputError:
-    """The one error for `count` requests, from the errors of some of them, by their indexes."""
+    """Return the one error for `count` requests, from the errors of some of them, by their indexes."""
     if count == 1:
         return errors[0]
     findings: list[Finding] = []

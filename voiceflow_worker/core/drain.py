@@ -21,7 +21,7 @@ MOST_NEXT = 100
 async def held_count(
     store: Store, queue: str, holds: Iterable[Gate], *, by: datetime, batch_id: str | None = None
 ) -> int:
-    """The number of queued jobs that are due by this time and behind these closed gates."""
+    """Return the number of queued jobs that are due by this time and behind these closed gates."""
     gates = [gate for gate in holds if gate.scope is GateScope.QUEUE or batch_id in {None, gate.name}]
     if any(gate.scope is GateScope.QUEUE for gate in gates):
         return await due_count(store, queue, by=by, batch_id=batch_id)
@@ -57,7 +57,7 @@ class DrainResult:
 
     @property
     def stopped_by_hold(self) -> bool:
-        """Whether due jobs were left because a gate is closed."""
+        """True if due jobs were left because a gate is closed."""
         return self.held > 0
 
 
@@ -72,7 +72,7 @@ class DrainCheck:
         self._heartbeats = Heartbeats(store)
 
     async def is_done(self) -> bool:
-        """Whether the drain is over: no job is leased, sending or due soon, and no receiver awaits a summary.
+        """Return whether the drain is over: no job is leased, sending or due soon, and no receiver awaits a summary.
 
         A job whose lease has ended and that no version here can read does not count: no sweep can move it.
         Due jobs behind a hold count only if the hold ends by itself within `SHORT_HOLD`, as that of an import may.
@@ -131,12 +131,12 @@ class DrainCheck:
 
 
 def _is_short(gate: Gate, now: datetime) -> bool:
-    """Whether a hold ends by itself soon, or is that of an import which began lately."""
+    """Return whether a hold ends by itself soon, or is that of an import which began lately."""
     if gate.holder is HoldKind.IMPORT:
         return now - gate.since < SHORT_HOLD
     return gate.until is not None and gate.until - now <= SHORT_HOLD
 
 
 def _soon(closed: list[Gate], now: datetime) -> datetime:
-    """The latest due time of jobs that a drain waits for: `SOON` after the last timed hold ends, or else after now."""
+    """Return the latest due time of jobs that a drain waits for: `SOON` after now or the last short hold."""
     return max([now, *(gate.until for gate in closed if gate.until is not None)]) + SOON

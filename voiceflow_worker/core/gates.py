@@ -38,7 +38,7 @@ _log = structlog.get_logger("voiceflow.holds")
 
 
 def write_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[Gate, Write]:
-    """An order to hold, to open or to cancel: the gate that results, and its write.
+    """Return an order to hold, to open or to cancel: the gate that results, and its write.
 
     `standing` is the record of the gate as the caller read it. If it has changed since, the write is NOT_FREE with the
     new one, and the order is made again from that. So the last order that is written counts, whatever any clock says.
@@ -65,11 +65,14 @@ def write_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tup
 
 
 CheckGate = Callable[[Gate | None], None]
-"""A function that gets the gate that stands, if any, and raises an error if it must stay as it is."""
+"""A function that gets the present gate, if any, and raises an error if it must stay as it is."""
 
 
 async def standing_gate(store: Store, queue: str, batch_id: str | None) -> Gate | None:
-    """The gate of a queue or of a batch, opened ones too; None if nobody has ordered anything. Raises StoreError."""
+    """Return the gate of a queue or of a batch, opened ones too; None if nobody has ordered anything.
+
+    Raises StoreError.
+    """
     wanted: dict[str, list[str | Key]] = {GATES: [(queue, gate_member(batch_id))]}
     if batch_id is not None:
         wanted[CANCELLED] = [(queue, batch_id)]
@@ -119,7 +122,7 @@ async def until_left(
     """Wait until each call that is `sending` now has left or gone back; returns how many may still ring.
 
     With `numbers`, only calls to or with one of these count; the call with the id `but` does not. This takes at most
-    `SENT_WITHIN` seconds, of a clock that never jumps: the time of a journal entry tells nothing here, because the
+    `SENT_WITHIN` seconds, of a clock that never jumps: the time of a journal entry shows nothing here, because the
     clock may have been set since. Raises StoreError.
     """
     until = store.clock.monotonic() + SENT_WITHIN
@@ -145,16 +148,16 @@ async def hold_until_left(
     reason: str = "",
     check: CheckGate | None = None,
 ) -> Gate:
-    """Hold a queue or a batch, and wait as `until_left` does; returns the gate as it stands then. Raises StoreError."""
+    """Hold a queue or a batch, and wait as `until_left` does; returns the gate as it is then. Raises StoreError."""
     now = store.clock.now()
     ordered = Gate.of(queue, batch_id, GateState.HELD, since=now, until=until, reason=reason)
     gate = await order_gate(store, ordered, check=check)
     await until_left(store, [queue], batch_id=batch_id)
     now = store.clock.now()
-    stands = (await gates_at(store, queue, [batch_id])).get(batch_id)
-    if stands is None and gate.is_closed(at=now):
+    found = (await gates_at(store, queue, [batch_id])).get(batch_id)
+    if found is None and gate.is_closed(at=now):
         return Gate.of(queue, batch_id, GateState.OPEN, since=now)
-    return stands or gate
+    return found or gate
 
 
 FIRST_PAUSE = timedelta(seconds=1)
@@ -204,7 +207,7 @@ class Holds:
         self.reason = gate.reason
 
     def closed_since(self, leased_at: float) -> bool:
-        """Whether this worker has seen a hold after `leased_at` (monotonic seconds).
+        """Return whether this worker has seen a hold after `leased_at` (monotonic seconds).
 
         A job that was leased after the hold is not affected by it: the store's gate has let it pass.
         """

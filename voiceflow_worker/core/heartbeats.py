@@ -92,15 +92,15 @@ class Heartbeats:
         await self._workers.within(beat.queue).remove([beat.worker_id])
 
     async def workers(self, queue: str, *, within: timedelta = HEARD) -> Sequence[WorkerBeat]:
-        """The heartbeat of each live worker of a queue: of each that has one which is no older than this."""
+        """Return the heartbeat of each live worker of a queue: of each that has one which is no older than this."""
         return self._sending(await self._alive(self._workers.within(queue), within=within))
 
     async def everywhere(self) -> Sequence[WorkerBeat]:
-        """The heartbeat of each live worker of all queues."""
+        """Return the heartbeat of each live worker of all queues."""
         return self._sending(await self._alive(self._workers))
 
     def _sending(self, beats: Sequence[tuple[str, WorkerBeat]]) -> list[WorkerBeat]:
-        """The heartbeats; one that is late shows no rate: its worker was killed, and others send in its place."""
+        """Return the heartbeats; one that is late shows no rate, because others send in its place."""
         since = self._clock.now() - SENDS
         return [beat if (beat.at or since) >= since else replace(beat, rate=0.0, batches={}) for _, beat in beats]
 
@@ -109,7 +109,7 @@ class Heartbeats:
         return [(who, beat) for who, beat in await beats.all() if beat is not None and (beat.at or since) >= since]
 
     async def silent(self) -> Mapping[str, datetime]:
-        """Who fell silent, within an hour and not in order, and when, if nobody was heard for `HEARD` since then."""
+        """Return who fell silent within an hour, and when, if nobody was heard for `HEARD` since then."""
         now = self._clock.now()
         workers = [(f"worker {beat.worker_id}", beat) for beat in await self._workers.values()]
         receivers = [(f"receiver {name}", beat) for name, beat in await self._receivers.all() if beat is not None]
@@ -121,14 +121,14 @@ class Heartbeats:
         }
 
     async def rates(self) -> Mapping[str, float]:
-        """The rate of each queue with a live worker: the sum over the queue's workers."""
+        """Return the rate of each queue with a live worker: the sum over the queue's workers."""
         rates: Counter[str] = Counter()
         for beat in await self.everywhere():
             rates.update({beat.queue: beat.rate})
         return rates
 
     async def batches(self, queue: str) -> Mapping[str, float]:
-        """The rate of each batch of a queue: the sum over the queue's workers."""
+        """Return the rate of each batch of a queue: the sum over the queue's workers."""
         rates: Counter[str] = Counter()
         for beat in await self.workers(queue):
             rates.update(beat.batches)
@@ -151,7 +151,7 @@ class Heartbeats:
         await self._receivers.remove([name])
 
     async def failing(self, queue: str) -> Mapping[str, str]:
-        """What fails of the queue's workers and of receivers: its beginning and last error, and who has seen it."""
+        """Return what fails of the queue's workers and receivers: its beginning and last error, and who saw it."""
         found: dict[str, list[tuple[str, str]]] = {}
         beats: list[tuple[str, _Beat]] = [*await self._alive(self._workers.within(queue))]
         for who, beat in (*beats, *await self._alive(self._receivers)):
@@ -160,15 +160,15 @@ class Heartbeats:
         return {task: f"{min(seen)[0]}; seen by {', '.join(who for _, who in seen)}" for task, seen in found.items()}
 
     async def has_receiver(self, *, within: timedelta = FRESH) -> bool:
-        """Whether any receiver listens: whether one has a heartbeat that is no older than this."""
+        """Return whether any receiver listens: whether one has a heartbeat that is no older than this."""
         return bool(await self._alive(self._receivers, within=within))
 
     async def receivers(self) -> int:
-        """The number of receivers that listen."""
+        """Return the number of receivers that listen."""
         return len(await self._alive(self._receivers))
 
     async def menus(self) -> Sequence[str]:
-        """The menus of all receivers that listen, sorted."""
+        """Return the menus of all receivers that listen, sorted."""
         return sorted({menu for _, beat in await self._alive(self._receivers) for menu in beat.menus})
 
 

@@ -58,7 +58,7 @@ class LegState:
 
     @property
     def shows_ringing(self) -> bool:
-        """Whether a phone rang, or may have rung, by this state."""
+        """True if a phone rang, or may have rung, by this state."""
         status = fold_name(self.status or "")
         if status == "callinitiated":
             return 180 <= (self.sip_code or 0) < 200
@@ -66,7 +66,7 @@ class LegState:
 
     @property
     def failure(self) -> CallLeg | None:
-        """The leg with the SIP code of its failure, if this is the end of a leg that was never connected."""
+        """Leg with the SIP code of its failure, if this is the end of a leg that was never connected."""
         ended = fold_name(self.status or "") == "calldisconnected" and not self.seconds
         if not ended or (self.sip_code or 0) < _FIRST_FAILURE:
             return None
@@ -113,7 +113,7 @@ class LastFailure:
 
 
 def last_failures(store: Store) -> RecordSet[LastFailure]:
-    """The last failure of each menu within a day, by its name. Raises StoreError."""
+    """Return the last failure of each menu within a day, by its name. Raises StoreError."""
     return json_records(store, "menu-failed", LastFailure, keep_for=timedelta(days=1), durable=False)
 
 
@@ -170,13 +170,13 @@ class CallProgress:
             await self._incoming.add({event.session_id: call})
 
     async def shows_ringing(self, session_id: str) -> bool:
-        """Whether an event of this session says that a phone rang, or that somebody answered."""
+        """Return whether an event of this session says that a phone rang, or that somebody answered."""
         if await self._answered.get([session_id]):
             return True
         return any(state.shows_ringing for state in await _of_session(self._states, session_id))
 
     async def failures(self, session_id: str | None) -> list[CallLeg]:
-        """The legs of a session that failed, with their SIP codes, as far as events have told them."""
+        """Return the legs of a session that failed, with their SIP codes, as far as events name them."""
         states = await _of_session(self._states, session_id) if session_id is not None else []
         return [leg for state in states if (leg := state.failure) is not None]
 
@@ -186,7 +186,7 @@ class CallProgress:
         return await _keep(self._failures, failed, (menu, reason))
 
     async def of(self, session_ids: Iterable[str]) -> SessionProgress:
-        """The progress of these sessions."""
+        """Return the progress of these sessions."""
         states: list[LegState] = []
         failures: list[MenuFailure] = []
         for session_id in dict.fromkeys(session_ids):
@@ -196,7 +196,7 @@ class CallProgress:
         return SessionProgress(tuple(states), tuple(failures))
 
     async def of_job(self, job: Job) -> SessionProgress:
-        """The progress of all sessions of a job."""
+        """Return the progress of all sessions of a job."""
         named = [(post.session_id, post.outcome.session_id if post.outcome else None) for post in job.posts]
         return await self.of(session_id for pair in named for session_id in pair if session_id)
 
@@ -213,5 +213,5 @@ async def _of_session(records: RecordSet[Progress], session_id: str) -> list[Pro
 
 
 def digest_of(same: Sequence[object]) -> str:
-    """A short text that is the same for the same values."""
+    """Return a short text that is the same for the same values."""
     return blake2b(json.dumps(same, default=str).encode(), digest_size=12).hexdigest()

@@ -65,10 +65,10 @@ class SetRate:
         """
         while True:
             ordered, current = await self._current()
-            limits, stands = self._with_ordered(own, ordered), self._read(ordered)
+            limits, before = self._with_ordered(own, ordered), self._read(ordered)
             condition, _ = self._as_found(ordered, current)
             write = self._limits_write(limits, current, condition)
-            if stands is not None and (kept := replace(stands, own=own.rate, has_own=True)) != stands:
+            if before is not None and (kept := replace(before, own=own.rate, has_own=True)) != before:
                 write = replace(write, puts=(self._put(kept), *write.puts))
             if await self._write(write):
                 return None if current is None else limits_from(current), limits
@@ -89,12 +89,12 @@ class SetRate:
                 return found[0] is not None
 
     def _as_found(self, ordered: Record | None, limits: Record | None) -> tuple[Same, Same]:
-        """The conditions that these records are the current ones."""
+        """Return the conditions that these records are the current ones."""
         values = [None if each is None else each.value for each in (ordered, limits)]
         return Same(NAMESPACE, self._queue, values[0]), Same(LIMITS, self._queue, values[1])
 
     async def over(self, limits: Limits) -> Limits:
-        """The limits of a worker's settings, but with the rate that a person set, if there is one."""
+        """Return the limits of a worker's settings, but with the rate that a person set, if there is one."""
         ordered, _ = await self._current()
         return self._with_ordered(limits, ordered)
 
@@ -109,7 +109,7 @@ class SetRate:
         return limits if found is None else replace(limits, rate=found.rate)
 
     async def _current(self) -> tuple[Record | None, Record | None]:
-        """The records of the rate that a person set and of the limits."""
+        """Return the records of the rate that a person set and of the limits."""
         wanted = {NAMESPACE: [self._queue], LIMITS: [self._queue]}
         found = await self._store.records(wanted, now=self._store.clock.now())
         return next(iter(found[NAMESPACE]), None), next(iter(found[LIMITS]), None)
@@ -122,6 +122,6 @@ class SetRate:
         return Write(conditions=conditions, puts=(put,), wakes=self._queue)
 
     async def _write(self, write: Write) -> bool:
-        """Whether the write was written; False if what it was decided by has changed."""
+        """Return whether the write was written; False if what it was decided by has changed."""
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now())
         return answer.result is Result.DONE

@@ -82,10 +82,9 @@ class Sweeper:
         self._changes = changes or Changes(store, policy)
         self._settler = Settler(store, policy, changes=self._changes)
         self._early: str | None = None
-        self.has_overdue: bool = True
-        """Whether the last sweep has found an overdue job, or a lease that ends `soon`, or could not look for them."""
+        self._has_overdue = True
 
-    async def sweep(self, *, soon: timedelta = timedelta()) -> int:
+    async def sweep(self) -> int:
         """Bring all overdue jobs to their next state, page by page; returns how many are in doubt since then.
 
         A duty that fails keeps none of the others from being done. `background` gets its error; without it, the first
@@ -94,19 +93,19 @@ class Sweeper:
         """
         self._failed = {}
         found: Mapping[str, Sequence[Record]] = {}
-        self.has_overdue = True
+        self._has_overdue = True
         async with self._duty(Task.EARLY_SUMMARIES):
             found = await self._records()
             self._on_limits(limits_from(found[LIMITS][0]) if found[LIMITS] else None)
             self._early = found[EARLY][-1].group if len(found[EARLY]) == EARLY_AT_ONCE else None
             await self._settler.apply_early_records(found[EARLY])
         async with self._duty(Task.ENDED_LEASES):
-            self.has_overdue = await self._store.count(self._all_overdue(soon)) > 0
+            self._has_overdue = await self._store.count(self._all_overdue()) > 0
         gates = found.get(GATES)
         doubted = 0
         while True:
             one = _Pass()
-            if self.has_overdue:
+            if self._has_overdue:
                 doubted += await self._sweep_pages(one)
             elif self._background is not None:
                 self._background.mark_healthy(*_OF_OVERDUE)
@@ -119,7 +118,7 @@ class Sweeper:
         return doubted
 
     async def _records(self) -> Mapping[str, Sequence[Record]]:
-        """The limits of the queue, a page of early summaries, and the gates, in one round trip."""
+        """Return the limits of the queue, a page of early summaries, and the gates, in one round trip."""
         early = None if self._early is None else (self._early, "")
         wanted: Wanted = {
             LIMITS: [self._queue],
@@ -128,10 +127,10 @@ class Sweeper:
         }
         return await self._store.records(wanted, now=self._store.clock.now())
 
-    def _all_overdue(self, soon: timedelta) -> AnyOf:
-        """The reads of `_sweep_pages`, with the leases that end soon."""
+    def _all_overdue(self) -> AnyOf:
+        """Return the reads of `_sweep_pages`."""
         now = self._store.clock.now()
-        times = {JobState.LEASED: now + soon, JobState.SENDING: now + soon}
+        times = {JobState.LEASED: now, JobState.SENDING: now}
         times[JobState.SUBMITTED] = now - (self._log_timeout or timedelta())
         if self._log_timeout is None:
             times[JobState.IN_DOUBT] = now
@@ -265,7 +264,10 @@ class Sweeper:
         return await self._page(Due(queue=self._queue, state=state, by=now))
 
     async def _page(self, read: Due | Expired | Waiting) -> Sequence[Job]:
-        """The first jobs of a read, at most `PAGE`. Jobs that cannot be read hide none, up to `UNREADABLE` of them."""
+        """Return the first jobs of a read, at most `PAGE`.
+
+        Jobs that cannot be read hide none, up to `UNREADABLE` of them.
+        """
         limit = PAGE
         while True:
             with noting_unreadable() as unreadable:

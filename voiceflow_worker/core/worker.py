@@ -60,8 +60,8 @@ POLL_EVERY = 5.0
 LONGEST_SLEEP = timedelta(seconds=1)
 SOONER = 0.005
 """Seconds by which calls must be due sooner than was known, to end the pause of a worker."""
-LOOK_EVERY, LEAST_PAUSE = timedelta(milliseconds=900), 0.01
-"""How often calls of programs' transactions are looked for; and the seconds from the end of a lease until a sweep."""
+LOOK_EVERY = timedelta(milliseconds=900)
+"""How often calls of programs' transactions are looked for."""
 IDLE_AFTER, IDLE_EVERY = 30.0, 5.0
 """A worker that has sent nothing for so long looks so seldom: what changes wakes it, and each lease looks first."""
 STORE_AWAY = timedelta(seconds=1)
@@ -233,7 +233,6 @@ class Worker:
         self._account_seen_at = 0.0
         self._pause_until: datetime | None = None
         self._landed = anyio.Event()
-        self._lease_ends: datetime | None = None
         self._stopping = False
         self._pause_scope: anyio.CancelScope | None = None
         self._is_pause_over: Callable[[], bool] = lambda: False
@@ -299,12 +298,12 @@ class Worker:
 
     @property
     def in_flight(self) -> int:
-        """The number of calls that this worker is sending now."""
+        """Number of calls that this worker is sending now."""
         return self._on_their_way + self._verdicts.waiting
 
     @property
     def counts(self) -> WorkCounts:
-        """What this worker has done since it began, for metrics."""
+        """Counts of the work since the beginning, for metrics."""
         return replace(
             self._counts,
             slots_missed=self._pacer.missed,
@@ -316,7 +315,7 @@ class Worker:
 
     @property
     def failing(self) -> Mapping[str, str]:
-        """The background tasks that fail now, each with its last error."""
+        """Background tasks that fail now, each with its last error."""
         return self._tasks.failing
 
     async def _work(self, check: DrainCheck | None) -> None:
@@ -339,11 +338,10 @@ class Worker:
         if before is not None and before != limits:
             _log.info("the limits of the queue were changed", queue=self.queue, old=asdict(before), new=asdict(limits))
         await QueueNames(self._store).remember(self.queue)
-        with suppress(Exception):  # which its task tells
+        with suppress(Exception):  # as its task reports
             await self._beat()  # before the first call: another worker may allow a person fewer of them
         async with at_work(self._guard), anyio.create_task_group() as background:
-            sweeps = partial(self._tasks.run_periodically, Task.SWEEP, self._sweep, every=self._until_sweep)
-            background.start_soon(sweeps)
+            background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, Task.SWEEP)
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), Task.RETENTION)
             background.start_soon(self._sender.run)
             background.start_soon(self._repeat, self._beat, EVERY.total_seconds(), Task.HEARTBEAT)
@@ -427,7 +425,9 @@ class Worker:
 
     def _not_leased(self, error: StoreError, failures: int) -> timedelta:
         """Note why no calls are leased, and return the wait before the next try."""
-        if isinstance(error, JournalFileError):  # each call that is leased in vain would cost the store three writes
+        if isinstance(
+            error, JournalFileError
+        ):  # to lease calls costs three writes each
             self._tasks.failed(Task.JOURNAL_FILE, error, failures=failures)
             return backoff(failures, first=STORE_AWAY, longest=LONGEST_PAUSE, seed=self.id)
         self._tasks.failed(Task.LEASE, error, failures=failures)
@@ -461,12 +461,12 @@ class Worker:
 
     @property
     def _on_their_way(self) -> int:
-        """The number of leased calls whose POST has no answer yet."""
+        """Number of leased calls whose POST has no answer yet."""
         return self._preparing + self._sender.on_their_way
 
     @property
     def _most_in_flight(self) -> int:
-        """How many calls may have no answer, as 8x8 answers; the others keep their position in the queue.
+        """Greatest number of calls without an answer, by how 8x8 answers; others keep their place in the queue.
 
         One call at a time tests whether 8x8 can be reached again, or answers clearly again.
         """
@@ -548,7 +548,7 @@ class Worker:
         self._preparing -= len(jobs) - len(ready)
         for dispatch in ready:
             dispatches.start_soon(self._send, dispatch)
-        for _ in range(STEPS_TO_ENTRY):
+        for _ in range(STEPS_TO_ENTRY if self._pacer.rate is None else 0):
             await checkpoint()
 
     async def _send(self, dispatch: Dispatch) -> None:
@@ -621,7 +621,7 @@ class Worker:
         return count
 
     async def _next_check(self) -> datetime:
-        """The time to look for due jobs again if nothing changes: when the next job is due, or in a second at most.
+        """Return when to look for due jobs again if nothing changes: when the next is due, in a second at most.
 
         An idle worker looks more seldom, but not where a program can store a call in a transaction of its own.
         """
@@ -653,7 +653,7 @@ class Worker:
                 self._pause_scope = None
 
     def _seldom(self, every: float) -> float:
-        """The pause of a task that is usually taken so often, in seconds."""
+        """Return the pause of a task that is usually taken so often, in seconds."""
         return max(every, IDLE_EVERY) if self._is_idle else every
 
     @property
@@ -675,22 +675,10 @@ class Worker:
             self._end_pause()
 
     async def _sweep(self) -> None:
-        # The leases of others, of whom some may be dead. New ones end later than the next sweep.
-        soon = timedelta() if self.in_flight else timedelta(seconds=self._seldom(SWEEP_EVERY))
-        if doubted := await self._sweeper.sweep(soon=soon):
+        if doubted := await self._sweeper.sweep():
             _log.warning(
                 "calls are in doubt: their leases ended while they were sent, and no answer was stored", calls=doubted
             )
-        self._lease_ends = None
-        for state in (JobState.LEASED, JobState.SENDING) if soon and self._sweeper.has_overdue else ():
-            for job in await find_jobs(self._store, Due(queue=self.queue, state=state, limit=1)):
-                self._lease_ends = min(self._lease_ends or job.due_at, job.due_at)
-
-    def _until_sweep(self) -> float:
-        """The seconds until the next sweep, which is as soon as a lease has ended that the last one found."""
-        usual, ends = self._seldom(SWEEP_EVERY), self._lease_ends
-        left = 0.0 if ends is None else (ends - self._clock.now()).total_seconds()
-        return min(usual, left + LEAST_PAUSE) if left > 0 else usual
 
     async def _reconcile(self, reconciler: Reconciler) -> None:
         found = await reconciler.due()

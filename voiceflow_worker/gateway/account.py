@@ -42,7 +42,10 @@ class WebhookType(StrEnum):
 
 
 def webhook_type(kind: WebhookType | str) -> WebhookType:
-    """The webhook type with this name, in upper or lower case. Raises InvalidInputError, which lists the types."""
+    """Return the webhook type with this name, in upper or lower case.
+
+    Raises InvalidInputError, which lists the types.
+    """
     try:
         return WebhookType(kind.upper())
     except ValueError:
@@ -108,17 +111,17 @@ class OwnedNumber:
 
     @property
     def is_active(self) -> bool:
-        """Whether calls may show the number as their source, without a time limit."""
+        """True if calls may show the number as their source, without a time limit."""
         return (self.status or "").casefold() == "active"
 
     @property
     def is_expiring(self) -> bool:
-        """Whether calls may show the number as their source only for a limited time."""
+        """True if calls may show the number as their source only for a limited time."""
         return (self.status or "").casefold() == "expiring"
 
     @property
     def is_unhealthy(self) -> bool:
-        """Whether 8x8 has found that calls from or to the number fail. If so, new calls should not use the number."""
+        """True if 8x8 has found that calls from or to the number fail. If so, new calls should not use the number."""
         return self.is_healthy is False or (self.status or "").casefold() == "unhealthy"
 
 
@@ -133,7 +136,7 @@ class Webhook:
 
 
 def read_list(answer: Fields, name: str, kind: Callable[..., T]) -> tuple[T, ...]:
-    """The entries of the list `name` in an answer, each read as a `kind`."""
+    """Return the entries of the list `name` in an answer, each read as a `kind`."""
     found = (entry_of(kind, entry) for entry in Payload(answer).listed(name))
     return tuple(each for each in found if each is not None)
 
@@ -154,18 +157,21 @@ class AccountApi(ABC):
 
     @abstractmethod
     def _account(self) -> RestClient:
-        """The client that sends these requests."""
+        """Return the client that sends these requests."""
 
     async def speech_profiles(self) -> tuple[SpeechProfile, ...]:
-        """The voices that call flows of the sub-account may name."""
+        """Return the voices that call flows of the sub-account may name."""
         return read_list(await self._account().get("speech-profiles"), "speechProfiles", SpeechProfile)
 
     async def numbers(self) -> tuple[OwnedNumber, ...]:
-        """The numbers that belong to the account."""
+        """Return the numbers that belong to the account."""
         return read_list(await self._account().get("numbers"), "numbers", OwnedNumber)
 
     async def webhooks(self) -> tuple[Webhook, ...]:
-        """The webhooks of the sub-account. A webhook is the address to which 8x8 sends the events of one type."""
+        """Return the webhooks of the sub-account.
+
+        A webhook is the address to which 8x8 sends the events of one type.
+        """
         return read_list(await self._account().get("webhooks"), "webhooks", Webhook)
 
     async def register_webhook(self, kind: WebhookType | str, url: str, *, auth_header: str | None = None) -> None:

@@ -36,22 +36,22 @@ class HttpAnswer(Struct, frozen=True, kw_only=True):
 
     @property
     def headers(self) -> httpx.Headers:
-        """The headers, whose names are found in upper or lower case."""
+        """Headers, whose names are found in upper or lower case."""
         return httpx.Headers(list(self.raw_headers))
 
     @property
     def closes_its_connection(self) -> bool:
-        """Whether the head announces that the server closes the connection (RFC 9112 §9.6)."""
+        """True if the head announces that the server closes the connection (RFC 9112 §9.6)."""
         return "close" in self.headers.get("connection", "").lower()
 
     @property
     def states_its_length(self) -> bool:
-        """Whether the head states the length of the body. If not, the body lasts until the connection ends."""
+        """True if the head states the length of the body. If not, the body lasts until the connection ends."""
         return not {"content-length", "transfer-encoding"}.isdisjoint(self.headers)
 
     @property
     def fields(self) -> Mapping[str, object]:
-        """The JSON object in the body; empty if the body is anything else."""
+        """JSON object in the body; empty if the body is anything else."""
         try:
             found: object = orjson.loads(self.body)
         except orjson.JSONDecodeError:
@@ -60,7 +60,7 @@ class HttpAnswer(Struct, frozen=True, kw_only=True):
 
 
 async def read_answer(response: httpx.Response, *, longest: int = LONGEST_BODY) -> HttpAnswer:
-    """The answer in a response of httpx whose head has arrived, with as much of its body as comes; then it is closed.
+    """Return the answer in a response of httpx, with as much of its body as comes, and close the response.
 
     A body of more than `longest` bytes is cut, and counts as incomplete.
     """
@@ -100,7 +100,7 @@ def _has_its_length(response: httpx.Response, length: int) -> bool:
 
 
 def decoded(body: bytes, headers: RawHeaders) -> bytes | None:
-    """The body without its Content-Encoding, although none was requested; None if it cannot be decoded."""
+    """Return the body without its Content-Encoding, although none was requested; None if it cannot be decoded."""
     encodings = [(name, value) for name, value in headers if name.lower() == b"content-encoding"]
     if not encodings:
         return body
@@ -155,12 +155,12 @@ class AnswerParser:
 
     @property
     def has_head(self) -> bool:
-        """Whether the head of the answer is complete."""
+        """True if the head of the answer is complete."""
         return self._status > 0
 
     @property
     def keeps_connection(self) -> bool:
-        """Whether the answer is complete, and does not announce the end of its connection (RFC 9112 §9.3)."""
+        """True if the answer is complete, and does not announce the end of its connection (RFC 9112 §9.3)."""
         if not self._is_whole or self._status == _SWITCHING or self._parser.get_http_version() != "1.1":
             return False
         if self._length is None and not self._is_chunked:
@@ -193,7 +193,7 @@ class AnswerParser:
             self._finish(is_whole=in_order and self._length is None and not self._is_chunked)
 
     def answer(self, *, post_was_cut: bool) -> HttpAnswer:
-        """The answer, with the part of its body that has been read so far."""
+        """Return the answer, with the part of its body that has been read so far."""
         body = decoded(self._body, self._collector.headers) if self._is_whole else self._body
         return HttpAnswer(
             status=self._status,

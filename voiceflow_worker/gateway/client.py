@@ -136,7 +136,7 @@ class VoiceClient(api.AccountApi):
 
     @classmethod
     def from_env(cls, *, transport: httpx.AsyncBaseTransport | None = None, limiter: RateLimit | None = None) -> Self:
-        """A client with the settings from the environment and `.env` (VOICEFLOW_API_KEY, …).
+        """Return a client with the settings from the environment and `.env` (VOICEFLOW_API_KEY, …).
 
         Raises SettingsError, which names every missing setting.
         """
@@ -153,7 +153,7 @@ class VoiceClient(api.AccountApi):
         limiter: RateLimit | None = None,
         timeout: timedelta | None = None,
     ) -> Self:
-        """A client with these settings. `timeout` is an upper bound for both timeouts in the settings.
+        """Return a client with these settings. `timeout` is an upper bound for both timeouts in the settings.
 
         Raises SettingsError, which names every missing setting, and InvalidInputError for a wrong `timeout`.
         """
@@ -202,29 +202,29 @@ class VoiceClient(api.AccountApi):
 
     @property
     def is_open(self) -> bool:
-        """Whether the client is within its `async with` block."""
+        """True if the client is within its `async with` block."""
         return self._open is not None
 
     @property
     def account(self) -> str:
-        """The sub-account and its host, such as `demo at voice.8x8.com`. All loopback addresses are one host."""
+        """Sub-account and its host, such as `demo at voice.8x8.com`. All loopback addresses are one host."""
         host = "this machine" if is_this_machine(str(self._wire.calls)) else self._wire.host
         return f"{self._wire.sub_account} at {host}"
 
     @property
     def connects_each_time(self) -> bool:
-        """Whether the open client keeps no connection from one call to the next: over httpx."""
+        """True if the open client keeps no connection from one call to the next: over httpx."""
         return self._open is not None and isinstance(self._open[0], HttpxPosts)
 
     @property
     def has_unproven_hold(self) -> bool:
-        """Whether an answer has come that holds the queue, and may be the answer to another request."""
+        """True if an answer has come that holds the queue, and may be the answer to another request."""
         return self._proof.unproven_holds > 0
 
     async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
         """POST one call, once, and return its verdict.
 
-        `before_first_byte` is awaited once, when the connection stands. What it raises is raised, and then no byte was
+        `before_first_byte` is awaited once, when there is a connection. What it raises is raised, and then no byte was
         sent. All other failures, of the network or the service, are verdicts. If this is cancelled, nothing was sent
         unless `before_first_byte` had returned. Raises RuntimeError if the client is not open.
         """
@@ -297,7 +297,7 @@ class VoiceClient(api.AccountApi):
             raise
 
     async def server_time(self) -> datetime | None:
-        """The present time by the clock of 8x8, from the Date of an answer to a new request; None if no Date came."""
+        """Return the time by the clock of 8x8, from the Date of an answer to a new request; None without one."""
         _, others = self._opened()
         request = self._wire.request("GET", "webhooks", extensions={"timeout": self._timeouts.of_httpx})
         with anyio.move_on_after(self._timeouts.deadline):
@@ -361,7 +361,7 @@ class VoiceClient(api.AccountApi):
         return self._without_key(verdict)
 
     def _verdict_on(self, error: Exception, *, may_have_left: bool) -> Verdict:
-        """The verdict on a POST that got no answer."""
+        """Return the verdict on a POST that got no answer."""
         if isinstance(error, NotSentError):
             return error.verdict
         url = self._wire.calls
@@ -374,7 +374,7 @@ class VoiceClient(api.AccountApi):
         )
 
     def _without_key(self, verdict: Verdict) -> Verdict:
-        """The verdict without the API key, which a server or a proxy may have sent back."""
+        """Return the verdict without the API key, which a server or a proxy may have sent back."""
         hide, hold = self._wire.hide, verdict.hold
         message, reason = hide(verdict.message), "" if hold is None else hide(hold.reason)
         if message == verdict.message and (hold is None or reason == hold.reason):
@@ -387,7 +387,7 @@ TIMEOUT = timedelta(seconds=3)
 
 
 async def time_at_8x8(settings: Settings) -> datetime | None:
-    """The present time by the clock of 8x8; None if there is no API key, or no answer within `TIMEOUT`."""
+    """Return the present time by the clock of 8x8; None if there is no API key, or no answer within `TIMEOUT`."""
     if settings.missing_for_calls():
         return None
 
@@ -396,7 +396,7 @@ async def time_at_8x8(settings: Settings) -> datetime | None:
 
 
 async def voices_of(settings: Settings) -> frozenset[str] | None:
-    """The voices of the account with these settings; None if 8x8 does not tell within `TIMEOUT`."""
+    """Return the voices of the account with these settings; None if 8x8 does not tell within `TIMEOUT`."""
     with anyio.move_on_after(TIMEOUT.total_seconds()), suppress(VoiceflowError):
         async with VoiceClient.from_settings(settings, timeout=TIMEOUT) as voice:
             return frozenset(profile.code for profile in await voice.speech_profiles())

@@ -73,7 +73,7 @@ class ConnectionPosts:
     async def post(self, body: bytes, before_first_byte: BeforeFirstByte) -> PostOnConnection:
         """POST a body once, and return its exchange, to be released once, after the verdict.
 
-        `before_first_byte` is awaited when the connection stands. If it raises, the connection is kept, and the error
+        `before_first_byte` is awaited when there is a connection. If it raises, the connection is kept, and the error
         is raised. Raises NotSentError if the connection ended, or something came on it, before the first byte; and
         TimeoutError if no answer began in time.
         """
@@ -130,7 +130,7 @@ class ConnectionPosts:
             raise TimeoutError(f"no connection was free within {within:g} s") from None
 
     async def _take(self) -> Connection | None:
-        """The connection that was used last; None if no connection may be used."""
+        """Return the connection that was used last; None if no connection may be used."""
         while self._idle:
             connection = self._idle.pop()
             for _ in range(2):  # the event loop reads what TLS itself sends (session tickets)
@@ -175,7 +175,7 @@ class ConnectionPosts:
         await self._loop.create_connection(protocol, host, port, **options)
 
     async def _tunnel(self, connection: Connection, proxy: Proxy) -> None:
-        """Connect through a tunnel of a proxy, with TLS in it. Nothing of a POST has left before it stands."""
+        """Connect through a tunnel of a proxy, with TLS in it. Nothing of a POST has left before it is open."""
         if self._ssl_context is None:
             raise ConnectionError("a tunnel needs an https address")
         tunnel = _Tunnel(f"{self._host}:{self._port}", proxy.credentials)
@@ -221,7 +221,7 @@ class _Tunnel(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The event loop calls this."""
+        """Keep the new transport. The event loop calls this."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.write(self._request)
 
@@ -270,7 +270,7 @@ class PostOnConnection:
         self.has_own_connection: bool = connection.posts == 1 and not connection.has_more
 
     async def stays_silent(self) -> bool:
-        """Whether nothing arrives for `SILENCE`, while the connection stays open or ends as announced."""
+        """Return whether nothing arrives for `SILENCE`, while the connection stays open or ends as announced."""
         return await self._connection.stays_silent(SILENCE)
 
     def release(self, *, keep: bool) -> None:
@@ -309,14 +309,14 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def may_be_kept(self) -> bool:
-        """Whether another POST may be sent on this connection."""
+        """True if another POST may be sent on this connection."""
         if not self._is_open or self.has_more or self._post_was_cut:
             return False
         return not self.posts or self._parser.keeps_connection
 
     @property
     def has_something_to_read(self) -> bool:
-        """Whether data has arrived that was not read yet, or the end of the connection."""
+        """True if data has arrived that was not read yet, or the end of the connection."""
         if self._transport is None or self._transport.is_closing():
             return True
         if self._poll is None:
@@ -352,7 +352,7 @@ class Connection(asyncio.BufferedProtocol):
             self._answered = None
 
     async def stays_silent(self, wait: float) -> bool:
-        """Whether nothing arrives for `wait` seconds, while the connection stays open or ends as announced."""
+        """Return whether nothing arrives for `wait` seconds, while the connection stays open or ends as announced."""
         self._changed = asyncio.Event()
         if self._is_open and not self.has_more:
             with anyio.move_on_after(wait):
@@ -369,7 +369,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The event loop calls this."""
+        """Keep the new transport. The event loop calls this."""
         self._transport = cast("asyncio.Transport", transport)
         for option in giving_up():
             transport.get_extra_info("socket").setsockopt(*option)
@@ -377,7 +377,7 @@ class Connection(asyncio.BufferedProtocol):
         self._connections.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (the event loop gives it)
-        """The buffer for data. The event loop calls this."""
+        """Return the buffer for data. The event loop calls this."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -42,11 +42,14 @@ class FirstByte:
 
     @property
     def may_have_left(self) -> bool:
-        """Whether the first byte may have been sent."""
+        """True if the first byte may have been sent."""
         return self._departure is not None
 
     def time_now(self) -> datetime:
-        """The present time, by the clock that was read before the first byte. Raises RuntimeError before that."""
+        """Return the present time, by the clock that was read before the first byte.
+
+        Raises RuntimeError before that.
+        """
         if self._departure is None:
             raise RuntimeError("the POST has not left")
         return self._departure.at + timedelta(seconds=time.monotonic() - self._left_at)

@@ -23,7 +23,7 @@ _NEEDED = ("SessionId", "SourceEndpoint", "DestinationEndpoint", "InitiatedAt")
 
 
 def read_rows(content: bytes) -> list[ExportRow]:
-    """The rows of one file. Raises CallLogError if the file is not a log export."""
+    """Return the rows of one file. Raises CallLogError if the file is not a log export."""
     text = content.decode("utf-8-sig", errors="replace")
     first = text.partition("\n")[0]
     lines = _lines(text, delimiter=max(",;\t", key=first.count))
@@ -36,14 +36,14 @@ def read_rows(content: bytes) -> list[ExportRow]:
 
 
 def _row(names: Sequence[str], cells: Sequence[str] | None) -> ExportRow:
-    """The row with these cells; one that may be of any call if they are not those of the columns."""
+    """Return the row with these cells; one that may be of any call if they are not those of the columns."""
     if cells is None or len(cells) != len(names):
         return ExportRow()
     return ExportRow(**read_fields(ExportRow, Payload(dict(zip(names, cells, strict=True)))))
 
 
 def _lines(text: str, *, delimiter: str) -> Iterator[list[str] | None]:
-    """The cells of each line; None for a line that cannot be read."""
+    """Return the cells of each line; None for a line that cannot be read."""
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
     while True:
         try:
@@ -137,7 +137,10 @@ class LogExport:
 
 @contextmanager
 def _log_errors(what: str) -> Generator[None]:
-    """A context that turns errors of requests into errors of the call log. `what` completes the message "cannot …"."""
+    """Give a context that turns errors of requests into errors of the call log.
+
+    `what` completes the message "cannot …".
+    """
     try:
         yield
     except VoiceUnavailableError as error:

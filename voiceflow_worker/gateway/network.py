@@ -35,7 +35,7 @@ _RXT_CONNDROPTIME = 0x80
 
 
 def giving_up() -> Sequence[tuple[int, int, int]]:
-    """The socket options with which the system gives up a connection in `LEFT_WITHIN`. Empty where it has none.
+    """Return the socket options with which the system gives up a connection in `LEFT_WITHIN`. Empty where it has none.
 
     Without them, it would send a POST that a stalled network has kept once more when the network works again: seconds
     or minutes after it was handed to the system, and after a hold has returned.
@@ -60,12 +60,12 @@ class Timeouts:
 
     @property
     def deadline(self) -> float:
-        """The limit on the whole request: once `connect` to connect, once to write, and `read`."""
+        """Limit on the whole request: once `connect` to connect, once to write, and `read`."""
         return 2 * self.connect + self.read
 
     @property
     def of_httpx(self) -> dict[str, float]:
-        """The timeouts as httpx's extension has them."""
+        """Timeouts as httpx's extension has them."""
         return {"connect": self.connect, "write": self.connect, "read": self.read, "pool": self.connect}
 
 
@@ -98,7 +98,7 @@ class Network:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The network of these settings."""
+        """Return the network of these settings."""
         return cls(
             proxy=settings.proxy,
             no_proxy=settings.no_proxy,
@@ -107,26 +107,26 @@ class Network:
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext:
-        """The context for connections with TLS. Raises SettingsError if the file of certificates cannot be read."""
+        """Context for connections with TLS. Raises SettingsError if the file of certificates cannot be read."""
         if self._given_context is not None:
             return self._given_context
         return _usual_trust() if self._ca_file is None else _trust(self._ca_file)
 
     def proxy_to(self, url: httpx.URL) -> Proxy | None:
-        """The proxy for this address; None if there is none."""
+        """Return the proxy for this address; None if there is none."""
         if self._proxy is None or is_this_machine(str(url)) or is_among(str(url), self._direct):
             return None
         return self._proxy
 
     def transport(self, *, limit: int, gives_up: bool = False) -> Transports:
-        """A transport of httpx that reaches each address directly or through the proxy.
+        """Return a transport of httpx that reaches each address directly or through the proxy.
 
         With `gives_up`, which POSTs of calls need, its connections are those of `giving_up`.
         """
-        return Transports(self, limit=limit, ssl_context=None, gives_up=gives_up)
+        return Transports(self, limit=limit, gives_up=gives_up)
 
     def why(self, error: Exception, url: httpx.URL) -> str:
-        """The reason of a failed request to this address, with its proxy."""
+        """Return the reason of a failed request to this address, with its proxy."""
         proxy = self.proxy_to(url)
         if is_unresolved(error):
             host = url.host if proxy is None else f"{proxy.host} of the proxy"
@@ -142,7 +142,7 @@ class Network:
         return f"the proxy {proxy} refuses a tunnel to this host ({error}): ask who runs the proxy to allow it"
 
     def advice(self, error: Exception, url: httpx.URL) -> str:
-        """What to set after this failure, as a clause; empty if no setting of this network can be the reason."""
+        """Return what to set after this failure, as a clause; empty if no setting of this network can be the reason."""
         if certificate_problem(error) is not None:
             company = "if a proxy of your company decrypts connections, name the file of its certificate in"
             return f"{company} {PREFIX}CA_FILE"
@@ -152,7 +152,7 @@ class Network:
         return f"in a network that reaches other hosts through a proxy alone, set {PREFIX}PROXY" if without else ""
 
     def explain(self, error: Exception) -> str:
-        """Why a request over a transport of this network failed, and what to set, as a clause."""
+        """Return why a request over a transport of this network failed, and what to set, as a clause."""
         if not isinstance(error, httpx.RequestError):
             return describe(error)
         url = error.request.url  # another one than the first after a redirect
@@ -160,27 +160,24 @@ class Network:
 
 
 class Transports(httpx.AsyncBaseTransport):
-    """A transport of httpx that takes the way of a network to each address. It makes no retries and no redirects.
+    """A transport of httpx that takes the way of a network to each address. It makes no retries and no redirects."""
 
-    `ssl_context` replaces the one of the network.
-    """
-
-    def __init__(
-        self, network: Network, *, limit: int, ssl_context: ssl.SSLContext | None, gives_up: bool = False
-    ) -> None:
+    def __init__(self, network: Network, *, limit: int, gives_up: bool) -> None:
         self._network = network
         self._options = giving_up() if gives_up else ()
         self._limit = limit
-        self._ssl_context = ssl_context
         self._pools: dict[Proxy | None, httpx.AsyncHTTPTransport] = {}
 
     def pool_to(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
-        """The pool of connections on the way to this address. It is made when it is first used: that takes 0.1 s."""
+        """Return the pool of connections on the way to this address.
+
+        It is made when it is first used: that takes 0.1 s.
+        """
         proxy = self._network.proxy_to(url)
         if proxy in self._pools:
             return self._pools[proxy]
         made = httpx.AsyncHTTPTransport(
-            verify=self._ssl_context or self._network.ssl_context,
+            verify=self._network.ssl_context,
             trust_env=False,
             limits=httpx.Limits(max_connections=self._limit),
             proxy=None if proxy is None else httpx.Proxy(proxy.url, auth=proxy.credentials),

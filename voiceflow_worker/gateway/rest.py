@@ -45,7 +45,7 @@ class RestClient:
     sleep: Sleep = anyio.sleep
 
     def url(self, *path: str) -> httpx.URL:
-        """The URL of the resource at `path`."""
+        """Return the URL of the resource at `path`."""
         return self.wire.url(*path)
 
     async def get(self, *path: str) -> Mapping[str, object]:
@@ -167,7 +167,7 @@ _backing_off = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.3)
 
 
 def _pause(state: RetryCallState) -> float:
-    """The pause before a retry, in seconds: as long as the answer asks for, otherwise growing with each try."""
+    """Return the pause before a retry, in seconds: as long as the answer asks for, otherwise growing with each try."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after if isinstance(error, VoiceUnavailableError) else None
     return _backing_off(state) if asked is None else asked.total_seconds()

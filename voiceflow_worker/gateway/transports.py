@@ -44,7 +44,7 @@ class AnswerProof:
         self._are_unique = True
 
     async def verify(self, verdict: Verdict, exchange: PostOnConnection | HttpxExchange) -> tuple[Verdict, bool]:
-        """The verdict that may be trusted, and whether the connection may be used again."""
+        """Return the verdict that may be trusted, and whether the connection may be used again."""
         repeats = self._was_seen(verdict.session_id)
         is_in_doubt = verdict.kind is VerdictKind.UNKNOWN
         is_trusted = (verdict.kind is VerdictKind.CREATED or is_in_doubt) and not repeats
@@ -65,7 +65,7 @@ class AnswerProof:
         return verdict, True
 
     def _was_seen(self, session_id: str | None) -> bool:
-        """Whether an earlier answer had this session id, which is remembered."""
+        """Return whether an earlier answer had this session id, which is remembered."""
         if session_id is None or not self._are_unique:
             return False
         if session_id in self._sessions:
@@ -85,7 +85,7 @@ def open_transports(
     limit: int,
     given: httpx.AsyncBaseTransport | None = None,
 ) -> tuple[ConnectionPosts | HttpxPosts, httpx.AsyncBaseTransport]:
-    """What carries POSTs to `url`, with `headers`, and the transport of httpx for all other requests.
+    """Return what carries POSTs to `url`, with `headers`, and the transport of httpx for all other requests.
 
     Both are for the running event loop, in a network, or over a `given` transport.
     """
@@ -105,7 +105,7 @@ def check_transport(transport: httpx.AsyncBaseTransport) -> None:
 
 
 def is_known(transport: httpx.AsyncBaseTransport) -> bool:
-    """Whether the transport is httpx's own pool, whose errors of connecting prove that nothing was sent.
+    """Return whether the transport is httpx's own pool, whose errors of connecting prove that nothing was sent.
 
     Subclasses and wrappers are unknown, because they may send a request twice or late.
     """
@@ -116,7 +116,7 @@ class HttpxPosts:
     """POSTs over a transport of httpx. Each POST asks the server to close its connection.
 
     If an answer is left over on a kept connection, httpcore takes it for the answer to the next POST, and data after an
-    answer cannot be seen. httpx's own pool tells by its trace that the head of the POST is sent now: until then, also
+    answer cannot be seen. httpx's own pool shows by its trace that the head of the POST is sent now: until then, also
     at a proxy, nothing was sent. An unknown transport gets the POST after the step before the first byte, and each of
     its errors leaves the call in doubt.
     """
@@ -187,7 +187,7 @@ class HttpxExchange:
 
 
 class _Body(httpx.AsyncByteStream):
-    """A body in one piece, given out once, and only after `commit`, whatever a trace has told.
+    """A body in one piece, given out once, and only after `commit`, whatever a trace has shown.
 
     It is a plain iterator: httpx's async generator would stay open after a failed write.
     """
@@ -209,5 +209,5 @@ class _Body(httpx.AsyncByteStream):
 
 
 def runs_on_asyncio() -> bool:
-    """Whether the running event loop is asyncio's."""
+    """Return whether the running event loop is asyncio's."""
     return anyio.get_cancelled_exc_class() is asyncio.CancelledError

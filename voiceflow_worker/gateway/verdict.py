@@ -30,7 +30,7 @@ _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
 def read_retry_after(headers: RawHeaders, *, now: datetime) -> timedelta | None:
-    """The wait that an answer asks for (RFC 9110 §10.2.3), at most `LONGEST_WAIT`; None if the answer asks for none.
+    """Return the wait that an answer asks for (RFC 9110 §10.2.3), at most `LONGEST_WAIT`; None for none.
 
     A date is compared with the Date of the answer, so that a wrong clock of this machine does not matter. If the answer
     has no Date, it is compared with `now`. If there are several Retry-After headers, the longest wait counts.
@@ -45,7 +45,7 @@ def read_retry_after(headers: RawHeaders, *, now: datetime) -> timedelta | None:
 
 
 def read_date(headers: RawHeaders) -> datetime | None:
-    """The Date of an answer (RFC 9110 §6.6.1), in UTC; None if there is no Date, or several, or an unreadable one."""
+    """Return the Date of an answer (RFC 9110 §6.6.1), in UTC; None unless it has one that can be read."""
     dates = _values(headers, b"date")
     return _http_date(dates[0]) if len(dates) == 1 else None
 
@@ -118,12 +118,12 @@ class _ParsedAnswer(NamedTuple):
 
     @property
     def was_clearly_created(self) -> bool:
-        """Whether the answer says CREATED with a session, and no negative code contradicts that."""
+        """True if the answer says CREATED with a session, and no negative code contradicts that."""
         return self.was_created and self.session_id is not None and (self.code is None or self.code >= 0)
 
     @property
     def was_not_created(self) -> bool:
-        """Whether the answer says NOT_CREATED, and nothing else in the answer contradicts that."""
+        """True if the answer says NOT_CREATED, and nothing else in the answer contradicts that."""
         return self.status == "NOT_CREATED" and self.session_id is None and self.code != 1
 
     @property
@@ -132,7 +132,7 @@ class _ParsedAnswer(NamedTuple):
 
 
 def verdict_on_answer(answer: HttpAnswer, *, now: datetime, retry_not_created_5xx: bool = False) -> Verdict:
-    """The verdict on an answer that came at `now`.
+    """Return the verdict on an answer that came at `now`.
 
     With `retry_not_created_5xx`, a NOT_CREATED with a 5xx counts as proof that nobody was called, and so does a 503
     with a Retry-After. A Retry-After causes a hold with any status (RFC 9110 §10.2.3), not only with 429 (8x8 SMS API).
@@ -154,7 +154,7 @@ def verdict_on_answer(answer: HttpAnswer, *, now: datetime, retry_not_created_5x
 
 
 def verdict_on_failure(error: Exception, *, nothing_sent: bool, host: str, why: str = "", advice: str = "") -> Verdict:
-    """The verdict on a POST that failed without an answer. `nothing_sent` means that certainly no byte was sent.
+    """Return the verdict on a POST that failed without an answer. `nothing_sent` means that certainly no byte was sent.
 
     `why` is a better description of the error, if there is one, and `advice` says what to set.
     """
@@ -175,13 +175,13 @@ def verdict_on_failure(error: Exception, *, nothing_sent: bool, host: str, why: 
 
 
 def verdict_on_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
-    """The verdict on a placement whose validity ended before it was sent."""
+    """Return the verdict on a placement whose validity ended before it was sent."""
     late = _in_words(max(now - valid_until, timedelta(0)))
     return _not_sent(NotSentCause.TOO_LATE, f"not sent: its validUntil had passed {late} earlier")
 
 
 def verdict_on_unmatched(verdict: Verdict) -> Verdict:
-    """The verdict on an answer that may belong to another request.
+    """Return the verdict on an answer that may belong to another request.
 
     The hold that the answer asks for remains, because it is about the account or the rate and not about one request.
     """
@@ -195,7 +195,10 @@ def verdict_on_unmatched(verdict: Verdict) -> Verdict:
 
 
 def describe(error: Exception) -> str:
-    """The name and the text of an error's cause. Transports wrap errors in other errors with misleading names."""
+    """Return the name and the text of an error's cause.
+
+    Transports wrap errors in other errors with misleading names.
+    """
     origin = error.__cause__ or error
     if isinstance(origin, ConnectionError) and origin.strerror:
         return quote(origin.strerror)  # says by itself what happened: "Connection reset by peer"
@@ -206,7 +209,7 @@ def describe(error: Exception) -> str:
 
 @lru_cache(maxsize=16)  # the answers to most calls have the same message
 def quote(text: str) -> str:
-    """A text of another system for use in a message: on one line, without control characters, and shortened."""
+    """Return a text of another system for use in a message: on one line, without control characters, and shortened."""
     text = text[: 4 * _LONGEST_QUOTE]
     shown = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
     line = " ".join(shown.split())
@@ -292,7 +295,7 @@ def _remedy(answer: HttpAnswer, status: int) -> str:
 
 
 def _read(answer: HttpAnswer) -> _ParsedAnswer | None:
-    """The JSON object in the body; None if the body is not one complete JSON object with fields."""
+    """Return the JSON object in the body; None if the body is not one complete JSON object with fields."""
     fields: Mapping[str, object] = answer.fields if answer.is_whole else {}
     if not fields:
         return None
@@ -309,7 +312,7 @@ def _read(answer: HttpAnswer) -> _ParsedAnswer | None:
 
 
 def _session(value: object) -> str | None:
-    """The session id, in the form in which stores keep it and summaries name it (`webhooks.reading.decoded`)."""
+    """Return the session id, in the form in which stores keep it and summaries name it (`webhooks.reading.decoded`)."""
     if not isinstance(value, str) or value.strip() in ("", "null"):
         return None
     return value.replace("\0", "\ufffd")
@@ -317,12 +320,12 @@ def _session(value: object) -> str | None:
 
 @lru_cache(maxsize=16)
 def _folded(status: str) -> str:
-    """The session status in its usual spelling: 8x8 writes both NOT_CREATED and NOT CREATED."""
+    """Return the session status in its usual spelling: 8x8 writes both NOT_CREATED and NOT CREATED."""
     return re.sub(r"[\s_-]+", "_", status.strip().upper())
 
 
 def _code(value: object) -> int | None:
-    """The status code, which 8x8 writes as a number or as a string."""
+    """Return the status code, which 8x8 writes as a number or as a string."""
     match value:
         case bool():
             return None
@@ -351,7 +354,7 @@ def _quoted(answer: HttpAnswer, parsed: _ParsedAnswer | None) -> str:
 
 
 def certificate_problem(error: BaseException) -> str | None:
-    """The reason why a certificate was not trusted; None for other errors."""
+    """Return the reason why a certificate was not trusted; None for other errors."""
     problem = None
     for found in _errors_in(error):
         if isinstance(found, SSLCertVerificationError):
@@ -360,12 +363,12 @@ def certificate_problem(error: BaseException) -> str | None:
 
 
 def is_unresolved(error: BaseException) -> bool:
-    """Whether the system found no address for the name of a host."""
+    """Return whether the system found no address for the name of a host."""
     return any(isinstance(found, gaierror) for found in _errors_in(error))
 
 
 def _errors_in(error: BaseException) -> Iterator[BaseException]:
-    """The error and those that may be its cause: the cause, the context or an argument (httpcore drops the cause)."""
+    """Yield the error and what may be its cause: a cause, context or argument (httpcore drops the cause)."""
     open_errors: list[BaseException] = [error]
     seen: set[int] = set()
     while open_errors:

@@ -75,28 +75,31 @@ class Wire:
         return f"<Wire {self.calls}>"
 
     def url(self, *path: str) -> httpx.URL:
-        """The URL of the resource at `path`, with the segments of the path quoted."""
+        """Return the URL of the resource at `path`, with the segments of the path quoted."""
         return httpx.URL("/".join((self._root, *(quote(segment, safe="") for segment in path))))
 
     def request(
         self, method: str, *path: str, body: Mapping[str, object] | None = None, extensions: Mapping[str, Any]
     ) -> httpx.Request:
-        """A request about the resource at `path`."""
+        """Return a request about the resource at `path`."""
         content = None if body is None else orjson.dumps(body)
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         return httpx.Request(method, self.url(*path), headers=headers, content=content, extensions=dict(extensions))
 
     def download(self, url: httpx.URL, *, extensions: Mapping[str, Any]) -> httpx.Request:
-        """A request for a file behind a signed link. It does not contain the API key, because the link needs none."""
+        """Return a request for a file behind a signed link.
+
+        It does not contain the API key, because the link needs none.
+        """
         return httpx.Request("GET", url, headers={"Accept": "text/csv, */*", **_HEADERS}, extensions=dict(extensions))
 
     def hide(self, text: str) -> str:
-        """The text without the key, which a server may have sent back."""
+        """Return the text without the key, which a server may have sent back."""
         return without_secret(text, self._key, shown="[API key]")
 
 
 def body_of(placement: Placement) -> bytes:
-    """The body of a placement's POST: the stored text, with its ids and its `validUntil` added.
+    """Return the body of a placement's POST: the stored text, with its ids and its `validUntil` added.
 
     Nothing else changes. A batch whose name has other than printable ASCII is not named: whether 8x8 takes it is not
     documented.

@@ -60,7 +60,7 @@ class Task(StrEnum):
 
 
 def fault_in_words(since: datetime, error: str) -> str:
-    """What everybody is told of something that fails: its beginning, and the last error."""
+    """Return how a failure is reported everywhere: its beginning, and the last error."""
     return f"since {in_words(since)}: {error}"
 
 
@@ -91,7 +91,7 @@ class BackgroundTasks:
 
     @property
     def failing(self) -> Mapping[str, str]:
-        """The tasks that fail now, each with the beginning and its last error."""
+        """Tasks that fail now, each with the beginning and its last error."""
         now = self._clock.monotonic()
         return {
             task: fault_in_words(each.since, each.error)
@@ -125,7 +125,7 @@ class BackgroundTasks:
     def repeated(
         self, task: str, step: Callable[[], Awaitable[object]], *, every: float | Callable[[], float]
     ) -> AbstractAsyncContextManager[None]:
-        """A context in which a step is taken again and again (`run_periodically`)."""
+        """Return a context in which a step is taken again and again (`run_periodically`)."""
         return beside(partial(self.run_periodically, task, step, every=every))
 
     async def run(self, task: str, work: Callable[[], Awaitable[object]]) -> None:
@@ -199,7 +199,7 @@ _RUNNING: set[BackgroundTasks] = set()
 
 
 def failing_here() -> dict[str, str]:
-    """The tasks of this process that fail now, each with the beginning and its last error."""
+    """Return the tasks of this process that fail now, each with the beginning and its last error."""
     return {task: error for running in _RUNNING for task, error in running.failing.items()}
 
 
@@ -213,13 +213,10 @@ class LeaderLease:
     """The lease of one process for a task, by the name of the task; it ends by itself if it is not renewed in `length`.
 
     `condition` is for the writes of the task: a process that stood still and lost the lease stores nothing more, even
-    if nobody has the lease by then. Work without this condition must be safe to repeat. `note` says to others what the
-    lease is held for.
+    if nobody has the lease by then. Work without this condition must be safe to repeat.
     """
 
-    def __init__(
-        self, store: Store, name: str, *, namespace: str = LEASES, length: timedelta | None = None, note: str = ""
-    ) -> None:
+    def __init__(self, store: Store, name: str, *, namespace: str = LEASES, length: timedelta | None = None) -> None:
         self._store = store
         self._clock = store.clock
         self._name = name
@@ -228,28 +225,25 @@ class LeaderLease:
         """How long the lease lasts that is taken or renewed next."""
         self._taken_for = self.length
         self._token = new_worker_id()
-        self._note = note
         self._taken_at: float | None = None
-        self.holder: str = ""
-        """The note of the process that had the lease when it was last refused."""
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the lease was taken or renewed so recently that it need not be renewed yet."""
+        """True if the lease was taken or renewed so recently that it need not be renewed yet."""
         return self._age < self._taken_for.total_seconds() / 3
 
     @property
     def is_over(self) -> bool:
-        """Whether another process may have the lease by now, because this process did not take or renew it in time."""
+        """True if another process may have the lease by now, because this process did not take or renew it in time."""
         return self._age >= self._taken_for.total_seconds()
 
     @property
     def condition(self) -> Same:
-        """The condition, for a write, that this process has had the lease since it took it last."""
-        return Same(self._namespace, self._name, self._value)
+        """Condition, for a write, that this process has had the lease since it took it last."""
+        return Same(self._namespace, self._name, self._token)
 
     async def is_free(self) -> bool:
-        """Whether no process has the lease, including this one. Raises StoreError."""
+        """Return whether no process has the lease, including this one. Raises StoreError."""
         found = await self._store.records({self._namespace: [self._name]}, now=self._clock.now())
         return not found[self._namespace]
 
@@ -262,47 +256,25 @@ class LeaderLease:
         return await self._put(AtMost(self._namespace, (self._name,), 0, self._token))
 
     async def renew(self) -> bool:
-        """Renew the lease; False if it was lost, whoever has it now. Raises StoreError."""
+        """Renew the lease; False if it was lost. Raises StoreError."""
         return await self._put(self.condition)
-
-    @asynccontextmanager
-    async def kept(self) -> AsyncGenerator[None]:
-        """Renew the lease, which was just taken, while the block lasts, and release it then."""
-        try:
-            async with beside(self._renew_until_lost):
-                yield
-        finally:
-            await self.release()
-
-    async def _renew_until_lost(self) -> None:
-        has_it = True
-        while has_it:
-            await self._clock.sleep(self.length.total_seconds() / 3)
-            with suppress(StoreError):
-                has_it = await self.renew()
 
     async def release(self) -> None:
         """End the lease, if this process has it. If the store fails now, the lease ends by time."""
-        write = Write(drops=(Drop(self._namespace, self._name, self._value),))
+        write = Write(drops=(Drop(self._namespace, self._name, self._token),))
         with anyio.move_on_after(_RELEASING, shield=True), suppress(StoreError):
             await self._store.write(BulkWrite(writes=(write,), durable=False), now=self._clock.now())
         self._token, self._taken_at = new_worker_id(), None
 
     async def _put(self, condition: Condition) -> bool:
         asked, now = self._clock.monotonic(), self._clock.now()
-        put, length = Put(self._namespace, self._name, self._value, now + self.length), self.length
+        put, length = Put(self._namespace, self._name, self._token, now + self.length), self.length
         write = Write(conditions=(condition,), puts=(put,))
         (answer,) = await self._store.write(BulkWrite(writes=(write,), durable=False), now=now)
         if answer.result is Result.DONE:
             self._taken_at, self._taken_for = asked, length
             return True
-        if answer.record is not None:
-            self.holder = answer.record.value.partition(". ")[2]
         return False
-
-    @property
-    def _value(self) -> str:
-        return f"{self._token}. {self._note}" if self._note else self._token
 
     @property
     def _age(self) -> float:

@@ -22,7 +22,7 @@ class SystemClock:
     __slots__ = ()
 
     def now(self) -> datetime:
-        """The current time in UTC, with its zone."""
+        """Return the current time in UTC, with its zone."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
@@ -40,7 +40,7 @@ DATE_GRAIN = timedelta(seconds=1)
 
 
 def ahead_of_8x8(theirs: datetime, *, before: datetime, after: datetime) -> timedelta:
-    """How far a clock is ahead of that of 8x8, or behind it if that is negative, by one request.
+    """Return how far a clock is ahead of that of 8x8, or behind it if that is negative, by one request.
 
     `before` and `after` are the times of the clock around the request, and `theirs` is the time in the answer. The
     duration of the request and the rounding of the header do not count as a difference.
@@ -49,7 +49,7 @@ def ahead_of_8x8(theirs: datetime, *, before: datetime, after: datetime) -> time
 
 
 def clock_of_worker(ahead: timedelta) -> str:
-    """That a worker's clock is off by so much, in minutes if it is some: each call in flight measures it anew."""
+    """Say how far the clock of a worker is off, in minutes if it is some: each call measures it again."""
     minutes = timedelta(minutes=round(ahead / timedelta(minutes=1)))
     off = off_in_words(minutes if abs(minutes) > timedelta(minutes=1) else ahead, of="8x8")
     return f"the clock of a worker is {off}"
@@ -64,5 +64,5 @@ CLOCKS_AGREE = timedelta(seconds=2)
 
 
 def clock_ahead(clock: Clock) -> timedelta:
-    """How far the clock of a store's server is ahead of the clock of this machine."""
+    """Return how far the clock of a store's server is ahead of the clock of this machine."""
     return clock.now() - datetime.now(UTC) if isinstance(clock, SystemClock) else timedelta()

@@ -33,7 +33,7 @@ _READER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def checked_queue(name: str) -> str:
-    """The name of a queue, if it is `[a-z0-9][a-z0-9-]{0,15}`. Otherwise raises `InvalidInputError`.
+    """Return the name of a queue, if it is `[a-z0-9][a-z0-9-]{0,15}`. Otherwise raises `InvalidInputError`.
 
     With a name this short, a job id with a POST number fits into the 50 characters of a `clientRequestId`.
     """
@@ -46,7 +46,7 @@ def checked_queue(name: str) -> str:
 
 
 def checked_reader(name: str) -> str:
-    """The name of a consumer, if it is 1 to 64 letters, digits, `.`, `_` and `-`.
+    """Return the name of a consumer, if it is 1 to 64 letters, digits, `.`, `_` and `-`.
 
     Otherwise raises `InvalidInputError`.
     """
@@ -75,12 +75,12 @@ def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
 
 
 def _ulid(value: int) -> str:
-    """The 26 characters of a ULID (128 bits), of which the first has three bits."""
+    """Return the 26 characters of a ULID (128 bits), of which the first has three bits."""
     return base64.b32encode(value.to_bytes(20))[6:].translate(_OF_RFC_4648).decode()
 
 
 def new_revision() -> str:
-    """A unique token for one move. A store that already has this token has committed the move."""
+    """Return a unique token for one move. A store that already has this token has committed the move."""
     return os.urandom(8).hex()
 
 
@@ -91,7 +91,7 @@ def new_revisions(count: int) -> list[str]:
 
 
 def keyed_digest(store_id: str, text: str) -> str:
-    """A digest of a text, keyed with the id of its store: 32 hexadecimal digits.
+    """Return a digest of a text, keyed with the id of its store: 32 hexadecimal digits.
 
     It keeps what the store must know of a person who was erased (`core/retention.py`).
     """
@@ -106,12 +106,12 @@ def _keyed(store_id: str) -> hashlib.blake2b:
 
 
 def new_worker_id() -> str:
-    """A new id for a worker: the host, the process id and a random part."""
+    """Return a new id for a worker: the host, the process id and a random part."""
     return f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def job_of(client_request_id: str) -> tuple[str, int] | None:
-    """The job id and POST number in a `clientRequestId`; None for an id of another program."""
+    """Return the job id and POST number in a `clientRequestId`; None for an id of another program."""
     job_id, _, number = client_request_id.rpartition(".")
     queue, _, _ulid = job_id.partition(".")
     if not (number.isascii() and number.isdigit()) or len(number) > 6 or not QUEUE_NAME.fullmatch(queue) or not _ulid:
@@ -120,7 +120,7 @@ def job_of(client_request_id: str) -> tuple[str, int] | None:
 
 
 def queue_of(job_id: str) -> str:
-    """The queue in a job id."""
+    """Return the queue in a job id."""
     return job_id.partition(".")[0]
 
 
@@ -128,7 +128,7 @@ QUEUES = "queue"
 
 
 def queue_put(queue: str) -> Put:
-    """The record of the name of a queue."""
+    """Return the record of the name of a queue."""
     return Put(QUEUES, queue, "", None, Mode.KEEP)
 
 
@@ -167,7 +167,7 @@ _LAST_MILLISECOND = 2**48
 
 
 def batch_puts(queue: str, batch_id: str, *, at: datetime, is_campaign: bool) -> tuple[Put, Put]:
-    """The records of the name of a batch and of its age. Only the first ones of a name count."""
+    """Return the records of the name of a batch and of its age. Only the first ones of a name count."""
     sort_key, ends = f"{_LAST_MILLISECOND - int(at.timestamp() * 1000):012x}", at + BATCH_KEPT
     by_age = CAMPAIGNS if is_campaign else PROGRAMS
     return (
@@ -197,7 +197,7 @@ class BatchNames:
     async def page(
         self, *, after: str = "", limit: int = NAMES_AT_ONCE, of: Sequence[str] = (CAMPAIGNS, PROGRAMS)
     ) -> list[NamedBatch]:
-        """A page of batches, the newest first, behind a sort key; nothing at the end.
+        """Return a page of batches, the newest first, behind a sort key; nothing at the end.
 
         Batches without calls are included. `of` are the namespaces of those that are wanted.
         """
@@ -222,12 +222,12 @@ class BatchNames:
         return first + await self.page(after=page[-1].sort_key, limit=limit - len(first), of=of)
 
     async def has_calls(self, batch_id: str) -> bool:
-        """Whether the queue has a call of this batch."""
+        """Return whether the queue has a call of this batch."""
         # By its counters, because a call that only a newer version can read is a call too.
         return any((await count_states(self._store, self._queue, batch_id=batch_id)).values())
 
     async def why_unknown(self, batch_id: str | None) -> str | None:
-        """A sentence that the queue has no calls of this batch, with names like it as a hint.
+        """Return a sentence that the queue has no calls of this batch, with names like it as a hint.
 
         None if the batch has calls, or if `batch_id` is None, which is the whole queue.
         """
@@ -248,7 +248,7 @@ class BatchNames:
             raise InvalidInputError(unknown)
 
     async def near(self, batch_id: str) -> list[str]:
-        """The names most like this one, of batches that have calls: at most three, the most similar first."""
+        """Return the names most like this one, of batches that have calls: at most three, the most similar first."""
         spelled: dict[str, list[str]] = {}
         for each in await self.page(limit=MOST_READ):
             spelled.setdefault(each.name.casefold(), []).append(each.name)

@@ -40,19 +40,19 @@ class ReadJobs:
 
 
 async def find_jobs(store: Store, read: Read) -> Sequence[Job]:
-    """The jobs of a read, now."""
+    """Return the jobs of a read, now."""
     return await store.jobs(read, now=store.clock.now())
 
 
 async def due_count(store: Store, queue: str, *, by: datetime | None = None, batch_id: str | None = None) -> int:
-    """The number of queued jobs of a queue, or of a batch of it; with `by`, of those due then."""
+    """Return the number of queued jobs of a queue, or of a batch of it; with `by`, of those due then."""
     if batch_id is None:
         return await store.count(Due(queue=queue, state=JobState.QUEUED, by=by))
     return await store.count(Waiting(queue=queue, batch=batch_id, by=by))
 
 
 async def get_jobs(store: Store, job_ids: Iterable[str]) -> dict[str, Job]:
-    """The jobs with these ids, of any queues; unknown ids are left out.
+    """Return the jobs with these ids, of any queues; unknown ids are left out.
 
     Raises `StoreVersionError` if a newer version wrote one.
     """
@@ -88,18 +88,18 @@ async def find_pages(store: Store, read: Paged) -> AsyncGenerator[Sequence[Job]]
 
 
 async def totals_of(store: Store, queue: str, batch_id: str | None = None) -> Totals:
-    """The counters of a queue, or of one batch of it."""
+    """Return the counters of a queue, or of one batch of it."""
     checked_text("batch_id", batch_id or "")
     return (await store.totals(queue, batches=[batch_id]))[0]
 
 
 async def count_states(store: Store, queue: str, *, batch_id: str | None = None) -> dict[JobState, int]:
-    """The number of jobs of a queue, or of one batch of it, in each state; every state is present."""
+    """Return the number of jobs of a queue, or of one batch of it, in each state; every state is present."""
     return (await totals_of(store, queue, batch_id)).states
 
 
 async def gates_of(store: Store, queue: str) -> list[Gate]:
-    """The gates that are not open, and the holds of a queue and its batches; of cancelled ones while a call is open."""
+    """Return the gates that are not open, and the holds, of a queue and its batches."""
     of_batches = map(gate_from, await gates_of_batches(store, queue))
     return [
         *(await gates_at(store, queue, [None])).values(),
@@ -109,7 +109,7 @@ async def gates_of(store: Store, queue: str) -> list[Gate]:
 
 
 async def gates_at(store: Store, queue: str, batch_ids: Iterable[str | None]) -> dict[str | None, Gate]:
-    """The gates that are not open, of these batches, by batch; None is the gate of the queue.
+    """Return the gates that are not open, of these batches, by batch; None is the gate of the queue.
 
     A cancelled batch is among them also when none of its calls is open.
     """
@@ -131,7 +131,7 @@ async def gates_at(store: Store, queue: str, batch_ids: Iterable[str | None]) ->
 
 
 async def gates_of_batches(store: Store, queue: str) -> list[Record]:
-    """The stored gates of all batches of a queue, opened ones too, as records."""
+    """Return the stored gates of all batches of a queue, opened ones too, as records."""
     return [record for record in await _all_of(store, GATES, queue) if record.member]
 
 
@@ -153,6 +153,6 @@ async def _all_of(store: Store, namespace: str, group: str | None = None) -> lis
 
 
 async def limits_of(store: Store, queue: str) -> Limits | None:
-    """The limits of a queue; None if they were never set."""
+    """Return the limits of a queue; None if they were never set."""
     found = (await store.records({LIMITS: [queue]}, now=store.clock.now()))[LIMITS]
     return limits_from(found[0]) if found else None

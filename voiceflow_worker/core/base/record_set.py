@@ -64,7 +64,7 @@ class RecordSet(Generic[Value]):
         self._group = group
 
     def within(self, group: str) -> RecordSet[Value]:
-        """The records of one group; their keys are the members."""
+        """Return the records of one group; their keys are the members."""
         return RecordSet(
             self._store,
             self._namespace,
@@ -103,7 +103,7 @@ class RecordSet(Generic[Value]):
     def puts(
         self, values: Mapping[str, Value], mode: Mode = Mode.ALWAYS, *, until: datetime | None = None
     ) -> list[Put]:
-        """What stores values, for a write with other parts."""
+        """Return what stores values, for a write with other parts."""
         ends_at = until or (None if self._keep_for is None else self._store.clock.now() + self._keep_for)
         puts: list[Put] = []
         for key, value in values.items():
@@ -120,7 +120,7 @@ class RecordSet(Generic[Value]):
             await self._store.write(bulk, now=self._store.clock.now())
 
     async def get(self, keys: Iterable[str]) -> dict[str, Value | None]:
-        """The values of these keys; absent keys are left out."""
+        """Return the values of these keys; absent keys are left out."""
         wanted = list(map(self._place, keys))
         if not wanted:
             return {}
@@ -128,7 +128,7 @@ class RecordSet(Generic[Value]):
         return self.read({self._key(record): record.value for record in found[self._namespace]})
 
     def read(self, texts: Mapping[str, str]) -> dict[str, Value | None]:
-        """The values in stored texts, by the keys of the texts."""
+        """Return the values in stored texts, by the keys of the texts."""
         return {key: self._value(key, text) for key, text in texts.items()}
 
     async def page(self, *, after: str = "", limit: int = PAGE) -> list[tuple[str, Value | None]]:
@@ -161,7 +161,7 @@ class RecordSet(Generic[Value]):
         await self._write([Write(drops=tuple(some)) for some in _slices(self.drops(keys))])
 
     def drops(self, keys: Iterable[str]) -> list[Drop]:
-        """What deletes records, for a write with other parts."""
+        """Return what deletes records, for a write with other parts."""
         places = map(self._place, dict.fromkeys(keys))
         return [Drop(self._namespace, group, None, member) for group, member in places]
 
@@ -217,7 +217,10 @@ class Codec(Generic[Value]):
         self._decode: Callable[[str | bytes], Value] = msgspec.json.Decoder(kind).decode
 
     def text(self, value: Value) -> str:
-        """The JSON text of a value. Raises InvalidInputError, with the field, for one that could not be read again."""
+        """Return the JSON text of a value.
+
+        Raises InvalidInputError, with the field, for one that could not be read again.
+        """
         try:
             text = self._written(value)
             self.value(text)
@@ -235,12 +238,12 @@ class Codec(Generic[Value]):
             return " " + json.dumps(msgspec.to_builtins(value, enc_hook=_plain))
 
     def value(self, text: str | bytes) -> Value:
-        """The value in a text. Raises ValueError for a text that is not of this type."""
+        """Return the value in a text. Raises ValueError for a text that is not of this type."""
         return msgspec.convert(json.loads(text), self._kind) if text[:1].isspace() else self._decode(text)
 
 
 def _plain(value: Any) -> object:
-    """A text or number of a class of its own, such as the marked text of a template, as a plain one."""
+    """Return a text or number of a class of its own, such as the marked text of a template, as a plain one."""
     if isinstance(value, str):
         return str.__str__(value)
     for kind in (int, float):
@@ -254,14 +257,14 @@ _encode = msgspec.json.Encoder(enc_hook=_plain).encode
 
 @lru_cache
 def json_codec(kind: Any) -> Codec[Any]:
-    """The codec of a type, made once."""
+    """Return the codec of a type, made once."""
     return Codec(kind)
 
 
 async def record_pages(
     store: Store, namespace: str, *, group: str | None = None, limit: int = PAGE
 ) -> AsyncGenerator[Sequence[Record]]:
-    """The records of a namespace, or of one group in it, page by page. Raises StoreError."""
+    """Return the records of a namespace, or of one group in it, page by page. Raises StoreError."""
     page = Page(group=group, limit=limit)
     while found := (await store.records({namespace: page}, now=store.clock.now()))[namespace]:
         yield found
@@ -271,7 +274,7 @@ async def record_pages(
 
 
 def newest_first(at: datetime) -> str:
-    """A text of 18 digits for the key of a record of this time. Those of later times come first."""
+    """Return a text of 18 digits for the key of a record of this time. Those of later times come first."""
     return f"{(_LATEST - at) // _MICROSECOND:018d}"
 
 
@@ -282,10 +285,10 @@ def report_unreadable(record: str, error: Exception) -> None:
     """
     if (noted := _noted.get()) is not None:
         noted.add(str(error))
-    told = hash((record, str(error)))
-    if told in _reported or len(_reported) >= MOST_REPORTED:
+    kind = hash((record, str(error)))
+    if kind in _reported or len(_reported) >= MOST_REPORTED:
         return
-    _reported.add(told)
+    _reported.add(kind)
     _log.error(
         "a record is skipped, because this version of voiceflow-worker cannot read it; if a newer one wrote it, "
         "upgrade this installation",
@@ -295,7 +298,7 @@ def report_unreadable(record: str, error: Exception) -> None:
 
 
 def unreadable_here() -> int:
-    """The number of records that this process has skipped, at most `MOST_REPORTED`."""
+    """Return the number of records that this process has skipped, at most `MOST_REPORTED`."""
     return len(_reported)
 
 

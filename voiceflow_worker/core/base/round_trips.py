@@ -201,7 +201,7 @@ async def write_each(store: Store, bulk: BulkWrite, *, now: datetime) -> Sequenc
 
 
 def results_before(error: StoreError, bulk: BulkWrite) -> list[WriteResult | StoreError]:
-    """The results of a bulk write that the store returned before it failed, and the error for the other writes."""
+    """Return the results that a store returned before it failed, and the error for the other writes."""
     return [answer or error for answer in error.answers or [None] * len(bulk.writes)]
 
 

@@ -64,7 +64,7 @@ class Dispatch(Struct, eq=False):
 
     @property
     def is_begun(self) -> bool:
-        """Whether the call has its journal entry, or may have it."""
+        """True if the call has its journal entry, or may have it."""
         return self.job.state is JobState.SENDING
 
 
@@ -161,7 +161,7 @@ class JournalWriter:
         return answers
 
     def _entry(self, dispatch: Dispatch, slot: Slot | None, now: datetime) -> tuple[Job, Write]:
-        """The journal entry of a leased job as it would be made now."""
+        """Return the journal entry of a leased job as it would be made now."""
         job = dispatch.job
         if slot is not None and job.valid_until is not None and job.valid_until < slot.until:
             slot = replace(slot, until=job.valid_until)
@@ -176,7 +176,7 @@ class JournalWriter:
         )
 
     async def _results(self, entries: Sequence[tuple[Job, Write]]) -> Sequence[WriteResult | Exception]:
-        """The answer of the store to each entry, or why it is not known."""
+        """Return the answer of the store to each entry, or why it is not known."""
         results: Sequence[WriteResult | Exception] = ()
         try:
             results = await self._write(entries)
@@ -195,7 +195,7 @@ class JournalWriter:
         return results
 
     async def _write(self, entries: Sequence[tuple[Job, Write]]) -> Sequence[WriteResult | Exception]:
-        """The answers of the store. An entry that it has is also a line in the file of this worker then."""
+        """Return the answers of the store. An entry that it has is also a line in the file of this worker then."""
         guard, bulk = self._guard, BulkWrite(writes=tuple(write for _, write in entries))
         if guard is None:
             return await self._answers(bulk)
@@ -214,7 +214,7 @@ class JournalWriter:
         return answers
 
     async def _answers(self, bulk: BulkWrite) -> Sequence[WriteResult | Exception]:
-        """The results of writes, also if the store failed after it had returned some of them."""
+        """Return the results of writes, also if the store failed after it had returned some of them."""
         try:
             return await self._store_bulk(bulk)
         except StoreError as error:
@@ -228,7 +228,7 @@ class JournalWriter:
         return await retry_briefly(write, clock=self._clock, what=f"journal entries: {len(bulk.writes)}")
 
     def _instead(self, job: Job, answer: WriteResult, waits: dict[str, timedelta], now: datetime) -> Answer:
-        """What comes of an entry that was not stored: the job ends (suppressed, batch cancelled), or goes back.
+        """Return what comes of an entry that was not stored: the job ends (suppressed, batch cancelled), or goes back.
 
         Jobs with the same busy number come due one after the other, in the order of asking (`waits`). Without this,
         many calls that bridge to one line would all be leased and requeued every two seconds.
@@ -266,7 +266,7 @@ class JournalWriter:
 def requeued(
     job: Job, reason: str, *, at: datetime, kind: ReasonKind | None = None, wait: timedelta = timedelta()
 ) -> Job:
-    """A leased job that was not sent, back in the queue, with a reason, its kind, and a wait.
+    """Return a leased job that was not sent, back in the queue, with a reason, its kind, and a wait.
 
     Without a wait, it keeps its place (`lifecycle.returned`). Workers that share a rate requeue what they have no slot
     for; otherwise the first rows of a file would be sent last.
@@ -275,7 +275,7 @@ def requeued(
 
 
 def outside_window(job: Job, *, at: datetime) -> Job:
-    """A leased job that waits in the queue until its calling window opens."""
+    """Return a leased job that waits in the queue until its calling window opens."""
     return requeued(job, _CLOSED_WINDOW, at=at, kind=ReasonKind.WINDOW)
 
 

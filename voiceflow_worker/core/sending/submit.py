@@ -165,7 +165,7 @@ class CallSender:
     # --- The line for journal entries ---------------------------------------------------------------------------------
 
     async def enter(self, dispatch: Dispatch) -> None:
-        """Line up for the journal entry of a call whose connection stands, and wait for it.
+        """Line up for the journal entry of a call that has its connection, and wait for it.
 
         Raises NotEnteredError if it gets none. With `Dispatch.unsent`, it may have one, and must not be sent.
         """
@@ -328,7 +328,7 @@ class CallSender:
 
     @property
     def _is_held_back(self) -> bool:
-        """Whether no POST begins now, because it is not certain yet whether an answer holds the queue."""
+        """True if no POST begins now, because it is not certain yet whether an answer holds the queue."""
         return self._holding is not None and self._holding.has_unproven_hold
 
     def _answer(self, dispatch: Dispatch, verdict: Verdict, sent_at: float) -> PostAnswer:
