@@ -425,9 +425,7 @@ class Worker:
 
     def _not_leased(self, error: StoreError, failures: int) -> timedelta:
         """Note why no calls are leased, and return the wait before the next try."""
-        if isinstance(
-            error, JournalFileError
-        ):  # to lease calls costs three writes each
+        if isinstance(error, JournalFileError):  # to lease calls costs three writes each
             self._tasks.failed(Task.JOURNAL_FILE, error, failures=failures)
             return backoff(failures, first=STORE_AWAY, longest=LONGEST_PAUSE, seed=self.id)
         self._tasks.failed(Task.LEASE, error, failures=failures)
@@ -482,8 +480,13 @@ class Worker:
 
     async def _rest(self, wait: float) -> None:
         """Wait so many seconds, until more calls may be leased sooner, or until the worker stops."""
-        until = self._clock.monotonic() + wait
-        with self._pause(lambda: self._clock.monotonic() + self._capacity_now()[1] < until - SOONER):
+        until, answers = self._clock.monotonic() + wait, self._pacer.answers
+
+        def is_over() -> bool:
+            may_be_sooner = wait == float("inf") or self._pacer.answers != answers
+            return may_be_sooner and self._clock.monotonic() + self._capacity_now()[1] < until - SOONER
+
+        with self._pause(is_over):
             while (left := until - self._clock.monotonic()) > 0:
                 await self._clock.sleep(min(left, LONGEST_SLEEP.total_seconds()))
                 if left > LONGEST_SLEEP.total_seconds():

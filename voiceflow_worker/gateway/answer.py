@@ -139,6 +139,7 @@ class AnswerParser:
         "_unread",
         "has_more",
         "is_over",
+        "keeps_connection",
     )
 
     def __init__(self) -> None:
@@ -150,6 +151,8 @@ class AnswerParser:
         self._is_whole = False
         self.is_over: bool = False
         self.has_more: bool = False
+        self.keeps_connection: bool = False
+        """Whether the answer is complete, and does not announce the end of its connection."""
         self._collector = _Collector()
         self._parser = httptools.HttpResponseParser(self._collector)
 
@@ -157,17 +160,6 @@ class AnswerParser:
     def has_head(self) -> bool:
         """True if the head of the answer is complete."""
         return self._status > 0
-
-    @property
-    def keeps_connection(self) -> bool:
-        """True if the answer is complete, and does not announce the end of its connection (RFC 9112 §9.3)."""
-        if not self._is_whole or self._status == _SWITCHING or self._parser.get_http_version() != "1.1":
-            return False
-        if self._length is None and not self._is_chunked:
-            return False
-        return not any(
-            name.lower() == b"connection" and b"close" in value.lower() for name, value in self._collector.headers
-        )
 
     def feed(self, data: bytes) -> None:
         """Read the next bytes. Raises UnreadableAnswerError if they are no head of an answer."""
@@ -258,6 +250,11 @@ class AnswerParser:
         self._is_whole = is_whole and len(self._body) <= LONGEST_BODY
         self.is_over = True
         self.has_more = has_more
+        # RFC 9112 §9.3. Without a length, the body lasts until the connection ends.
+        if self._is_whole and (self._is_chunked or self._length is not None) and self._status != _SWITCHING:
+            ends = [value for name, value in self._collector.headers if name.lower() == b"connection"]
+            is_kept = self._parser.get_http_version() == "1.1"
+            self.keeps_connection = is_kept and not any(b"close" in value.lower() for value in ends)
 
 
 class _Collector:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, overload
 
 import anyio
 import structlog
@@ -79,7 +79,7 @@ class Batcher(Generic[Item, Got]):
                     await self._flush_waiting()
                 else:
                     await run_shielded(self._flush_waiting)  # what is cut here would cut the items of others
-        return cast("Sequence[Got | BaseException]", mine.answers)
+        return mine.answers or ()
 
     async def _wait(self, mine: _Waiting[Item, Got]) -> None:
         mine.woken = anyio.Event()

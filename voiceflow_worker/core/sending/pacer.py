@@ -74,6 +74,8 @@ class Pacer:
         self._noted_at = clock.now()
         self.tries: int = 1
         self.missed: int = 0
+        self.answers: int = 0
+        """The number of answers to entries, each of which may have changed when calls are leased next."""
         self._connecting = PeakLatency(CONNECT_LEAD / 2)
         self._write = PeakLatency(MIN_LEAD)
 
@@ -133,6 +135,7 @@ class Pacer:
 
     def answered(self, asked_at: float, slot: SendSlot | None) -> None:
         """Note the slot that an entry got, or the next one that may be free. It was asked for at a monotonic time."""
+        self.answers += 1
         if slot is not None:
             now = self._clock.monotonic()
             self._write.record(max(now - asked_at, 0.0), at=now)

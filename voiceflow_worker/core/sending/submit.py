@@ -144,7 +144,8 @@ class CallSender:
 
         If this is cancelled, the job is requeued if no byte can have been sent, and is in doubt otherwise.
         """
-        self.leased += not dispatch.is_begun
+        is_leased = not dispatch.is_begun
+        self.leased += is_leased
         self.on_their_way += 1
         began_at, verdict = self._clock.monotonic(), None
         try:
@@ -157,7 +158,7 @@ class CallSender:
             raise
         finally:
             self.on_their_way -= 1
-            self.leased -= not dispatch.is_begun
+            self.leased -= is_leased and not dispatch.has_answer
             self._on_freed()
         if verdict is not None:
             await self._verdicts.store(self._answer(dispatch, verdict, dispatch.left_at or began_at))
@@ -244,7 +245,6 @@ class CallSender:
                     self._reply(each, requeued(each.job, _NO_CAPACITY, at=self._clock.now()))
                 continue
             found, refused = found or each.slot, refused + (answer is not None)
-            self.leased -= answer is None
             self._reply(each, answer)
         self._pacer.answered(asked_at, found)
         if refused < len(answers):
@@ -260,7 +260,8 @@ class CallSender:
             self._reply(each, requeued(each.job, reason, at=self._clock.now()))
 
     def _reply(self, dispatch: Dispatch, instead: Job | Exception | None) -> None:
-        dispatch.instead = instead
+        dispatch.instead, dispatch.has_answer = instead, True
+        self.leased -= 1
         if dispatch.answered is not None:
             dispatch.answered.set()
 
