@@ -26,8 +26,6 @@ from voiceflow_worker.core.base.background import BackgroundTasks, beside
 from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.logs import logged
-from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.errors import InvalidInputError, StoreError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.text.wording import rate_in_words
@@ -148,10 +146,9 @@ async def _log_start(voiceflow: Voiceflow) -> None:
     calls, settings = voiceflow.queue, voiceflow.settings
     for each in misspelt_settings():
         _log.warning(each)
-    rate = (await SetRate(calls.store, calls.name).over(Limits(rate=settings.rate))).rate
-    was_set = "" if rate == settings.rate else " (set by `voiceflow rate`; `voiceflow rate --reset` ends that)"
     _log.info(
-        f"voiceflow worker sends queue {calls.name} of {calls.store.url}: rate {rate_in_words(rate)}{was_set}, "
+        f"voiceflow worker sends queue {calls.name} of {calls.store.url}: rate {rate_in_words(settings.rate)} "
+        "(unless `voiceflow rate` has set another), "
         f"at most {settings.concurrency} POSTs in flight"
     )
 

@@ -65,7 +65,8 @@ class SetRate:
         """
         while True:
             ordered, current = await self._current()
-            limits, before = self._with_ordered(own, ordered), self._read(ordered)
+            before = self._read(ordered)
+            limits = own if before is None else replace(own, rate=before.rate)
             condition, _ = self._as_found(ordered, current)
             write = self._limits_write(limits, current, condition)
             if before is not None and (kept := replace(before, own=own.rate, has_own=True)) != before:
@@ -93,20 +94,11 @@ class SetRate:
         values = [None if each is None else each.value for each in (ordered, limits)]
         return Same(NAMESPACE, self._queue, values[0]), Same(LIMITS, self._queue, values[1])
 
-    async def over(self, limits: Limits) -> Limits:
-        """Return the limits of a worker's settings, but with the rate that a person set, if there is one."""
-        ordered, _ = await self._current()
-        return self._with_ordered(limits, ordered)
-
     def _read(self, ordered: Record | None) -> _Rate | None:
         return None if ordered is None else self._rates.read({ordered.group: ordered.value})[ordered.group]
 
     def _put(self, rate: _Rate) -> Put:
         return Put(NAMESPACE, self._queue, self._rates.text(rate), None)
-
-    def _with_ordered(self, limits: Limits, ordered: Record | None) -> Limits:
-        found = self._read(ordered)
-        return limits if found is None else replace(limits, rate=found.rate)
 
     async def _current(self) -> tuple[Record | None, Record | None]:
         """Return the records of the rate that a person set and of the limits."""

@@ -48,8 +48,8 @@ class Dispatch(Struct, eq=False):
     with that, if the queue has a rate. With `unsent`, it is not known whether the store has the entry, or which slot it
     got, for this reason: the POST must not be sent. `left_at` is the monotonic time of its first byte.
 
-    While it waits for its entry, `answered` is set when it `has_answer`: `instead` is what becomes of a job that gets none,
-    or the error because of which it gets none.
+    While it waits for its entry, `answered` is set when it `has_answer`. `instead` is what becomes of a job that gets
+    no entry, or the error because of which it gets none.
     """
 
     job: Job
