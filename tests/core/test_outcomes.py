@@ -19,20 +19,17 @@ from tests.support.voices import ScriptedVoice, created, not_sent
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, CallRequest, Job, JobState, RedialPolicy, SessionStatus
 from voiceflow_worker.core.base.reading import find_jobs
-from voiceflow_worker.core.outcomes.outbox import READER_LEASE, Forgotten, OutcomeStream, forgotten_events
+from voiceflow_worker.core.outcomes.outbox import READER_LEASE, OutcomeStream
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import ById, OfNumber
-from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
     InvalidInputError,
     JobNotFoundError,
     OutcomeTimeoutError,
     StoreCorruptError,
-    StoreUnavailableError,
     VoiceflowError,
 )
 from voiceflow_worker.model.jobs.call_json import CallOutcome, OutcomeKind
-from voiceflow_worker.model.jobs.policy import CallPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -265,68 +262,6 @@ async def test_a_store_that_is_away_is_waited_for(calls: Calls, clock: ManualClo
         [told] = await taken(stream, 1)
     assert told.job.id == job.id
     assert away_store.still_to_lose == 0
-
-
-async def left_behind(store: Store, clock: ManualClock) -> Calls:
-    """Calls of which a consumer has missed one, which is old enough to be deleted."""
-    calls = Calls(store)
-    stream = calls.queue.outcomes(consumer="billing")
-    await calls.ended()
-    await taken(stream, 1)
-    await calls.ended()
-    await stream.aclose()
-    clock.advance(timedelta(days=31))
-    return calls
-
-
-async def test_a_consumer_that_comes_too_late_is_told_so(store: Store, clock: ManualClock) -> None:
-    calls = await left_behind(store, clock)
-    await calls.engine.sweeper.prune()
-    kept = await calls.ended()
-    with capture_logs() as logs:
-        [told] = await taken(calls.queue.outcomes(consumer="billing"), 1)
-    assert told.job.id == kept.id
-    assert [line["reader"] for line in logs if "deleted before" in line["event"]] == ["stream/billing/default"]
-
-
-async def test_a_sweep_that_is_cut_short_leaves_no_gap_that_nobody_is_told_of(
-    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = await left_behind(store, clock)
-
-    def away(_: Store) -> None:
-        raise StoreUnavailableError("away")
-
-    with monkeypatch.context() as broken:
-        broken.setattr("voiceflow_worker.core.sweep.forgotten_events", away)
-        with pytest.raises(StoreUnavailableError):
-            await calls.engine.sweeper.prune()
-    await calls.engine.sweeper.prune()
-    await calls.ended()
-    with capture_logs() as logs:
-        await taken(calls.queue.outcomes(consumer="billing"), 1)
-    assert [line["reader"] for line in logs if "deleted before" in line["event"]] == ["stream/billing/default"]
-
-
-async def test_a_slow_sweep_does_not_undo_what_a_later_one_has_recorded(calls: Calls, clock: ManualClock) -> None:
-    await calls.ended()
-    later = Forgotten(1_000_000, clock.now())
-    await forgotten_events(calls.store).put({"default": later})
-    clock.advance(timedelta(days=31))
-    await calls.engine.sweeper.prune()
-    assert await forgotten_events(calls.store).get(["default"]) == {"default": later}
-
-
-async def test_a_consumer_that_missed_nothing_is_told_nothing(calls: Calls, clock: ManualClock) -> None:
-    sweeper = Sweeper(calls.store, queue="default", policy=CallPolicy())
-    with capture_logs() as logs:
-        stream = calls.queue.outcomes(consumer="billing")
-        for _ in range(40):
-            await calls.ended()
-            await taken(stream, 1)
-            clock.advance(timedelta(days=1))
-            await sweeper.prune()
-    assert not [line for line in logs if "deleted before" in line["event"]]
 
 
 async def test_the_outcome_of_a_deleted_call_is_left_out_and_told_in_the_log(calls: Calls) -> None:

@@ -13,7 +13,6 @@ from voiceflow_worker.core.base.background import BackgroundTasks, Task
 from voiceflow_worker.core.base.reading import count_states, find_jobs, gates_of_batches, holds_of
 from voiceflow_worker.core.base.record_set import noting_unreadable, skip_unreadable
 from voiceflow_worker.core.imports import drop_imports
-from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, position_at
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, gate_from, gate_member, limits_from
 from voiceflow_worker.core.ports.reads import AnyOf, Due, Expired, Waiting
@@ -185,12 +184,6 @@ class Sweeper:
                 deleted += await self._prune_jobs(state, now)
         before = now - self._policy.retention
         async with self._duty(Task.RETENTION):
-            oldest = await self._store.events(self._queue, limit=1)
-            if oldest and oldest[0].at < before:
-                # Recorded first: a sweep that dies between the two must not leave a gap that no reader notices.
-                last = Forgotten(await position_at(self._store, self._queue, before), before)
-                # Another worker's sweep may have recorded more meanwhile.
-                await forgotten_events(self._store).change(self._queue, last.or_later)
             prune = partial(self._store.prune, self._queue, now=now, events_before=before, limit=PRUNED)
             while await prune() >= PRUNED:
                 pass

@@ -1,7 +1,6 @@
 """Outcomes as events: who reads them and how far, the stream of a queue, and the wait for one call's outcome.
 
-Events are kept as long as ended jobs (`CallPolicy.retention`, 30 days). Then the sweep deletes them, read or not. The
-sweep also records which events were deleted, so that a reader that comes too late reports the gap.
+Events are kept as long as ended jobs (`CallPolicy.retention`, 30 days). Then the sweep deletes them, read or not.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from math import inf
@@ -21,7 +19,7 @@ import structlog
 
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.reading import get_jobs, read_each
-from voiceflow_worker.core.base.record_set import RecordSet, json_records
+from voiceflow_worker.core.base.record_set import RecordSet
 from voiceflow_worker.core.base.round_trips import Batcher, Retry
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Result, Write
@@ -33,30 +31,15 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.jobs.call_json import CallOutcome, OutcomeKind
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.text.wording import in_words
 
-FORGOTTEN = "forgotten-events"
 POSITIONS = "outcome-position"
 READER_LEASE = timedelta(seconds=8)
 """How long a reader has the events to itself. If it is killed, another follows a second after that at the latest."""
 POLL_EVERY = timedelta(milliseconds=200)
-LOOK_FOR_FORGOTTEN = timedelta(minutes=1)
 
 _KINDS = {EventKind.ENDED: OutcomeKind.ENDED, EventKind.ATTEMPTED: OutcomeKind.ATTEMPTED}
 
 _log = structlog.get_logger("voiceflow.outcomes")
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """The deleted events of a queue: those up to `sequence`, which happened before the time `before`."""
-
-    sequence: int
-    before: datetime
-
-    def or_later(self, known: Forgotten | None) -> Forgotten:
-        """Return this, or what is `known`, if that is later."""
-        return self if known is None or known.sequence < self.sequence else known
 
 
 class Consumer:
@@ -75,7 +58,6 @@ class Consumer:
         self._is_waiting = False
         self._is_current = False
         self._saved: int | None = None
-        self._looked_for_forgotten: float | None = None
         self.position: int = 0
         self.is_behind: bool = True
         """Whether the last page was full, so that there may be more to read."""
@@ -122,7 +104,6 @@ class Consumer:
 
     async def page(self, *, limit: int = 100) -> Sequence[Event]:
         """Return the next events."""
-        await self._look_for_gap()
         events = await self._store.events(self._queue, after=self.position, limit=limit)
         self.is_behind = len(events) == limit
         if events:
@@ -144,41 +125,14 @@ class Consumer:
 
     async def _first_position(self) -> int:
         first = await position_at(self._store, self._queue, self._since)
-        forgotten = await self._forgotten()
-        if forgotten is not None and forgotten.before <= self._since:
-            first = max(first, forgotten.sequence)
         if self._name is not None:
             await positions(self._store).put({self._name: first})
         return first
-
-    async def _forgotten(self) -> Forgotten | None:
-        return (await forgotten_events(self._store).get([self._queue])).get(self._queue)
-
-    async def _look_for_gap(self) -> None:
-        now, last = self._store.clock.monotonic(), self._looked_for_forgotten
-        if last is not None and now - last < LOOK_FOR_FORGOTTEN.total_seconds():
-            return
-        forgotten = await self._forgotten()
-        self._looked_for_forgotten = now
-        if forgotten is None or forgotten.sequence <= self.position:
-            return
-        self.position = forgotten.sequence
-        _log.error(
-            "outcomes were deleted before they were read; read the calls themselves instead",
-            reader=self._name or "a stream",
-            queue=self._queue,
-            before=in_words(forgotten.before),
-        )
 
 
 def positions(store: Store) -> RecordSet[int]:
     """Return the records of consumers' positions, by the consumers' names. They are kept forever."""
     return RecordSet(store, POSITIONS, write=str, read=lambda _, text: int(text), unreadable=_refused_position)
-
-
-def forgotten_events(store: Store) -> RecordSet[Forgotten]:
-    """Return the records of deleted events, by queue."""
-    return json_records(store, FORGOTTEN, Forgotten)
 
 
 def outcome_of(event: Event, job: Job) -> CallOutcome:
