@@ -21,6 +21,7 @@ from tests.support.waiting import until
 from voiceflow_worker import JobState, SessionStatus
 from voiceflow_worker.core.base.background import LEASES
 from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.heartbeats import notifications_failing
 from voiceflow_worker.core.outcomes.batch_ends import BATCH_ENDS, BatchEnds, BatchOutcome
 from voiceflow_worker.core.outcomes.outbox import POSITIONS, READER_LEASE, Consumer, position_at
 from voiceflow_worker.core.ports import Event, EventKind, Store
@@ -36,7 +37,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.notify.delivery import AT_ONCE, HOOK, Notifications
+from voiceflow_worker.notify.delivery import AT_ONCE, HOOK, LOOK_FOR_QUEUES, Notifications
 
 pytestmark = pytest.mark.anyio
 
@@ -169,6 +170,8 @@ async def test_a_receiver_that_is_gone_gets_no_more_until_the_next_start_and_los
             jobs = [await calls.ended() for _ in range(3)]
             await until(lambda: notifications.counts[HOOK].is_stopped)
             await notifications.caught_up()
+            clock.advance(LOOK_FOR_QUEUES)
+            await until(lambda: bool(notifications_failing()))
     assert [line["hook"] for line in logs if line["log_level"] == "error"] == [HOOK]
     async with running(to(calls.store, heard), clock):
         await until(lambda: len(heard.told) >= 3)

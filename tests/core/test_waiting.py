@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -21,12 +21,15 @@ from tests.support.plain_jobs import NOW, a_job
 from tests.support.voices import ScriptedVoice
 from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, open_store
+from voiceflow_worker.core.base.background import Task
 from voiceflow_worker.core.call_filter import CallFilter, person_of
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
+from voiceflow_worker.core.writes import journal_entry
 from voiceflow_worker.model.jobs.job import JobState, ReasonKind, RedialPolicy
+from voiceflow_worker.model.jobs.policy import PersonLimit
 from voiceflow_worker.model.jobs.totals import OUTCOME, STATE, Totals
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.wording import in_words
@@ -92,6 +95,26 @@ async def paced_by_nobody(engine: ScriptedEngine) -> None:
     await paced(engine, works=False)
 
 
+async def paced_by_the_unable(engine: ScriptedEngine) -> None:
+    await paced(engine, works=False)
+    failing = {Task.JOURNAL_FILE.value: "since 09:00: the disk is full"}
+    beat = WorkerBeat(queue="default", worker_id="w", rate=0.0, in_flight=0, failing=failing)
+    await Heartbeats(engine.store).worker(beat)
+
+
+async def as_many_as_may_be_open(engine: ScriptedEngine) -> None:
+    await engine.enqueue(number(1))
+    await engine.send()
+    await limited(engine, rate=None, max_active=1)
+    await engine.enqueue(number(2))
+
+
+async def behind_an_import(engine: ScriptedEngine) -> None:
+    await limited(engine)
+    await cut_import(engine.store, batch="april", calls=1)
+    await engine.enqueue(number(2))
+
+
 async def unlimited(engine: ScriptedEngine) -> None:
     await engine.enqueue(number(1))
     await limited(engine, rate=None)
@@ -137,13 +160,16 @@ async def said_by_a_person(engine: ScriptedEngine) -> None:
         (busy, {"number_busy": 3}),
         (busy_and_limited, {"number_busy": 1, "rate": 1}),
         (paced, {"rate": 5}),
-        (paced_by_nobody, {}),
+        (paced_by_nobody, {"no_worker": 5}),
+        (paced_by_the_unable, {"worker_may_not_send": 5}),
+        (as_many_as_may_be_open, {"max_active": 1, "receiver": 1}),
+        (behind_an_import, {"import": 1, "rate": 1}),
         (few_at_once, {"rate": 1}),
         (unlimited, {}),
         (behind_a_hold, {"hold": 3, "rate": 1}),
         (behind_two, {"hold": 4}),
         (for_later, {}),
-        (said_by_a_person, {}),
+        (said_by_a_person, {"no_worker": 3}),
     ],
 )
 async def test_each_call_counts_for_what_it_waits_for(
@@ -354,3 +380,22 @@ def test_of_the_calls_of_a_number_the_rest_is_judged_call_by_call(fields: dict[s
 def test_totals_tell_where_no_call_can_be(fields: dict[str, Any], may_have: bool) -> None:
     totals = Totals(live={STATE + JobState.COMPLETED: 1, f"{OUTCOME}COMPLETED": 1})
     assert CallFilter(**fields).may_have(totals) is may_have
+
+
+REASONS: Mapping[str, str | None] = {
+    "gate": "hold", "hold": "import", "number": "number_busy", "second-party-lock": "number_busy",
+    "bridge-lock": "number_busy",
+    "person": "max_per_person", "cancelled": None, "suppressed": None,
+}  # fmt: skip
+"""Why a call waits by the namespace of each condition of its journal entry; None for those that end it."""
+
+
+async def test_each_condition_of_a_journal_entry_has_a_reason_in_the_status(engine: ScriptedEngine) -> None:
+    await engine.enqueue(number(1), batch="march")
+    (leased,) = await engine.lease()
+    policy = replace(engine.policy, max_per_person=PersonLimit(1, HOUR))
+    now = engine.clock.now()
+    _, write = journal_entry(leased, at=now, lease_until=now + HOUR, policy=policy, store_id=engine.store.id)
+    assert {each.namespace for each in write.conditions} == REASONS.keys()
+    known = (await engine.queue.status()).waiting.as_json().keys()
+    assert {why for why in REASONS.values() if why is not None} <= known

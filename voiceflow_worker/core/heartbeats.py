@@ -29,6 +29,8 @@ WORKERS = "worker"
 RECEIVERS = "receiver"
 LIMITS_DIFFER = "workers of the queue have different limits per person"
 REGISTER = "`voiceflow serve --register URL` registers this receiver"
+NOTIFICATIONS = "outcomes are not sent on, because the receiver of notifications wants no more"
+"""The task that fails when notifications have stopped."""
 NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"
 
 
@@ -61,6 +63,11 @@ class WorkerBeat(_Beat):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ReceiverBeat(_Beat):
     menus: tuple[str, ...] = ()
+
+
+def notifications_failing() -> dict[str, str]:
+    """Return that notifications of this process have stopped, if they have."""
+    return {task: fault for task, fault in failing_here().items() if task == NOTIFICATIONS}
 
 
 _Kind = TypeVar("_Kind", bound=_Beat)

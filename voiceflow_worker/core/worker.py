@@ -22,7 +22,7 @@ from voiceflow_worker.core.base.reading import find_jobs, limits_of
 from voiceflow_worker.core.base.shielding import run_shielded
 from voiceflow_worker.core.drain import DrainCheck, DrainResult
 from voiceflow_worker.core.gates import Holds
-from voiceflow_worker.core.heartbeats import EVERY, LIMITS_DIFFER, Heartbeat, Heartbeats
+from voiceflow_worker.core.heartbeats import EVERY, LIMITS_DIFFER, Heartbeat, Heartbeats, notifications_failing
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
 from voiceflow_worker.core.ports.outside import LocalJournal, OfAccount, Opens, journal_of
 from voiceflow_worker.core.ports.reads import Due
@@ -218,7 +218,7 @@ class Worker:
             queue=self.queue,
             worker_id=self.id,
             in_flight=lambda: self.in_flight,
-            failing=lambda: self.failing,
+            failing=lambda: {**notifications_failing(), **self.failing},
             batch_id=self._options.batch_id,
             max_per_person=None if policy.max_per_person is None else str(policy.max_per_person),
         )

@@ -22,6 +22,7 @@ from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.reading import ReadJobs, read_each
 from voiceflow_worker.core.base.record_set import Codec, RecordSet
 from voiceflow_worker.core.base.round_trips import Retry, gather
+from voiceflow_worker.core.heartbeats import NOTIFICATIONS
 from voiceflow_worker.core.outcomes.batch_ends import BatchEnds, BatchOutcome, batch_outcome
 from voiceflow_worker.core.outcomes.outbox import (
     POLL_EVERY,
@@ -70,6 +71,8 @@ class DeliveryCounts:
     failures: int = 0
     waiting: int = 0
     is_stopped: bool = False
+    gone: str = ""
+    """What the receiver said when it wanted no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,7 @@ class Delivery:
             await self._handler(outcome)
         except HookGoneError as error:
             if not self._counts.is_stopped:  # a concurrent delivery may have stopped it
-                self._counts.is_stopped = True
+                self._counts.is_stopped, self._counts.gone = True, str(error)
                 self._log.error("notifications have stopped until the next start", why=str(error))
             return _put(self._line, record, at=self._clock.now())
         except Exception as error:  # noqa: BLE001 - whatever it is, the outcome comes again
@@ -335,6 +338,8 @@ class Notifications:
         """Begin the delivery for each queue as it becomes known, until `stop`. A new queue is read from its start."""
         since = await self._retry(self._registered)
         while not self._stopped.is_set():
+            if gone := next((each.gone for each in self._counts.values() if each.is_stopped), ""):
+                self._background.failed(NOTIFICATIONS, HookGoneError(gone))
             for queue in sorted(set(await self._queues()) - self._opened):
                 self._opened.add(queue)
                 for name, counts in self._counts.items():

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.audit import AuditEntry, entries_on
+from voiceflow_worker.core.base.background import Task
 from voiceflow_worker.core.base.reading import (
     count_states,
     due_count,
@@ -20,7 +22,7 @@ from voiceflow_worker.core.base.reading import (
 )
 from voiceflow_worker.core.base.record_set import noting_unreadable
 from voiceflow_worker.core.drain import MOST_NEXT, held_count
-from voiceflow_worker.core.heartbeats import HEARD, RATE_WINDOW, Heartbeats
+from voiceflow_worker.core.heartbeats import HEARD, NOTIFICATIONS, RATE_WINDOW, Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reads import Due, Waiting
 from voiceflow_worker.model.jobs.call_json import call_as_json
@@ -35,8 +37,13 @@ _STATE_NAMES = frozenset(state.value for state in JobState)
 _WHY = {
     "number_busy": "for a busy number", "window": "for their calling window", "redial": "for a redial",
     "max_per_person": "for the limit per person", "rate": "for their turn", "hold": "behind a hold",
+    "importing": "for the end of an import", "max_active": "for one of the open calls to end",
+    "no_worker": "for a worker", "worker_may_not_send": "for a worker that may send",
+    "receiver": "for a receiver of their outcome", "notifications": "stopped notification",
 }  # fmt: skip
 """Why calls wait, in the fields of `WaitingCounts` and in words."""
+_READ = {"number_busy", "window", "redial", "max_per_person"}
+"""Those that are read off calls."""
 MOST_READ = 500
 """The most queued calls that are read for their reasons, by due time. With more calls, the counts are lower bounds."""
 
@@ -45,9 +52,11 @@ MOST_READ = 500
 class WaitingCounts:
     """Counts of queued calls by reason; each call counts once.
 
-    `hold` counts due calls behind a hold. `rate` counts due calls without another reason, while a worker is alive and
-    the queue has a rate or a limit of open calls. The other counts cover only the first `MOST_READ` queued calls by due
-    time. If `is_exact` is False, they are lower bounds, and `rate` is an upper bound.
+    `hold` and `importing` count due calls behind a hold, and behind that of an import. Due calls without another reason
+    count as `no_worker` while none is alive, as `worker_may_not_send` while all that are fail to lease or send, as
+    `max_active` while so many calls are open, else as `rate` if the queue has one. The other counts cover only the
+    first `MOST_READ` queued calls by due time. If `is_exact` is False, they are lower bounds, and those are upper ones.
+    `receiver` counts sent calls whose outcome no receiver would take; `notifications` is 1 while those are stopped.
     """
 
     number_busy: int = 0
@@ -56,17 +65,23 @@ class WaitingCounts:
     rate: int = 0
     hold: int = 0
     max_per_person: int = 0
+    importing: int = 0
+    max_active: int = 0
+    receiver: int = 0
+    notifications: int = 0
+    no_worker: int = 0
+    worker_may_not_send: int = 0
     is_exact: bool = True
 
     def as_json(self) -> dict[str, int]:
         """The counts as JSON, for scripts."""
-        return {why: getattr(self, why) for why in _WHY}
+        return {"import" if why == "importing" else why: getattr(self, why) for why in _WHY}
 
     def in_words(self) -> str:
         """The counts as a clause, such as `2 for a busy number, 10 for a redial`; empty when nothing waits."""
         least = "" if self.is_exact else "at least "
-        counts = [(why, count) for why, count in self.as_json().items() if count]
-        return ", ".join(f"{'' if why in {'rate', 'hold'} else least}{count} {_WHY[why]}" for why, count in counts)
+        counts = [(why, count) for why in _WHY if (count := getattr(self, why))]
+        return ", ".join(f"{least if why in _READ else ''}{count} {_WHY[why]}" for why, count in counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +97,25 @@ class NextCall:
 
 
 async def _waiting(
-    store: Store, jobs: Sequence[Job], *, at: datetime, due: int, holds: tuple[Gate, ...], limited: bool
+    store: Store,
+    jobs: Sequence[Job],
+    *,
+    at: datetime,
+    due: int,
+    holds: Sequence[Gate],
+    otherwise: str | None,
+    **counted: Any,
 ) -> WaitingCounts:
     """Count queued calls by the reason why they wait: `jobs` are the first ones of a queue, of which so many are `due`.
 
-    `holds` are the closed gates. `limited` means that a worker is alive, and the queue has a rate or a limit of open
-    calls.
+    `holds` are the closed gates. Due calls without another reason count as `otherwise`.
     """
     if not jobs:
-        return WaitingCounts()
-    hold = await held_count(store, jobs[0].queue, holds, by=at)
-    seen: Counter[str] = Counter()
+        return WaitingCounts(**counted)
+    held = await held_count(store, jobs[0].queue, holds, by=at)
+    others = [gate for gate in holds if gate.holder is not HoldKind.IMPORT]
+    hold = held if len(others) == len(holds) else await held_count(store, jobs[0].queue, others, by=at)
+    seen: Counter[str] = Counter(hold=hold, importing=held - hold, **counted)
     explained, closed = 0, _by_calls(holds)
     for job in jobs:
         is_held = job.due_at <= at and _hold_of(job, closed) is not None
@@ -100,8 +123,24 @@ async def _waiting(
         if why is not None:
             seen[why] += 1
             explained += job.due_at <= at
-    rate = max(due - hold - explained, 0) if limited else 0
-    return WaitingCounts(**seen, rate=rate, hold=hold, is_exact=len(jobs) < MOST_READ)
+    if otherwise is not None:
+        seen[otherwise] = max(due - held - explained, 0)
+    return WaitingCounts(**seen, is_exact=len(jobs) < MOST_READ)
+
+
+_UNABLE = frozenset({Task.LEASE, Task.SEND, Task.PREPARE, Task.JOURNAL, Task.JOURNAL_FILE})
+"""The tasks without which a worker sends nothing."""
+
+
+def _otherwise(beats: Sequence[WorkerBeat], limits: Limits | None, *, open_calls: int) -> str | None:
+    """Return why calls that are due wait though nothing of their own keeps them back; None if they leave now."""
+    if not beats:
+        return "no_worker"
+    if all(beat.failing.keys() & _UNABLE for beat in beats):
+        return "worker_may_not_send"
+    if limits is not None and limits.max_active is not None and open_calls >= limits.max_active:
+        return "max_active"
+    return "rate" if limits is not None and (limits.rate or limits.max_active) else None
 
 
 _Closed = Mapping[str | None, Gate]
@@ -328,7 +367,8 @@ async def read_status(store: Store, queue: str, *, summary_deadline: timedelta) 
     first_due = min((job.first_due for job in queued if job.due_at <= now), default=now)
     heartbeats = Heartbeats(store)
     beats = await heartbeats.workers(queue)
-    limits = await limits_of(store, queue)
+    limits, states = await limits_of(store, queue), await count_states(store, queue)
+    has_receiver, failing = await heartbeats.has_receiver(within=HEARD), await heartbeats.failing(queue)
 
     async def unsettled(placed_by: datetime) -> int:  # a submitted call is due at its deadline
         return await store.count(Due(queue=queue, state=JobState.SUBMITTED, by=placed_by + summary_deadline))
@@ -336,7 +376,7 @@ async def read_status(store: Store, queue: str, *, summary_deadline: timedelta) 
     holds = tuple(gate for gate in await gates_of(store, queue) if gate.is_closed(at=now))
     return QueueStatus(
         queue=queue,
-        states=await count_states(store, queue),
+        states=states,
         due=due,
         oldest_due_seconds=round((now - first_due).total_seconds(), 3) if is_due else None,
         limits=limits,
@@ -356,10 +396,12 @@ async def read_status(store: Store, queue: str, *, summary_deadline: timedelta) 
             at=now,
             due=due,
             holds=holds,
-            limited=bool(beats) and limits is not None and (limits.rate is not None or limits.max_active is not None),
+            otherwise=_otherwise(beats, limits, open_calls=states[JobState.SENDING] + states[JobState.SUBMITTED]),
+            receiver=0 if has_receiver else states[JobState.SUBMITTED],
+            notifications=int(NOTIFICATIONS in failing),
         ),
-        has_receiver=await heartbeats.has_receiver(within=HEARD),
-        failing=await heartbeats.failing(queue),
+        has_receiver=has_receiver,
+        failing=failing,
         unreadable=await unreadable_calls(store, queue),
         menus=tuple(sorted({job.menu for job in queued if job.menu is not None})),
         next_due=[(job.batch_id, job.due_at) for job in queued],

@@ -105,6 +105,7 @@ QUEUE_STOPPED = _gauge("voiceflow_queue_stopped", "1 while the queue is held unt
 QUEUE_CONDITIONS = _gauge(
     "voiceflow_queue_conditions", "What stands in the way of calls, as in `status`.", "queue", "condition", "level"
 )
+QUEUE_WAITING = _gauge("voiceflow_queue_waiting", "Calls that wait, as in `status`.", "queue", "why")
 QUEUE_OVERDUE = _gauge("voiceflow_queue_overdue_outcomes", "Calls without a summary long after their POST.", "queue")
 QUEUE_WORKERS = _gauge("voiceflow_queue_workers", "Workers that are alive.", "queue")
 QUEUE_RATE = _gauge("voiceflow_queue_calls_per_second", "Calls sent per second in the last 5 s.", "queue")
@@ -288,6 +289,8 @@ def of_queue(queue: WholeQueue) -> Iterator[Figure]:
     lasting = [gate for gate in stopped if gate.until is None]
     yield QUEUE_STOPPED, (name,), bool(lasting)
     yield QUEUE_OVERDUE, (name,), status.overdue_outcomes
+    for why, count in status.waiting.as_json().items():
+        yield QUEUE_WAITING, (name, why), count
     yield QUEUE_WORKERS, (name,), status.workers
     yield QUEUE_RATE, (name,), status.rate_now
     if status.limits is not None and status.limits.rate is not None:

@@ -68,6 +68,7 @@ class WholeQueue:
             "holds": (each for gate in holds for each in _of_hold(gate)),
             "imports": (_of_import(each, found) for each in found.holds if each.holder is HoldKind.IMPORT),
             "faults": of_faults(faults),
+            "limits": _of_limits(found),
             "outcomes": _of_outcomes(found, sees_all=sees_all),
             "menus": _of_menus(self.unserved) if sees_all else (),
             "records": _of_records(found),
@@ -110,6 +111,21 @@ def _of_workers(found: QueueStatus, heard: Sequence[str]) -> Iterator[Diagnosis]
         yield warning(
             f"{LIMITS_DIFFER} ({', '.join(found.person_limits)}): the fewest calls in the longest time count",
             remedy="start them all with the same --max-per-person, or VOICEFLOW_MAX_PER_PERSON",
+        )
+
+
+def _of_limits(found: QueueStatus) -> Iterator[Diagnosis]:
+    waiting, limits = found.waiting, found.limits
+    if waiting.max_active and limits is not None:
+        yield warning(
+            f"{count_of(waiting.max_active, 'call')} that are due wait for one of {limits.max_active} open calls to end"
+            f"; {found.states[JobState.SUBMITTED]} of these wait for their summary",
+            remedy="wait for their summaries, or start the workers with a higher --max-active",
+        )
+    if waiting.worker_may_not_send:
+        yield warning(
+            f"{count_of(waiting.worker_may_not_send, 'call')} that are due wait, because no worker that runs can send",
+            remedy="correct what the line `faults` names",
         )
 
 
