@@ -66,8 +66,8 @@ GIVEN_AGAIN: dict[str, tuple[str, str, Mapping[str, str], Mapping[str, int], str
     ),
     "a visit that moved": (AT_9, AT_15, {}, {"open": 1}, "waits for this row with another not_before"),
     "a visit that moved, changed": (AT_9, AT_15, {"replace": "yes"}, {"open": 1}, ""),
-    "with keys": (PLAIN, KEYED, {}, {"open": 2}, "tells rows apart by their number"),
-    "without keys": (KEYED, PLAIN, {}, {"open": 2}, "tells rows apart by the column unique_key"),
+    "with keys": (PLAIN, KEYED, {}, {"open": 2}, "distinguishes rows by their number"),
+    "without keys": (KEYED, PLAIN, {}, {"open": 2}, "distinguishes rows by the column unique_key"),
     "a cell repaired": (PLAIN.replace("8765 4322", "12"), PLAIN, MENDED, {"open": 2}, ""),
     "off the list": (PLAIN, PLAIN[:-14], {"remove_missing": "yes"}, {"open": 1, "cancelled": 1}, ""),
 }

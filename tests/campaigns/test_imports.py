@@ -175,7 +175,7 @@ async def test_what_tells_rows_apart_is_a_fact_of_the_batch(store: Store) -> Non
     keyed = [{"destination": each, "visit": each[-3:], "name": "Ana", "hour": "9"} for each in PEOPLE]
     fields: dict[str, Any] = {"columns": "unique_key=visit", "rows": keyed}
     await campaign().start(queue)
-    with pytest.raises(RowsRefusedError, match="batch people tells rows apart by their number"):
+    with pytest.raises(RowsRefusedError, match="batch people distinguishes rows by their number"):
         await campaign(**fields).start(queue)
     await campaign(batch="visits", again="elsewhere", **fields).start(queue)
     empty = [*keyed, {"destination": "+6587654900", "visit": "", "name": "Bob", "hour": "9"}]

@@ -125,8 +125,8 @@ async def test_whom_a_filter_hides_and_who_is_struck_through_is_left_out_and_cou
 
 def test_rows_and_cells_that_would_be_lost_refuse_the_workbook(tmp_path: Path) -> None:
     for old, new, why in (
-        (b'<row r="3"', b'<row r="2"', "row 2 stands behind row 2"),
-        (b'<row r="3"', b'<row r="2000000000"', "row 2000000000 stands behind row 2"),
+        (b'<row r="3"', b'<row r="2"', "row 2 follows row 2"),
+        (b'<row r="3"', b'<row r="2000000000"', "row 2000000000 follows row 2"),
         (b'<c r="A3"', b'<c r="C3"', "the cells of row 3 are not in their order"),
         (b"</sheetData>", b"<row><c><v>" + b"1" * 3_000_000 + b"</v></c></row></sheetData>", "more than 1,000,000"),
     ):

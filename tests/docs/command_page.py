@@ -112,7 +112,7 @@ def _options(
 def option_of_field(name: str, line: str) -> bool:
     """Whether an option is a field of a campaign, which has its own page, and means the same."""
     field = fields_of(Of.CAMPAIGN).get(name.removeprefix("--").replace("-", "_"))
-    return field is not None and field.told(option) in line
+    return field is not None and field.help_text(option) in line
 
 
 def _summary(app: App) -> str:
@@ -135,7 +135,7 @@ def fields_page() -> str:
         for each in FIELDS:
             for of in sorted(each.of) if each.group is group else ():
                 default = each.defaults.get(of, each.default)
-                told = each.told(lambda name: f"`{name}`") + (f" [{default}]" if default else "")
+                told = each.help_text(lambda name: f"`{name}`") + (f" [{default}]" if default else "")
                 found.setdefault((each.name, told), set()).add(of.value)
         lines = [f"- `{name}` ({', '.join(sorted(of))}): {told}" for (name, told), of in found.items()]
         parts.append("\n".join([f"## {group.value}\n", *lines]) + "\n")

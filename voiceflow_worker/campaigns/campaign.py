@@ -72,7 +72,7 @@ class Campaign:
         foreign: bool = False,
         zone: ZoneInfo | None = None,
     ) -> Self:
-        """The campaign with these fields. They have the names of the options of `voiceflow enqueue`, with `_`.
+        """Return the campaign with these fields. They have the names of the options of `voiceflow enqueue`, with `_`.
 
         A value is a text as it is typed, or what such a text means: a number, a time, a list of words. None counts as
         not given. `campaign` is a TOML file of further fields; given ones override it. What is given nowhere comes
@@ -111,13 +111,13 @@ class Campaign:
 
     @property
     def batch_id(self) -> str:
-        """The batch of rows that name no batch. Raises InvalidInputError if nothing gives its name."""
+        """Batch of rows that name no batch. Raises InvalidInputError if nothing gives its name."""
         if self.options.batch_id is not None:
             return self.options.batch_id
         return batch_of(InputFile(self.file) if isinstance(self.file, Path) else self.file)
 
     async def preview(self, queue: CallQueue | None = None) -> EnqueueReport:
-        """What `start` would do: bad rows, duplicates, and a `preview` of texts, times and duration.
+        """Return what `start` would do: bad rows, duplicates, and a `preview` of texts, times and duration.
 
         Nothing is stored. Without a queue, no store is read. Raises the errors of `start`.
         """
@@ -133,7 +133,7 @@ class Campaign:
         return await self._run(queue, **how)
 
     async def assumed(self, queue: CallQueue | None) -> PreviewOptions:
-        """The assumptions of a preview in this queue. Raises StoreError."""
+        """Return the assumptions of a preview in this queue. Raises StoreError."""
         limits = None if queue is None else await limits_of(queue.store, queue.name)
         if limits is None or limits.are_unreadable:
             return self.assumptions
@@ -163,7 +163,7 @@ def read_fields(
     named: Callable[[str], str] = str,
     foreign: bool = False,
 ) -> Reading:
-    """The reading of the given fields of a campaign, a call or an escalation: see `Campaign.of`.
+    """Return the reading of the given fields of a campaign, a call or an escalation: see `Campaign.of`.
 
     Unknown ones are noted as wrong, and so are paths from another computer. Raises InvalidInputError and
     CampaignFileError for a file of options.
@@ -185,7 +185,7 @@ _A_FIELD: Final = {Of.CALL: "a field of a call", Of.ESCALATION: "a field of an e
 
 
 def options_of(reading: Reading) -> CampaignOptions:
-    """The options of the rows: what the fields say, completed by the settings. What is wrong is noted."""
+    """Return the options of the rows: what the fields say, completed by the settings. What is wrong is noted."""
     said = {each.sets: reading.value(name) for name, each in reading.fields.items() if each.sets}
     menu = reading.value("ivr") or reading.value("menu")
     return CampaignOptions(
@@ -200,7 +200,7 @@ def options_of(reading: Reading) -> CampaignOptions:
 
 
 def _usual_source(reading: Reading) -> str | None:
-    """The number to call from of the settings. What is wrong with it is noted, unless a field names another."""
+    """Return the number to call from of the settings. What is wrong with it is noted, unless a field names another."""
     source: str | None = reading.default("source")
     if source is None or reading.has("source"):
         return source
@@ -230,7 +230,7 @@ def _assumptions(reading: Reading, options: CampaignOptions) -> PreviewOptions:
 
 
 def window_of(reading: Reading) -> CountryWindows | None:
-    """The window of the fields that say in which hours phones ring. What is wrong is noted."""
+    """Return the window of the fields that say in which hours phones ring. What is wrong is noted."""
     window, days, holidays, zone = (reading.value(name) for name in HOURS)
     if window is None and "columns" in reading.fields:  # of a campaign: only its calls wait for the usual hours
         window = _usual_window(reading)
@@ -259,7 +259,7 @@ def _usual_window(reading: Reading) -> CountryWindows | None:
 
 
 def _redial(reading: Reading) -> RedialPolicy | None:
-    """The policy of the fields, completed by the settings; None if neither asks for redials."""
+    """Return the policy of the fields, completed by the settings; None if neither asks for redials."""
     names = ("redial_on", "redial_max", "redial_after")
     on, limit, after = (reading.value(name) for name in names)
     said = [name for name in names if reading.has(name)]

@@ -103,7 +103,7 @@ class CampaignRows:
         """Whether no row has been read so far."""
 
     def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:
-        """What the row's person hears after the first question of a menu, each text with its menu and key."""
+        """Return what the row's person hears after the first question of a menu, each text with its menu and key."""
         if row.call is None or (texts := self._reader.texts(row.call.data or {})) is None:
             return ()
         person = PersonZone(row.call.time_zone, row.call.numbers, self._options.time_zone)
@@ -115,7 +115,7 @@ class CampaignRows:
             yield from self.read(part)
 
     def parts(self, size: int) -> Iterator[list[Row]]:
-        """The rows of the source in lists of 1 to `size`, for `read`.
+        """Yield the rows of the source in lists of 1 to `size`, for `read`.
 
         If the rest of the file cannot be read, the rows before it come first, and then the error is raised.
         """
@@ -152,7 +152,7 @@ class CampaignRows:
 
     @property
     def number_column(self) -> str:
-        """The column of the numbers to call, as the header of a table spells it."""
+        """Column of the numbers to call, as the header of a table spells it."""
         return self._columns.number_column
 
     def _holidays(self) -> Iterator[Finding]:
@@ -169,8 +169,8 @@ class CampaignRows:
         return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)
 
     def _read(self, row: Row) -> ReadRow:
-        """The row, read and compared with the rows before it, unless it is left out."""
-        if any(column is None for column, _ in row.problems):  # its cells cannot be told apart
+        """Return the row, read and compared with the rows before it, unless it is left out."""
+        if any(column is None for column, _ in row.problems):  # it is not known which cell is which
             findings = (Finding(column=column, code=row.code, message=message) for column, message in row.problems)
             return self._placed(ReadRow(row, findings=tuple(findings), batch_id=self.batch_id))
         values = self._columns.values_of(row)
@@ -191,7 +191,7 @@ class CampaignRows:
         return self._placed(read) if read.findings else read
 
     def _left_out(self, row: Row, values: RowValues) -> ReadRow | None:
-        """The row as one that the list or a filter leaves out; None for other rows."""
+        """Return the row as one that the list or a filter leaves out; None for other rows."""
         if row.left_out is not None:
             column, why = None, f"this row is {row.left_out}"
         elif self.left_out and (found := self.left_out.reason(row)) is not None:
@@ -199,11 +199,11 @@ class CampaignRows:
         else:
             return None
         message = f"{why}: nobody is called for it"
-        told = Finding(kind="left_out", column=column, severity=Severity.WARNING, message=message)
-        return self._reader.left_out(row, values, told)
+        reason = Finding(kind="left_out", column=column, severity=Severity.WARNING, message=message)
+        return self._reader.left_out(row, values, reason)
 
     def _placed(self, read: ReadRow) -> ReadRow:
-        """The row, whose findings have its place and its person."""
+        """Return the row, whose findings have its place and its person."""
         row = read.raw
         person = person_in(dict(zip(row.names or self.source.header, row.cells, strict=False)))
         placed = (replace(each, file=self.file, row=row.number, person=person) for each in read.findings)
@@ -233,7 +233,7 @@ class CampaignRows:
             return Finding(column=keys[0] if keys else "unique_key", message=message)
         message = (
             f"rows {min(earlier, read.raw.number)} and {max(earlier, read.raw.number)} are two different calls to "
-            f"{read.call and read.call.destination}. Name the column that tells them apart: `unique_key`."
+            f"{read.call and read.call.destination}. Name the column that distinguishes them: `unique_key`."
         )
         return Finding(column=self.number_column, message=message)
 
@@ -257,7 +257,7 @@ open_campaign = CampaignRows
 
 
 def batch_of(file: InputFile | None, *, checks: bool = False) -> str:
-    """The batch id that a file gives to its rows: its name without extensions.
+    """Return the batch id that a file gives to its rows: its name without extensions.
 
     Raises CampaignFileError, and InvalidInputError for rows that come from no file.
     """

@@ -37,7 +37,7 @@ class UnreadColumn:
 
     @property
     def leave_out(self) -> Filter:
-        """The filter that leaves out the rows with the rarest value."""
+        """Filter that leaves out the rows with the rarest value."""
         return Filter(self.column, ([""] + [value for value in self.values if value])[-1])
 
     def as_json(self) -> dict[str, object]:

@@ -71,14 +71,14 @@ class CampaignColumns:
 
     @property
     def _asked(self) -> Sequence[str]:
-        """The columns that each row must have."""
+        """Columns that each row must have."""
         roles = self._options.roles
         needed = [column for name, column in roles.names.items() if name in {COUNTRY, *RESERVED}]
         return *needed, *roles.keys, *self._left_out.columns, *self._options.counted
 
     @property
     def number_column(self) -> str:
-        """The column of the numbers to call, as the header of a table spells it."""
+        """Column of the numbers to call, as the header of a table spells it."""
         return self.names.get(self.numbers[0], self._options.roles.called[0])
 
     def _shape_of(self, names: tuple[str, ...]) -> Shape:

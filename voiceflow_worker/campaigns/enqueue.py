@@ -170,7 +170,7 @@ def _unreadable(error: CampaignFileError, file: str | None) -> Sequence[Finding]
 
 
 def _template_in(path: Path | InputFile) -> FlowTemplate | None:
-    """The call flow template that the file is; None if it is not one. Raises CampaignFileError."""
+    """Return the call flow template that the file is; None if it is not one. Raises CampaignFileError."""
     file = InputFile(path) if isinstance(path, Path) else path
     if kind_of(file) is not FileKind.JSON:
         return None
@@ -435,13 +435,13 @@ class Enqueueing:
 
     @property
     def _all_batches(self) -> set[str]:
-        """The batches of the list, also of one without a good row."""
+        """Batches of the list, also of one without a good row."""
         is_whole = self._order.remove_missing or not self._batches
         return self._batches | ({self.campaign.batch_id} if is_whole else set[str]())
 
     @property
     def _identity(self) -> str:
-        """What distinguishes the rows of the list."""
+        """Words for what distinguishes the rows of the list."""
         if not self._has_own_keys:
             return "their number"
         if not self.campaign.source.kind.is_table and self.options.template is None:
@@ -456,7 +456,7 @@ class Enqueueing:
         for each in lists.values():
             if each.identity not in {None, self._identity}:
                 message = (
-                    f"batch {each.batch} tells rows apart by {each.identity}, and this list by {self._identity}. "
+                    f"batch {each.batch} distinguishes rows by {each.identity}, and this list by {self._identity}. "
                     "Give another `batch`."
                 )
                 found.append(Finding(file=self.campaign.file, message=message))
@@ -667,7 +667,7 @@ class Enqueueing:
 
     @property
     def _batch(self) -> str:
-        """The batch of the rows, or one of them."""
+        """Batch of the rows, or one of them."""
         own = self.campaign.batch_id
         return own if not self._batches or own in self._batches else min(self._batches)
 

@@ -85,47 +85,47 @@ class EnqueueReport:
 
     @property
     def enqueued(self) -> int:
-        """The number of new calls."""
+        """Number of new calls."""
         return self._count(End.NEW) * self._is_stored
 
     @property
     def replaced(self) -> int:
-        """The number of calls that were changed."""
+        """Number of calls that were changed."""
         return self._count(End.CHANGED) * (self.replaces and self._is_stored)
 
     @property
     def valid(self) -> int:
-        """The number of rows that made new or changed calls; if nothing was stored, of those that could have."""
+        """Number of rows that made new or changed calls; if nothing was stored, of those that could have."""
         return self._count(End.NEW) + self._count(End.CHANGED) * self.replaces
 
     @property
     def duplicates(self) -> int:
-        """The number of rows whose call existed before, in the store or earlier in the file."""
+        """Number of rows whose call existed before, in the store or earlier in the file."""
         return self._count(End.SAME, End.BY_PERSON)
 
     @property
     def rejected(self) -> int:
-        """The number of bad rows."""
+        """Number of bad rows."""
         return self._count(End.BAD)
 
     @property
     def suppressed(self) -> int:
-        """The number of rows with a number on the suppression list."""
+        """Number of rows with a number on the suppression list."""
         return self._count(End.SUPPRESSED)
 
     @property
     def left_out(self) -> int:
-        """The number of rows that the list, a filter or the limit leaves out."""
+        """Number of rows that the list, a filter or the limit leaves out."""
         return self._count(End.LEFT_OUT)
 
     @property
     def not_called(self) -> int:
-        """The number of good rows for which nobody is called now."""
+        """Number of good rows for which nobody is called now."""
         return self._count(End.LEFT_OUT, End.SUPPRESSED, End.SAME, End.BY_PERSON, End.ON_THE_WAY, End.OVER)
 
     @property
     def batch_in_words(self) -> str:
-        """The batch of the rows, such as `batch visits`, or the first of several."""
+        """Batch of the rows, such as `batch visits`, or the first of several."""
         if not (names := self.batches):
             return f"batch {self.batch_id}"
         more = f" and {len(names) - _MOST_BATCHES} more" if len(names) > _MOST_BATCHES else ""
@@ -133,12 +133,12 @@ class EnqueueReport:
 
     @property
     def plan(self) -> dict[str, int]:
-        """What becomes of each row, and of each call in no row, by one word for each."""
+        """Counts of the rows, and of the calls in no row, by one word for each."""
         return {end.value: self._count(end) for end in END_WORDS}
 
     @property
     def is_valid(self) -> bool:
-        """Whether no finding is an error."""
+        """True if no finding is an error."""
         return not any(found.is_error for found in self.findings)
 
     def in_words(self) -> str:
@@ -235,7 +235,7 @@ class RowsRefusedError(CampaignFileError):
 
     @classmethod
     def of(cls, report: EnqueueReport) -> Self:
-        """The error of a report, whose message has its first findings."""
+        """Return the error of a report, whose message has its first findings."""
         wrong = [found for found in report.findings if found.is_error]
         more = f"; and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         counts = (

@@ -58,7 +58,7 @@ FILTERS: Final[Schema] = {
 
 
 def schema_of(of: Of, *, without: Iterable[str] = (), required: Iterable[str] = ()) -> dict[str, object]:
-    """The JSON schema of a request with the fields of a campaign, a call or an escalation."""
+    """Return the JSON schema of a request with the fields of a campaign, a call or an escalation."""
     needed = [*required]
     properties = properties_of(of, set(fields_of(of)).difference(without))
     for name in needed:
@@ -68,13 +68,13 @@ def schema_of(of: Of, *, without: Iterable[str] = (), required: Iterable[str] = 
 
 
 def properties_of(of: Of, names: Collection[str]) -> dict[str, dict[str, object]]:
-    """The JSON schemas of fields with these names."""
+    """Return the JSON schemas of fields with these names."""
     found: dict[str, dict[str, object]] = {}
     for name, each in fields_of(of).items():
         if name in names:
             default = each.defaults.get(of, each.default)
-            told = each.told(lambda other: f"`{other}`") + (f" By default: {default}." if default else "")
-            found[name] = {**each.schema, "description": told.replace("..", ".")}
+            words = each.help_text(lambda other: f"`{other}`") + (f" By default: {default}." if default else "")
+            found[name] = {**each.schema, "description": words.replace("..", ".")}
     return found
 
 
@@ -501,5 +501,5 @@ WHEN: Final = (*HOURS, "not_before", "valid_for", "valid_until")
 
 
 def fields_of(of: Of) -> dict[str, Field]:
-    """The fields of a campaign, a call or an escalation, by name, in the order in which people see them."""
+    """Return the fields of a campaign, a call or an escalation, by name, in the order in which people see them."""
     return {each.name: each for each in FIELDS if of in each.of}

@@ -57,17 +57,17 @@ class NumberFile:
 
     @property
     def name(self) -> str:
-        """The file's name, without its folders."""
+        """File's name, without its folders."""
         return as_stored(printable_line(self.file.name))
 
     @property
     def rows(self) -> int:
-        """The number of lines or rows that were looked at."""
+        """Number of lines or rows that were looked at."""
         return len(self.lines)
 
     @property
     def in_words(self) -> str:
-        """The content of the file, as a clause."""
+        """Content of the file, as a clause."""
         left_out = f", {count_of(self.left_out, 'row')} left out" if self.left_out else ""
         return f"{count_of(len(self.numbers), 'number')}{left_out}"
 
@@ -77,7 +77,7 @@ class NumberFile:
 
     @property
     def bad_in_words(self) -> str:
-        """The number of bad lines as a clause, such as `1 of 2 lines is not a number`."""
+        """Number of bad lines as a clause, such as `1 of 2 lines is not a number`."""
         bad = len(self.findings)
         return f"{bad} of {count_of(self.rows, 'line')} {'is not a number' if bad == 1 else 'are not numbers'}"
 

@@ -28,7 +28,7 @@ def unknown_options(
     known: Iterable[str] = fields_of(Of.CAMPAIGN),
     where: str = "",
 ) -> Iterator[tuple[str, str]]:
-    """The fields that no campaign has, each with why it is refused."""
+    """Yield the fields that no campaign has, each with why it is refused."""
     return unknown(given, known, named, of="an option of a campaign", reasons=_REASONS, where=where)
 
 
@@ -39,14 +39,14 @@ def merged(given: Mapping[str, Given], file: Path) -> dict[str, Given]:
 
 
 def options_in(path: Path) -> dict[str, Given]:
-    """The fields in a TOML file. Raises CampaignFileError, InvalidInputError."""
+    """Return the fields in a TOML file. Raises CampaignFileError, InvalidInputError."""
     remedy = "give the file of the options, not the file of the people"
     text = read_text(InputFile(path), most_bytes=LARGEST_DOCUMENT, what="a file of options", remedy=remedy)
     return _read(text, place=str(path), folder=path.parent)
 
 
 def _read(text: str, *, place: str, folder: Path) -> dict[str, Given]:
-    """The fields in a TOML document, with `-` or `_` in their names. Raises InvalidInputError."""
+    """Return the fields in a TOML document, with `-` or `_` in their names. Raises InvalidInputError."""
     found: dict[str, Given] = {}
     for key, value in read_toml(text, place=place).items():
         name = key.replace("-", "_")

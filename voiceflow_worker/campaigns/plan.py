@@ -280,7 +280,7 @@ class Planner:
             plan.findings.append(Finding(kind="in_no_row", file=self.file, severity=Severity.WARNING, message=message))
 
     async def find_elsewhere(self, plan: Plan, rows: Sequence[ReadRow], batches: Collection[str]) -> list[Finding]:
-        """Return what is told of people of these new rows who have a call of another batch, in any queue.
+        """Return the findings about people of these new rows who have a call of another batch, in any queue.
 
         With the same words it is an error, unless the order allows it.
         """
@@ -336,7 +336,7 @@ class Planner:
 
 
 def _counts(job: Job) -> bool:
-    """Whether a call may ring or have rung for a campaign, and not for a trial."""
+    """Return whether a call may ring or have rung for a campaign, and not for a trial."""
     return job.may_call and not (job.unique_key or "").startswith(TRIAL)
 
 
@@ -346,7 +346,7 @@ def _words(body: str, digest: str, numbers: Sequence[str]) -> list[str]:
 
 
 async def _open_calls(queue: CallQueue, batch_id: str) -> AsyncGenerator[Job]:
-    """The calls of a batch that can still ring, but those of trials."""
+    """Yield the calls of a batch that can still ring, but those of trials."""
     read = Listing(queue=queue.name, batch=batch_id, states=_OPEN, limit=PAGE)
     async with aclosing(find_pages(queue.store, read)) as pages:
         async for page in pages:

@@ -151,12 +151,12 @@ class Preview:
 
     @property
     def calls(self) -> int:
-        """The number of calls."""
+        """Number of calls."""
         return self.countries.total()
 
     @property
     def rate(self) -> float | None:
-        """The rate that the calls can reach, in calls per second, if few may be open at once; None if unlimited."""
+        """Rate that the calls can reach, in calls per second, if few may be open at once; None if unlimited."""
         if self.options.max_active is None or not self.calls:
             return self.options.rate
         reached = self.options.max_active / (RINGING + self.seconds / self.calls)
@@ -164,12 +164,12 @@ class Preview:
 
     @property
     def time_zone(self) -> str | None:
-        """The zone of the times that people read: that of the options, else the one of all people."""
+        """Zone of the times that people read: that of the options, else the one of all people."""
         return self.options.time_zone or (next(iter(self._zones)) if len(self._zones) == 1 else None)
 
     @property
     def ends_at(self) -> datetime | None:
-        """The earliest end of the last call, if everybody answers and windows stay open; None without calls."""
+        """Earliest end of the last call, if everybody answers and windows stay open; None without calls."""
         if self.starts_at is None or self.last_opens_at is None:
             return None
         sending = timedelta(seconds=(self.calls - 1) / self.rate) if self.rate else timedelta()

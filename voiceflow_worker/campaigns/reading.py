@@ -80,18 +80,18 @@ class Field:
 
     @property
     def may_be_list(self) -> bool:
-        """Whether a list of texts may be given, so that an option may be repeated."""
+        """True if a list of texts may be given, so that an option may be repeated."""
         return "array" in cast("Sequence[str]", self.schema["type"])
 
-    def told(self, named: Callable[[str], str]) -> str:
-        """What the field means, where fields are called what `named` makes of their names."""
+    def help_text(self, named: Callable[[str], str]) -> str:
+        """Return what the field means, where fields are called what `named` makes of their names."""
         words = self.help.split("<")
         parts = [each.partition(">") for each in words[1:]]
         return words[0] + "".join(f"{named(name)}{rest}" for name, _, rest in parts)
 
 
 def option(name: str) -> str:
-    """The name of a field as an option of a command."""
+    """Return the name of a field as an option of a command."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -111,17 +111,16 @@ _LONGEST_NAMED: Final = 100
 
 
 def refused(problems: Iterable[tuple[str, str]]) -> InvalidInputError:
-    """The error for problems: pairs of the name of a field, or nothing, and why it is refused."""
-    told = list(problems)
-    said = "; ".join(why if not name or f"{name} " in why else f"{name}: {why}" for name, why in told)
-    found = [Finding(column=name or None, message=why) for name, why in told]
-    return InvalidInputError(said).found(*found)
+    """Return the error for problems: pairs of the name of a field, or nothing, and why it is refused."""
+    named = list(problems)
+    said = "; ".join(why if not name or f"{name} " in why else f"{name}: {why}" for name, why in named)
+    return InvalidInputError(said).found(*(Finding(column=name or None, message=why) for name, why in named))
 
 
 def refuse(problems: Iterable[tuple[str, str]]) -> None:
     """Raise InvalidInputError if there are problems."""
-    if told := list(problems):
-        raise refused(told)
+    if found := list(problems):
+        raise refused(found)
 
 
 @dataclass(slots=True)
@@ -145,17 +144,17 @@ class Reading:
     _values: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def has(self, name: str) -> bool:
-        """Whether a field is given."""
+        """Return whether a field is given."""
         return name in self.given
 
     def value(self, name: str) -> Any:
-        """What a field says; None if it is not given, or wrong. Raises CampaignFileError."""
+        """Return what a field says; None if it is not given, or wrong. Raises CampaignFileError."""
         if name not in self._values:
             self._values[name] = self.read(name, lambda value: self.fields[name].read(value, self))
         return self._values[name]
 
     def read(self, name: str, read: Callable[[Any], Any]) -> Any:
-        """What `read` makes of a field; None if it is not given, or wrong. Raises CampaignFileError."""
+        """Return what `read` makes of a field; None if it is not given, or wrong. Raises CampaignFileError."""
         if name not in self.given:
             return None
         try:
@@ -175,20 +174,20 @@ class Reading:
         self.problems.append((self.shown(name) if name else "", why))
 
     def shown(self, name: str) -> str:
-        """The name of a field for people."""
+        """Return the name of a field for people."""
         return self.given[name].name if name in self.given else self.named(name)
 
     def file(self, name: str, value: object) -> Path | InputFile:
-        """The file that a field names, or that was uploaded."""
+        """Return the file that a field names, or that was uploaded."""
         return value if isinstance(value, InputFile) else self.path(name, value)
 
     def path(self, name: str, value: object) -> Path:
-        """The path that a field names."""
+        """Return the path that a field names."""
         folder = self.given[name].folder
         return Path(text_of(value)) if folder is None else folder / text_of(value)
 
     def default(self, name: str) -> Any:
-        """The value of a setting, else its default."""
+        """Return the value of a setting, else its default."""
         if self.settings is not None:
             return getattr(self.settings, name)
         from voiceflow_worker.settings import defaults  # most readers have settings
@@ -217,7 +216,7 @@ def unknown(
     reasons: Mapping[str, str] = MappingProxyType({}),
     where: str = "",
 ) -> Iterator[tuple[str, str]]:
-    """The fields that are not among the known ones, each with why it is refused. `reasons` has that of some."""
+    """Yield the fields that are not among the known ones, each with why it is refused. `reasons` has that of some."""
     known = frozenset(known)
     others = [(name, each) for name, each in given.items() if name not in known]
     for name, each in others[:_MOST_UNKNOWN]:
@@ -229,7 +228,7 @@ def unknown(
 
 
 def paths(given: Mapping[str, Given], fields: Mapping[str, Field]) -> Iterator[tuple[str, str]]:
-    """The fields that name a file, each with why it is refused. Who named it cannot know which files are here."""
+    """Yield the fields that name a file, each with why it is refused. Who named it cannot know which files are here."""
     for name, each in given.items():
         if name in fields and fields[name].instead and not isinstance(each.value, fields[name].uploads):
             yield each.name, f"it names a file of another computer, which is not read here: {fields[name].instead}"
@@ -266,21 +265,21 @@ def limit(value: object) -> int:
 
 
 def columns(value: object) -> Mapping[str, str | Sequence[str]]:
-    """Which column is what: a mapping, or pairs as they are typed."""
+    """Return which column is what: a mapping, or pairs as they are typed."""
     if isinstance(value, Mapping | list | tuple):
         return ColumnRoles.of(cast("object", value)).as_table()
     return ColumnRoles.of(text_of(value)).as_table()
 
 
 def row(value: object) -> int:
-    """The number of a row, from 1 on."""
+    """Return the number of a row, from 1 on."""
     if not (found := whole(value)):
         raise ValueError("rows are numbered from 1 on")
     return found
 
 
 def window(value: object) -> CountryWindows:
-    """The hours of a window."""
+    """Return the hours of a window."""
     if isinstance(value, CallWindow | CountryWindows):
         return CountryWindows.of(value)
     return CountryWindows.parse(words(value))
@@ -300,7 +299,7 @@ def length(value: object) -> timedelta:
 
 
 def redial_after(value: object) -> RedialWait:
-    """The wait before a redial, or one for each outcome."""
+    """Return the wait before a redial, or one for each outcome."""
     if isinstance(value, timedelta | Mapping):
         return read_redial_after(value)  # pyright: ignore[reportUnknownArgumentType]
     return _as_duration(read_redial_after, words(value))
@@ -358,7 +357,7 @@ def one_of(kind: Iterable[str], value: object) -> str:
 
 
 def country(value: object) -> str:
-    """The country of national numbers."""
+    """Return the country of national numbers."""
     return read_country(text_of(value))
 
 
@@ -366,7 +365,7 @@ _VOICE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]*", re.ASCII)
 
 
 def voice(value: object) -> str:
-    """The name of a voice, such as en-US-JennyNeural."""
+    """Return the name of a voice, such as en-US-JennyNeural."""
     text = text_of(value)
     if not isinstance(value, str) or _VOICE.fullmatch(text.strip()) is None:
         raise ValueError(f"{quoted(value)} is no name of a voice: write it as en-US-JennyNeural")
@@ -382,7 +381,7 @@ def language(value: object) -> str:
 
 
 def batch(value: object) -> str:
-    """The id of a batch."""
+    """Return the id of a batch."""
     text = text_of(value)
     if isinstance(value, float) or (isinstance(value, int) and value < 0):
         raise ValueError(f"{quoted(value)} is no batch id: write it as a text")
@@ -392,7 +391,7 @@ def batch(value: object) -> str:
 
 
 def rows(value: object) -> Iterable[Mapping[str, object]]:
-    """The people of a program."""
+    """Return the people of a program."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise InvalidInputError(f"they are {describe(value)}; give mappings, one for each row")  # pyright: ignore[reportUnknownArgumentType]
     given = cast("Iterable[Mapping[str, object]]", value)
@@ -402,21 +401,21 @@ def rows(value: object) -> Iterable[Mapping[str, object]]:
 
 
 def data(value: object) -> Mapping[str, object]:
-    """What is kept with each call."""
+    """Return what is kept with each call."""
     if not isinstance(value, Mapping):
         raise InvalidInputError(f"it is {describe(value)}; give names with their values")
     return cast("Mapping[str, object]", value)
 
 
 def spoken(value: object) -> str:
-    """A text that is spoken as it stands."""
+    """Return a text that is spoken as it is."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("give a text")
     return value
 
 
 def rounds(value: object) -> int:
-    """The number of rounds of an escalation."""
+    """Return the number of rounds of an escalation."""
     if isinstance(value, str):
         value = int(value) if value.isascii() and value.isdigit() and len(value) < 5 else 0
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_ROUNDS:
@@ -425,7 +424,7 @@ def rounds(value: object) -> int:
 
 
 def listed(numbers: object) -> list[str] | None:
-    """The numbers in a list, or in a text with commas; None if there is none. Raises InvalidInputError."""
+    """Return the numbers in a list, or in a text with commas; None if there is none. Raises InvalidInputError."""
     if isinstance(numbers, str):
         numbers = numbers.split(",")
     if not isinstance(numbers, list | tuple):
@@ -441,7 +440,7 @@ def _listed(number: object) -> str:
 
 
 def steps(numbers: object) -> list[str | list[str]] | None:
-    """The steps of an escalation: each a number, or a list of those that are called at once; None if there is none.
+    """Return the steps of an escalation: each a number, or a list of those that are called at once.
 
     A text has commas between the steps, and | between the numbers of one. Raises InvalidInputError.
     """

@@ -76,7 +76,7 @@ OF_ROW = "data."
 
 
 def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
-    """The line of a job, with its newest outcome. Times are in `zone`, by default in UTC.
+    """Return the line of a job, with its newest outcome. Times are in `zone`, by default in UTC.
 
     Without an outcome, `code` is that of 8x8's answer to the last POST, and `message` is the reason for the job's
     state, else the message of that answer.
@@ -126,12 +126,12 @@ class ReportColumn(NamedTuple):
     is_own: bool = False
 
     def of(self, line: ReportLine | ListedRow) -> object:
-        """The value in this column: a text, or, of an own column, any value."""
+        """Return the value in this column: a text, or, of an own column, any value."""
         return line.data.get(self.name) if self.is_own else getattr(line, self.name)
 
 
 def listed_columns(names: Iterable[str]) -> list[ReportColumn]:
-    """The columns of a list of rows: those of the file with these names, then what became of the row."""
+    """Return the columns of a list of rows: those of the file with these names, then what became of the row."""
     own = [ReportColumn(name, row_name(name), is_own=True) for name in names if name]
     taken = {each.name for each in own}
     headings = [f"{name} (call)" if name in taken else name for name in LISTED]
@@ -151,7 +151,7 @@ class LineSpool(Spool):
 
     @property
     def columns(self) -> list[ReportColumn]:
-        """The columns of every report, and those of the campaign's own file."""
+        """Columns of every report, and those of the campaign's own file."""
         if self.files.rows:
             columns = listed_columns(self._data_names.values())
             return [each for each in columns if each.is_own or each.name != "batch"]
@@ -180,7 +180,7 @@ class LineSpool(Spool):
         self.put([tuple(line) for line in lines])
 
     def packs(self) -> Iterator[list[ReportLine] | list[ListedRow]]:
-        """The lines, in the order in which they were added."""
+        """Yield the lines, in the order in which they were added."""
         for pack in self:
             yield [ListedRow(*line) for line in pack] if self.files.rows else [ReportLine(*line) for line in pack]
 
@@ -195,7 +195,7 @@ _NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 
 
 def harmless(cell: str) -> str:
-    """The text with an apostrophe before each part that a spreadsheet could run as a formula.
+    """Return the text with an apostrophe before each part that a spreadsheet could run as a formula.
 
     Parts are separated by semicolons, vertical bars, tabs and line breaks.
     """
@@ -232,7 +232,7 @@ _COMMANDS = ("=", "+", "-", "@", "\t", "\r", "\n", "#")
 
 
 def write_csv_report(path: Path, spool: LineSpool) -> None:
-    """Write a line for each call, in the order of enqueuing. A byte order mark tells Excel the encoding.
+    """Write a line for each call, in the order of enqueuing. By its byte order mark, Excel knows the encoding.
 
     The file gets its name when it is complete. Raises OSError.
     """

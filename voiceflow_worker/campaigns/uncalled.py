@@ -57,7 +57,7 @@ class ListedRow(NamedTuple):
 
     @classmethod
     def of(cls, job: Job, zone: ZoneInfo | None, waits: Mapping[str, str]) -> ListedRow:
-        """What became of a call, or why it `waits`, by its id. Times are in `zone`, by default in UTC."""
+        """Return what became of a call, or why it `waits`, by its id. Times are in `zone`, by default in UTC."""
         result, post = result_of(job), job.last_post
         if result is CallResult.OPEN:
             result = "waiting" if job.state in {JobState.QUEUED, JobState.LEASED} else "calling"
@@ -101,7 +101,7 @@ class KeptFile(Struct, frozen=True, kw_only=True):
 
     @property
     def members(self) -> list[str]:
-        """The keys of its packs, in their order."""
+        """Keys of its packs, in their order."""
         return [f"{self.token} {place:06}" for place in range(len(self.sizes))]
 
 
@@ -115,7 +115,7 @@ def packed(rows: Sequence[Entry]) -> str:
 
 
 def unpacked(text: str) -> list[Entry]:
-    """The rows in a text."""
+    """Return the rows in a text."""
     rows: list[Entry] = json.loads(zlib.decompress(base64.b64decode(text)))
     return rows
 
@@ -163,11 +163,11 @@ class UncalledList:
         self._store, self._batch_id = store, batch_id
 
     async def files(self) -> list[KeptFile]:
-        """The files, the oldest first."""
+        """Return the files, the oldest first."""
         return sorted(await _files(self._store).within(self._group).values(), key=attrgetter("at", "name"))
 
     async def read(self, *, first: int = 0, limit: int | None = None) -> AsyncGenerator[list[ListedRow]]:
-        """The rows from the place `first` on, in parts; at most `limit` in all."""
+        """Yield the rows from the place `first` on, in parts; at most `limit` in all."""
         for file in await self.files():
             for member, size in zip(file.members, file.sizes, strict=True):
                 if first >= size or limit == 0:
@@ -187,7 +187,7 @@ def _listed(row: Entry, file: KeptFile, batch_id: str) -> ListedRow:
 
 
 async def kept_lists(store: Store, queue: str, names: Iterable[str]) -> set[str]:
-    """Those of these batches of a queue that have rows which call nobody. Raises StoreError."""
+    """Return those of these batches of a queue that have rows which call nobody. Raises StoreError."""
     groups = {_group(queue, name): name for name in names}
     found = (await store.records({ROW_FILES: [*groups]}, now=store.clock.now()))[ROW_FILES] if groups else ()
     return {groups[record.group] for record in found}

@@ -45,7 +45,7 @@ def with_fields(*names: str) -> Callable[[type[C]], type[C]]:
             told = Parameter(
                 metavar=each.metavar,
                 group=_PANELS[each.group],
-                help=each.told(option) + (f" [{each.default}]" if each.default else ""),
+                help=each.help_text(option) + (f" [{each.default}]" if each.default else ""),
                 negative=(),
             )
             kind = Path if each.metavar == "FILE" else list[str] if each.may_be_list else str

@@ -427,8 +427,8 @@ class CampaignPages:
             await store.write(BulkWrite(writes=(Write(puts=puts),)), now=store.clock.now())
         async with self._operator.queue(queue_name).ordered(person.acting(self._operator).actor) as queue:
             await queue.enqueue_many([request])
-        told = f"{number} is called with the text of the first row, within ten minutes if a worker runs."
-        return " ".join([told, *await active_holds(store, queue_name, batch_id)])
+        words = f"{number} is called with the text of the first row, within ten minutes if a worker runs."
+        return " ".join([words, *await active_holds(store, queue_name, batch_id)])
 
     # -- the pages -----------------------------------------------------------------------------------------------------
 

@@ -182,16 +182,16 @@ class Orders:
                     return done
             return await self._question(asked.name, order, form, refused=refused)
         except VoiceflowError as error:
-            told = refused or _refusal(error)
+            words = refused or _refusal(error)
             is_gone = isinstance(error, UnknownSubjectError | JobNotFoundError)
-            return problem(404 if is_gone else 409, "This cannot be done", sentence(told), back=page_of(form))
+            return problem(404 if is_gone else 409, "This cannot be done", sentence(words), back=page_of(form))
 
     async def _question(self, name: str, order: PageOrder, form: PageForm, *, refused: str) -> Page:
         """Return the question before an order, with its form, and why the order was `refused` before."""
         subject = PageForm([(name, value) for name, value in form.multi_items() if name in order.hidden and value])
         act = await self._act(order, subject, self._operator)
         question, shown = await act.question(), order.shown
-        if order.kind is Redial:  # whoever was reached is called again only where that is ticked
+        if order.kind is Redial:  # people who were reached are called again only where that is ticked
             jobs = await get_jobs(self._operator.store, form.all("call"))
             shown += (_FORCE,) if any(job.state in _CALLED for job in jobs.values()) else ()
         values = {

@@ -57,17 +57,17 @@ class PageRequest:
 
     @property
     def time_zone(self) -> ZoneInfo:
-        """The zone of the times on the page."""
+        """Zone of the times on the page."""
         return require_zone(self.zone)
 
     @property
     def section(self) -> str:
-        """The first part of the path, such as `calls`; empty for `/ui` itself."""
+        """First part of the path, such as `calls`; empty for `/ui` itself."""
         return self.path.partition("/")[0]
 
     @property
     def name(self) -> str:
-        """The rest of the path: the id of one call, or of one batch."""
+        """Rest of the path: the id of one call, or of one batch."""
         return self.path.partition("/")[2]
 
     def asked(self, name: str) -> str | None:

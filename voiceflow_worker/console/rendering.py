@@ -88,7 +88,7 @@ def moment(at: datetime, form: str = "full") -> str:
 
 
 def with_labels(text: str) -> str:
-    """Return a message with the page's labels of the fields that it tells to change."""
+    """Return a message with the page's labels of the fields to change."""
 
     def spelling(name: str, value: str) -> str | None:
         return f"“{_LABELS[name]}”{value and f': {value}'}" if name in _LABELS else None

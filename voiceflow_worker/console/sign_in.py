@@ -176,7 +176,7 @@ class SignIn:
         may_act = is_one_of(secret, self._operators)
         if not (may_act or is_one_of(secret, self._readers)):
             _log.warning("somebody typed a wrong secret to sign in to the console", address=str(request.client))
-            async with self._wrong:  # at most one try a second, whoever makes it
+            async with self._wrong:  # at most one try a second, by all together
                 await anyio.sleep(1)
             return _form(401, way=way, name=name, said="The secret is wrong.")
         request.session.clear()

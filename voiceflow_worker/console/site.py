@@ -155,7 +155,7 @@ class Pages:
             _log.exception("a page could not be shown")
             page = problem(500, "This page failed", f"The log of the receiver has the reason. {unsure}")
         if isinstance(page, ActionDone):
-            request.session["told"] = page.message[:_LONGEST_TOLD]
+            request.session["notice"] = page.message[:_LONGEST_TOLD]
             return Response(b"", 303, {"Location": f"{asked.home}/{page.back}" if page.back else asked.home})
         return page if isinstance(page, Response) else _drawn(page, request, asked, person)
 
@@ -191,8 +191,8 @@ def _drawn(page: Page, request: Request, asked: PageRequest, person: Person | No
     """Return a page as HTML; or to the script, its live part alone."""
     may_act = person is not None and person.may_act
     if LIVE not in request.headers or person is None:
-        told = request.session.pop("told", None) if request.method == "GET" else None  # once
-        html = draw(page, asked, person=person, may_act=may_act, told=told)
+        notice = request.session.pop("notice", None) if request.method == "GET" else None  # once
+        html = draw(page, asked, person=person, may_act=may_act, told=notice)
         return Response(html, page.status, page.headers)
     if not page.is_live:  # it does not exist any more
         return Response(status_code=204)

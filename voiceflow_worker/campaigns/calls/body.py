@@ -42,7 +42,7 @@ def complete(
 
 
 def _own_entries(body: dict[str, Any]) -> list[Any]:
-    """The entries of a body's flow, in a new list that replaces the flow; empty for a malformed flow."""
+    """Return the entries of a body's flow, in a new list that replaces the flow; empty for a malformed flow."""
     flow = body.get("callflow")
     if not is_list(flow):
         return []
@@ -52,7 +52,7 @@ def _own_entries(body: dict[str, Any]) -> list[Any]:
 
 
 def missing_from(body: Mapping[str, object]) -> set[str]:
-    """The names of the values that a body needs but lacks: `source`, `voice_profile`, both or none."""
+    """Return the names of the values that a body needs but lacks: `source`, `voice_profile`, both or none."""
     flow = body.get("callflow")
     if not is_list(flow) or not flow:
         return set()
@@ -69,7 +69,7 @@ def _without_voice(entries: list[Any]) -> Iterator[tuple[int, Mapping[str, objec
 
 
 def _params(entry: object, actions: frozenset[str]) -> Mapping[str, object] | None:
-    """The params of an entry whose action is in `actions`; None for other entries and malformed params."""
+    """Return the params of an entry whose action is in `actions`; None for other entries and malformed params."""
     if not is_object(entry) or entry.get("action") not in actions:
         return None
     params = entry.get("params")

@@ -98,7 +98,7 @@ class CampaignOptions:
 
     @property
     def has_hours(self) -> bool:
-        """Whether the window has hours, or says that any hour is meant."""
+        """True if the window has hours, or says that any hour is meant."""
         return self.window is not None and bool(CountryWindows.of(self.window).hours)
 
 
@@ -132,7 +132,7 @@ def dated(options: CampaignOptions, at: datetime, *, zone: ZoneInfo | None = Non
 
 
 def is_of_pattern(batch_id: str | None, pattern: str | None) -> bool:
-    """Whether the name of a batch can be of this pattern with `{date}`, on any day."""
+    """Return whether the name of a batch can be of this pattern with `{date}`, on any day."""
     if batch_id is None or pattern is None:
         return False
     days = re.escape(pattern).replace(re.escape(_DATE), r"\d{4}-\d{2}-\d{2}")
@@ -140,7 +140,7 @@ def is_of_pattern(batch_id: str | None, pattern: str | None) -> bool:
 
 
 CallAgain = frozenset[str]
-"""Whom a list calls although they have a call: states in which calls ended without a ring, whose rows are called anew;
+"""Whom a list calls although they have a call: states in which calls ended without a ring, whose rows are called again;
 and `elsewhere`, which allows the words of another batch."""
 ELSEWHERE, _ALL = "elsewhere", "all"
 _WORDS = {JobState.CANCELLED: "cancelled", JobState.EXPIRED: "expired", JobState.FAILED: "failed"}

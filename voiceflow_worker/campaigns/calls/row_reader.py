@@ -45,7 +45,7 @@ _NAMES = {"voiceProfile": "voice_profile"}
 
 
 def texts_of(options: CampaignOptions) -> MenuTexts | None:
-    """The texts of the options' menu; None if there is none, or only its name is known."""
+    """Return the texts of the options' menu; None if there is none, or only its name is known."""
     if options.menu is None or isinstance(options.menu, str):
         return None
     from voiceflow_worker.ivr.check import MenuTexts
@@ -54,7 +54,7 @@ def texts_of(options: CampaignOptions) -> MenuTexts | None:
 
 
 def menu_puts(options: CampaignOptions) -> tuple[Put, ...]:
-    """What the store keeps of the options' menu for its calls: all of it, if it is written as data."""
+    """Return what the store keeps of the options' menu for its calls: all of it, if it is written as data."""
     menu = options.menu
     if menu is None or isinstance(menu, str) or not menu.definition:
         return ()
@@ -85,7 +85,7 @@ class ReadRow(NamedTuple):
         return bool(self.findings) and any(found.is_error for found in self.findings)
 
     def without_call(self, *why: Finding) -> ReadRow:
-        """The row without its call, and why."""
+        """Return the row without its call, and why."""
         numbers = self.numbers if self.call is None else self.call.numbers
         return self._replace(call=None, findings=(*self.findings, *why), numbers=numbers)
 
@@ -183,12 +183,12 @@ class RowReader:
         return ReadRow(row, None, key, own is not None, findings, numbers=numbers, batch_id=as_stored(batch_id))
 
     def texts(self, data: Mapping[str, object]) -> MenuTexts | None:
-        """The texts of the menu for a call with this data; None without a menu."""
+        """Return the texts of the menu for a call with this data; None without a menu."""
         language = language_in(data)
         return self.menu_texts if self.menu_texts is None or language is None else self.menu_texts.spoken_in(language)
 
     def _spoken(self, values: RowValues, texts: MenuTexts) -> tuple[FlowTemplate | None, MenuTexts]:
-        """What a row's person hears: the template of the call, and the texts of its menu."""
+        """Return what a row's person hears: the template of the call, and the texts of its menu."""
         template = self._options.template
         language = language_in({**values.variables, **(self._options.data or {})})
         if language is None:
@@ -203,7 +203,7 @@ class RowReader:
     # -- who is called, and from which number -------------------------------------------------------------------------
 
     def _numbers(self, values: RowValues) -> tuple[str | None, list[str]]:
-        """The number to call, and the further ones of the person, in E.164 form; None if there is none, or it is wrong.
+        """Return the number to call, and the further ones of the person, in E.164 form; None for a wrong one.
 
         If the first cell is empty, the next number that there is takes its place.
         """
@@ -232,7 +232,7 @@ class RowReader:
             return None
 
     def _country(self, values: RowValues) -> str | None:
-        """The country of this row's national numbers: that in its column, or that of the options."""
+        """Return the country of this row's national numbers: that in its column, or that of the options."""
         text = None if self._options.roles.country is None else values.variables.get(COUNTRY)
         if is_missing(text):
             return self._options.country
@@ -243,7 +243,7 @@ class RowReader:
             return None
 
     def _zone_of(self, values: RowValues, numbers: Sequence[str | None]) -> PersonZone:
-        """The zone in which a person with these numbers hears times: of the row, the numbers, the options.
+        """Return the zone in which a person with these numbers hears times: of the row, the numbers, the options.
 
         If the row's zone or one of its numbers is wrong, which is an error already, it is any zone.
         """
@@ -258,7 +258,7 @@ class RowReader:
         return PersonZone(own, known, self._options.time_zone)
 
     def _source(self, values: RowValues, numbers: Sequence[str]) -> tuple[str | None, str | None]:
-        """The number to call this person from, in E.164 form; else None, and why there is none.
+        """Return the number to call this person from, in E.164 form; else None, and why there is none.
 
         The reason is empty if something that is reported already is wrong.
         """
@@ -301,7 +301,7 @@ class RowReader:
         further: Sequence[str],
         person: PersonZone | None,
     ) -> tuple[dict[str, Any], Mapping[str, object]]:
-        """The row's body, and what texts may speak. Broken rules of the contract are added to the findings."""
+        """Return the row's body, and what texts may speak. Broken rules of the contract are added to the findings."""
         body = copy_of(values.body)
         numbers = [*filter(None, (destination, *further))] or list(destinations(body))[:1]
         source, no_source = self._source(values, numbers)
@@ -373,7 +373,7 @@ class RowReader:
     # -- what else a call has -----------------------------------------------------------------------------------------
 
     def _batch(self, values: RowValues, body: Mapping[str, object]) -> str | None:
-        """The batch id of the options, else that which the row names, else that of the body."""
+        """Return the batch id of the options, else that which the row names, else that of the body."""
         own, named = body.get("clientBatchId"), values.reserved.get("batch_id")
         given = self._options.batch_id
         if given is not None:
@@ -418,7 +418,7 @@ class RowReader:
     def _data(
         self, values: RowValues, given: Mapping[str, object], reserved: Collection[str]
     ) -> Mapping[str, object] | None:
-        """The data to store with the job: the row's variables, without the columns that the job has itself.
+        """Return the data to store with the job: the row's variables, without the columns that the job has itself.
 
         Of these, only the ones in `reserved` are stored, because a menu speaks them. Data that is too large is stored
         without its empty values: programs export columns that no row fills.
@@ -436,7 +436,7 @@ class RowReader:
             return None
 
     def _priority(self, values: RowValues) -> int:
-        """The row's priority, else that of the options."""
+        """Return the row's priority, else that of the options."""
         text = values.reserved.get("priority")
         if text is None:
             return self._options.priority
@@ -461,7 +461,7 @@ def _offer_date_order(values: RowValues) -> None:
 
 
 def _column_of(path: str | None, template: FlowTemplate | None, reserved: Mapping[str, str]) -> str | None:
-    """The column that causes a finding at this path of the body; None if no column does, or several do."""
+    """Return the column that causes a finding at this path of the body; None if no column does, or several do."""
     if path is None:
         return None
     if template is not None and (varying := template.column_of(path)) is not None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
 
 PLACEHOLDER = "+6587654321"
-"""A number that stands in for the real one while the other parts of a body are checked."""
+"""A number in place of the real one, while the other parts of a body are checked."""
 
 MOST_TEXTS = 200
 """The most texts with names in a template: each takes about a millisecond to compile."""
@@ -73,7 +73,7 @@ class FlowTemplate:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The template in a file; comments and trailing commas are accepted.
+        """Return the template in a file; comments and trailing commas are accepted.
 
         Raises CampaignFileError if the file cannot be read, a text cannot be compiled, or a constant part breaks the
         rules of the 8x8 contract. The findings of the error name every place.
@@ -92,7 +92,7 @@ class FlowTemplate:
 
     @classmethod
     def speaking(cls, text: str) -> Self:
-        """The template that speaks a text and hangs up. Raises CampaignFileError if the text cannot be compiled."""
+        """Return the template that speaks a text and hangs up. Raises CampaignFileError for a wrong text."""
         flow: list[dict[str, object]] = [
             {"action": Action.MAKE_CALL.value},
             {"action": Action.SAY.value, "params": {"text": text}},
@@ -102,7 +102,7 @@ class FlowTemplate:
 
     @classmethod
     def parse(cls, body: object, *, name: str) -> Self:
-        """The template in a JSON value; `name` is its name in findings. Raises CampaignFileError as `load` does."""
+        """Return the template in a JSON value; its `name` is for findings. Raises CampaignFileError as `load` does."""
         if not is_object(body):
             raise CampaignFileError(f"{name} holds {describe(body)}, not a call flow; write an object with a callflow")
         try:
@@ -119,29 +119,29 @@ class FlowTemplate:
         return template
 
     def spoken_in(self, language: str) -> FlowTemplate:
-        """The template in this language. Raises InvalidInputError if it has other languages alone."""
+        """Return the template in this language. Raises InvalidInputError if it has other languages alone."""
         from voiceflow_worker.ivr.caller import in_language
 
         return in_language(self.languages, language) if self.languages else self
 
     @property
     def texts(self) -> Collection[TemplateText]:
-        """The texts with variables, in the order of the body."""
+        """Texts with variables, in the order of the body."""
         return self._texts
 
     @property
     def plain(self) -> frozenset[str]:
-        """The names of the variables that a text speaks as they are."""
+        """Names of the variables that a text speaks as they are."""
         return frozenset(name for text in self._texts if text.is_spoken for name in text.plain)
 
     def column_of(self, path: str | None) -> str | None:
-        """The only variable at a path of the body; None if there is none, or more than one."""
+        """Return the only variable at a path of the body; None if there is none, or more than one."""
         # Two texts may have the same path, because a key may contain a dot.
         names = {name for text in self._texts if text.path == path for name in text.variables}
         return names.pop() if len(names) == 1 else None
 
     def fill(self, values: Mapping[str, object]) -> tuple[Sequence[object], Sequence[TemplateValueError]]:
-        """What the texts become with a row's values, in their order, and what is wrong with them.
+        """Return what the texts become with a row's values, in their order, and what is wrong with them.
 
         Empty texts and null count as missing. An optional parameter is left out if its text is a single variable that
         is missing or empty. Texts for numbers and booleans are converted.
@@ -157,12 +157,12 @@ class FlowTemplate:
         return found, problems
 
     def body_of(self, values: Sequence[object]) -> dict[str, Any]:
-        """The call flow whose texts have become these values."""
+        """Return the call flow whose texts have become these values."""
         body: dict[str, Any] = _filled(_Varying(self._tree), values)
         return body
 
     def constant_problems(self, body: Mapping[str, object]) -> list[Finding]:
-        """The problems of the template's constant parts."""
+        """Return the problems of the template's constant parts."""
         # Rows and options fill in the number, the source and the voice.
         specimen = dict(body)
         complete(specimen, destination=PLACEHOLDER, source=PLACEHOLDER, voice_profile="any")
@@ -172,7 +172,7 @@ class FlowTemplate:
     def _compiled(
         self, value: object, path: str, param: Param | None, params: Mapping[str, Param], voice: object = None
     ) -> Any:
-        """The value with its texts compiled.
+        """Return the value with its texts compiled.
 
         `param` describes the value, `params` the values under its keys. `voice` is the voiceProfile beside the value.
         """
@@ -219,7 +219,7 @@ def _params_of(entry: Mapping[str, object]) -> Mapping[str, Param]:
 
 
 def opening_template(menu: Menu) -> FlowTemplate:
-    """The template of a call that begins with this menu, in its language and in the others that its texts have.
+    """Return the template of a call that begins with this menu, in its language and in the others that its texts have.
 
     Raises InvalidInputError if the menu has no voice, and CampaignFileError if a text cannot be compiled.
     """

@@ -149,7 +149,7 @@ class Times:
     def _why_over(
         self, values: RowValues, begin: datetime | None, own: datetime | None, last: datetime | None
     ) -> tuple[str, str] | None:
-        """The column and the reason, if the time of a call that is counted from a column is over."""
+        """Return the column and the reason, if the time of a call that is counted from a column is over."""
         counted = (self._options.valid_until, self._options.not_before)
         column = next((each.column for each in counted if isinstance(each, ColumnTime)), None)
         if column is None or values.is_reported(column):
@@ -216,14 +216,14 @@ class Times:
 
 
 def _with_hours(windows: CountryWindows, hours: str) -> CountryWindows:
-    """The windows with these hours instead of their own. Raises InvalidInputError."""
+    """Return the windows with these hours instead of their own. Raises InvalidInputError."""
     return replace(windows, hours=read_hours(hours))
 
 
 def _counted(
     values: RowValues, given: ColumnTime, name: str, zone: ZoneInfo | None
 ) -> tuple[datetime | None, datetime | None]:
-    """The time in the column of a row, and the one that is counted from it; an error if they are not certain."""
+    """Return the time in the column of a row, and the one that is counted from it; an error if they are not certain."""
     cell = values.variables.get(row_name(given.column))
     if values.is_reported(given.column) or values.is_reported("time_zone"):
         return None, None  # each cell has one finding
@@ -240,7 +240,7 @@ def _counted(
 
 
 def _time(values: RowValues, column: str, zone: ZoneInfo | None) -> datetime | None:
-    """The time in a reserved column; None, with an error, if it is not certain."""
+    """Return the time in a reserved column; None, with an error, if it is not certain."""
     # An unknown zone is reported already. With any zone, the rest of the time is checked.
     is_unknown = values.is_reported("time_zone")
     try:

@@ -22,7 +22,7 @@ def number_key(batch_id: str, number: str) -> str:
 
 
 def joined_key(values: Iterable[str]) -> str:
-    """Return the key of a row that is told apart by several columns: a digest of their values."""
+    """Return the key of a row that several columns distinguish: a digest of their values."""
     return f"row-{_digest(*values)}"
 
 
@@ -85,12 +85,12 @@ class RowValues:
 
     @property
     def is_bad(self) -> bool:
-        """Whether the row has an error."""
+        """True if the row has an error."""
         return bool(self.findings) and any(found.is_error for found in self.findings)
 
     @property
     def unique_key(self) -> str | None:
-        """The unique key that the row names, in one spelling, whichever program wrote it; None without one."""
+        """Unique key that the row names, in one spelling, whichever program wrote it; None without one."""
         text = self.reserved.get(UNIQUE_KEY)
         return None if text is None else usual_key(text.partition(".")[0] if _WHOLE.fullmatch(text) else text)
 

@@ -56,12 +56,12 @@ class Column(NamedTuple):
 
     @property
     def is_kept(self) -> bool:
-        """Whether the column is stored with the call: the job has the others itself."""
+        """True if the column is stored with the call: the job has the others itself."""
         return self.role is Role.DATA or bool(self.alias) or self.key == "language"
 
 
 def columns_in(text: str) -> list[str]:
-    """Return what stands between the commas of a text. Headers may have line breaks, which count as spaces."""
+    """Return what is between the commas of a text. Headers may have line breaks, which count as spaces."""
     return next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True))
 
 
@@ -110,17 +110,17 @@ class ColumnRoles:
 
     @property
     def country(self) -> str | None:
-        """The column of the country of a row's national numbers."""
+        """Column of the country of a row's national numbers."""
         return self.names.get(COUNTRY)
 
     @property
     def called(self) -> tuple[str, ...]:
-        """The columns of a person's numbers, in their order."""
+        """Columns of a person's numbers, in their order."""
         return self.numbers or (DESTINATION,)
 
     @property
     def renamed(self) -> Mapping[str, str]:
-        """The names that options give to columns, by the keys of these."""
+        """Names that options give to columns, by the keys of these."""
         return {row_name(column): name for name, column in self.names.items()}
 
     def as_table(self) -> dict[str, str | list[str]]:
@@ -192,12 +192,12 @@ def shape_of(names: Sequence[str], roles: ColumnRoles, *, are_bodies: bool = Fal
             column = Column(name, key, Role.RESERVED if is_reserved else Role.BODY if are_bodies else Role.DATA)
         if own in LIMITS and name != own and own not in decided:
             take, ignore = (columns_text([f"{role}={name}"]) for role in (own, IGNORE))
-            told = f"is not read. Take it for {own} (`columns: {take}`), or ignore it (`columns: {ignore}`)."
-            wrong.append((name, told))
+            message = f"is not read. Take it for {own} (`columns: {take}`), or ignore it (`columns: {ignore}`)."
+            wrong.append((name, message))
         if (other := known.get(column.key)) is not None and column.role is not Role.BODY:
             ignore = columns_text([f"{IGNORE}={name if own == column.key else other}"])
-            told = f"is one name with the column {other!r}. Rename one, or ignore it (`columns: {ignore}`)."
-            wrong.append((name, told))
+            message = f"is one name with the column {other!r}. Rename one, or ignore it (`columns: {ignore}`)."
+            wrong.append((name, message))
         columns.append(column)
         known.setdefault(column.key, name)
         shown |= {column.key: name} | ({column.alias: name} if column.alias else {})
@@ -233,8 +233,8 @@ def no_destination(place: object, near: str | None, present: Sequence[str]) -> C
 def lacks_column(name: str, header: Iterable[str], *, place: object) -> CampaignFileError:
     """Return the error for a table that has no column of this name."""
     found = [each.strip() for each in header if each.strip()]
-    told = f"{place} has no column {name!r}; columns found: {', '.join(found) or 'nothing'}"
-    return CampaignFileError(told, columns=found)
+    message = f"{place} has no column {name!r}; columns found: {', '.join(found) or 'nothing'}"
+    return CampaignFileError(message, columns=found)
 
 
 _NUMBER_IN_NAME = re.compile(r"\+?\d[\d ().-]{5,}\d")

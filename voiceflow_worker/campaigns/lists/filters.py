@@ -53,7 +53,7 @@ class Filter(NamedTuple):
 
     @property
     def can_be_typed(self) -> bool:
-        """Whether its text is a filter: a column or a value that begins with a sign is given as data."""
+        """True if its text is a filter: a column or a value that begins with a sign is given as data."""
         return self.value[:1] not in {"=", "!"} and self.column.lstrip(" !")[:1] not in {"", "="}
 
     def __str__(self) -> str:
@@ -138,7 +138,7 @@ class _Used:
 
     @property
     def misses(self) -> bool:
-        """Whether it leaves nobody out by a column that says whom not to call, though its cells say something."""
+        """True if it leaves nobody out by a column that says whom not to call, though its cells say something."""
         leaves_out = not self.is_only and not self.filter.is_not and not self.is_held
         return leaves_out and self.other != "" and forbids_calls(self.filter.column)
 
@@ -160,7 +160,7 @@ class RowFilter:
 
     @property
     def columns(self) -> Sequence[str]:
-        """The columns by which rows are left out, as the list has them."""
+        """Columns by which rows are left out, as the list has them."""
         return tuple({row_name(each.filter.column): each.filter.column for each in self._used}.values())
 
     def read(self, names: Sequence[str], *, key: tuple[str, ...], place: str) -> None:

@@ -46,7 +46,7 @@ class InputFile:
 
     @property
     def size(self) -> int:
-        """The size of the file in bytes; 0 for a file that does not exist."""
+        """Size of the file in bytes; 0 for a file that does not exist."""
         if self._held is not None:
             return os.fstat(self._held.fileno()).st_size
         return self.path.stat().st_size if self.path is not None and self.path.is_file() else 0

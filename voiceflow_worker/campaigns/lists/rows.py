@@ -30,7 +30,7 @@ class FileKind(StrEnum):
 
     @property
     def is_table(self) -> bool:
-        """Whether the rows of this format are cells in named columns."""
+        """True if the rows of this format are cells in named columns."""
         return self in {FileKind.CSV, FileKind.EXCEL}
 
 
@@ -53,7 +53,7 @@ class Row(NamedTuple):
 
     @property
     def data(self) -> Mapping[str, object]:
-        """The object that the row is; empty for a row of a table."""
+        """Object that the row is; empty for a row of a table."""
         return dict(zip(self.names, self.cells, strict=False))
 
 
@@ -84,7 +84,7 @@ class OpenList(ABC):
 
     @property
     def notes(self) -> Iterator[str]:
-        """The warnings about the whole list. They are complete when all rows have been read."""
+        """Warnings about the whole list. They are complete when all rows have been read."""
         for why, count in self.left_out.items():
             yield f"left out: {count_of(count, 'row')} that {'is' if count == 1 else 'are'} {why}"
 

@@ -101,10 +101,10 @@ class CsvList(OpenList):
                 yield Row(begins, tuple(cells)) if has_names else self._row(begins, cells)
 
     def _ragged(self, count: int) -> str:
-        told = f"the row has {count_of(count, 'cell')}, and the header has {len(self.header)}"
+        words = f"the row has {count_of(count, 'cell')}, and the header has {len(self.header)}"
         if count > len(self.header):
-            return f"{told}. Put quotes around a cell that contains {self.delimiter!r}."
-        return f"{told}. Write {self.delimiter!r} between all cells, also between empty ones."
+            return f"{words}. Put quotes around a cell that contains {self.delimiter!r}."
+        return f"{words}. Write {self.delimiter!r} between all cells, also between empty ones."
 
     def _refuse_row_within(self, begins: int, cells: Sequence[str]) -> None:
         """Raise CampaignFileError for a cell with a line that looks like a row: an open quote has taken it in."""
@@ -152,8 +152,8 @@ def _object(number: int, text: str, what: str, *, is_strict: bool) -> Row:
     try:
         value = read_strict_json(text) if is_strict else read_json(text)
     except ValueError as error:
-        told = f"is not JSON: {error}" if isinstance(error, orjson.JSONDecodeError) else str(error)
-        return Row(number, problems=((None, f"{what}{told}"),), code=NOT_JSON, text=text)
+        words = f"is not JSON: {error}" if isinstance(error, orjson.JSONDecodeError) else str(error)
+        return Row(number, problems=((None, f"{what}{words}"),), code=NOT_JSON, text=text)
     if not is_object(value):
         problem = f"{what}holds {describe(value)}, not an object: write one call on each line of a file .jsonl"
         return Row(number, problems=((None, problem),), code=NO_CALL, text=text)

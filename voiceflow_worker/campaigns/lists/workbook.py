@@ -174,12 +174,12 @@ class WorkbookList(OpenList):
             every = [each.title for each in book.worksheets]
             found = [title for title in every if title.casefold() == wanted.strip().casefold()]
             if not found:
-                told = f"{self._file} has no sheet {wanted!r}; its sheets: {', '.join(every)}"
-                raise CampaignFileError(told, sheets=self.sheets)
+                message = f"{self._file} has no sheet {wanted!r}; its sheets: {', '.join(every)}"
+                raise CampaignFileError(message, sheets=self.sheets)
             return str(found[0])
         if len(filled) > 1:
-            told = f"{self._file} has several sheets with rows: {', '.join(filled)}. Name one: `sheet: {filled[0]}`."
-            raise CampaignFileError(told, sheets=self.sheets)
+            message = f"{self._file} has several sheets with rows: {', '.join(filled)}. Name one: `sheet: {filled[0]}`."
+            raise CampaignFileError(message, sheets=self.sheets)
         if not filled:
             raise CampaignFileError(f"{self._file} is empty: its visible sheets have no rows")
         return str(filled[0])
@@ -188,13 +188,13 @@ class WorkbookList(OpenList):
 def _marks(sheet: Any) -> _Marks:
     """Return the marks of the rows of a sheet. Raises ValueError for rows that openpyxl would lose."""
     number, hidden, unfinished = 0, set[int](), dict[int, Sequence[str]]()
-    with sheet.parent._archive.open(sheet._worksheet_path) as xml:  # noqa: SLF001 - openpyxl tells neither
+    with sheet.parent._archive.open(sheet._worksheet_path) as xml:  # noqa: SLF001 - openpyxl has neither
         for part in _parts(xml):
             for tag in _ROW.findall(part):
                 said = dict(_ATTRIBUTE.findall(tag))
                 before, number = number, int(said.get(b"r", number + 1))
                 if not before < number <= _MOST_ROWS:
-                    raise ValueError(f"row {number} stands behind row {before}")
+                    raise ValueError(f"row {number} follows row {before}")
                 if said.get(b"hidden") in {b"1", b"true"} or float(said.get(b"ht", 1)) == 0:
                     hidden.add(number)
             places = [(len(letters), letters) for letters in _COLUMN.findall(part)]
