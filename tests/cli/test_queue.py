@@ -40,7 +40,11 @@ def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program)
     )
     assert "no worker is running" in ended.out
     document = voiceflow("status", "--json", "--store", url_of(folder)).document
-    assert {why: count for why, count in document["waiting"].items() if count} == {"number_busy": 2, "hold": 1}
+    assert {why: count for why, count in document["waiting"].items() if count} == {
+        "number_busy": 2,
+        "hold": 1,
+        "receiver": 1,
+    }
     within(folder, lambda engine: Heartbeats(engine.store).receiver("one"))
     assert "no receiver" not in voiceflow("status", "--store", url_of(folder)).out
 
