@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -95,15 +94,6 @@ async def test_a_number_is_left_out_in_whichever_way_it_was_written(
     for place, number in enumerate(("+39 06 12345678", "+390612345678", "+39 (0)6 12345678")):
         path = file_of(tmp_path, f"destination,name\n{number},Ana\n", f"{place}.csv")
         assert counts(await enqueue_file(queue, path, OPTIONS, now=NOW)) == (0, 0, 1, 0, 0)
-
-
-async def test_a_suppression_that_ends_before_the_row_is_due_does_not_count(
-    queue: CallQueue, listed: SuppressionList, tmp_path: Path
-) -> None:
-    await listed.add("+6587654321", "+6587654323", until=NOW + timedelta(hours=12))
-    report = await enqueue_file(queue, file_of(tmp_path, ROWS), OPTIONS, now=NOW)
-    assert counts(report) == (2, 0, 1, 0, 2)
-    assert await destinations(queue) == ["+6587654322", "+6587654323"]
 
 
 async def test_one_who_opts_out_while_the_file_is_read_is_left_out(
