@@ -10,12 +10,13 @@ import pytest
 from tests.contract.samples import ManualClock
 from tests.support.manual_time import passing, passing_beside
 from tests.support.stores import clocked
-from tests.support.voices import ScriptedVoice
+from tests.support.voices import ScriptedVoice, turned_away
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import Store, VoiceClient
-from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.base.identity import accounts_of
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.heartbeats import FRESH
-from voiceflow_worker.core.queue_account import NAMESPACE, QueueAccount
+from voiceflow_worker.core.queue_account import QueueAccount
 from voiceflow_worker.errors import SettingsError
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +70,7 @@ async def test_a_worker_that_runs_ends_within_a_minute_once_its_queue_has_anothe
 
     async def changed() -> None:
         await clock.sleep(1)
-        await text_records(store, NAMESPACE).put({"default": "staging at this machine"})
+        await accounts_of(store).put({"default": "staging at this machine"})
         await clock.sleep(70)
         await enqueued(store, 1)
 
@@ -77,6 +78,15 @@ async def test_a_worker_that_runs_ends_within_a_minute_once_its_queue_has_anothe
         await passing_beside(clock, [worker_for(store, voice)], changed)
     assert raised.group_contains(SettingsError, match="belongs to the sub-account staging at this machine")
     assert voice.placed == []
+
+
+async def test_an_answer_about_the_account_holds_each_of_its_queues(clock: ManualClock, store: Store) -> None:
+    await accounts_of(store).put({"evening": "acme at voice.8x8.com", "staging": "staging at this machine"})
+    await enqueued(store, 1)
+    voice = OwnedVoice(answers=[turned_away(401, "the API key is wrong", until_opened=True)])
+    await passing(clock, worker_for(store, voice).drain)
+    held = {name: [gate.reason for gate in await gates_of(store, name)] for name in ("default", "evening", "staging")}
+    assert held == {"default": ["the API key is wrong"], "evening": ["the API key is wrong"], "staging": []}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from voiceflow_worker.core.base.identity import new_revision, queue_put
+from voiceflow_worker.core.base.identity import accounts_of, new_revision, queue_put
 from voiceflow_worker.core.base.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.base.round_trips import RateLimitedLog
 from voiceflow_worker.core.ports import Store
@@ -198,8 +198,17 @@ class Holds:
         return replace(gate, token=new_revision())
 
     async def order(self, gate: Gate) -> datetime | None:
-        """Close a gate for all workers; returns the time at which it opens, or None if a person must open it."""
-        return (await order_gate(self._store, gate)).until
+        """Close a gate for all workers; return the time at which it opens, or None if a person must open it.
+
+        The other queues of the same account of 8x8 are held, too: the answer that asks for it is about the account.
+        """
+        until = (await order_gate(self._store, gate)).until
+        accounts = dict(await accounts_of(self._store).all())
+        own = accounts.get(self._queue)
+        for queue, account in accounts.items():
+            if queue != self._queue and own is not None and account == own:
+                await order_gate(self._store, replace(gate, queue=queue, name=queue))
+        return until
 
     def apply(self, gate: Gate) -> None:
         """Follow a hold that was read from the store: calls that this worker has leased already must not leave."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from voiceflow_worker.core.base.identity import accounts_of
 from voiceflow_worker.core.base.record_set import RecordSet, text_records
 from voiceflow_worker.core.heartbeats import FRESH, Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError
 
-NAMESPACE = "account"
 TAKE_OVER = "`voiceflow doctor --make` writes down yours, once no worker of the queue has run for half a minute"
 
 
@@ -21,7 +21,7 @@ class QueueAccount:
 
     def __init__(self, store: Store, queue: str) -> None:
         self._queue = queue
-        self._accounts = text_records(store, NAMESPACE)
+        self._accounts = accounts_of(store)
         self._heartbeats = Heartbeats(store)
 
     async def problem(self, own: str) -> str | None:

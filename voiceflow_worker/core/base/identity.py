@@ -16,7 +16,7 @@ from itertools import product
 from typing import NamedTuple
 
 from voiceflow_worker.core.base.reading import count_states
-from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.base.record_set import RecordSet, text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Mode, Page, Put
 from voiceflow_worker.errors import InvalidInputError
@@ -148,6 +148,11 @@ class QueueNames:
     async def known(self) -> list[str]:
         """All names, sorted."""
         return [name for name, _ in await self._names.all()]
+
+
+def accounts_of(store: Store) -> RecordSet[str]:
+    """Return the accounts of 8x8 that the queues of a store belong to, by queue: see `core.queue_account`."""
+    return text_records(store, "account")
 
 
 BATCH = "batch-name"
