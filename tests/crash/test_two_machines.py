@@ -75,7 +75,7 @@ def test_the_machine_that_goes_on_holds_the_queue_with_the_name_of_the_one_that_
         wait_until(lambda: scene.status()["holds"], lambda: f"{scene.status()}", within=60, every=0.5)
         sent = len(scene.ledger())
         wait_until(
-            lambda: "machine-a had sent" in f"{scene.status()['holds']}",
+            lambda: "machine-a had stored" in f"{scene.status()['holds']}",
             lambda: f"{scene.status()}",
             within=30,
             every=0.5,
