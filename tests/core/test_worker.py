@@ -410,7 +410,7 @@ async def test_a_campaign_that_is_refused_for_one_reason_is_held_and_goes_on_onc
     [gate] = await gates_of(store, "default")
     assert (gate.scope, gate.name, gate.state, gate.until) == (GateScope.BATCH, "people", GateState.HELD, None)
     assert str(code) in gate.reason
-    assert ("en-IE-EmilyNeural" if code == NO_VOICE else "+6531234567") in gate.reason
+    assert "+6531234567" in gate.reason
     voice.answer = None
     await queue.resume(batch_id="people")
     await drained(store, voice)

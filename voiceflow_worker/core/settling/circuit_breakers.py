@@ -125,5 +125,7 @@ def _reason(refused: Answer) -> str:
     code = refused.code or 0
     entry = session_error(code)
     said = f"; 8x8 says: {refused.message}" if refused.message.casefold() not in {"", entry.meaning.casefold()} else ""
-    cause = f"8x8 refuses its calls: {entry.meaning} ({code}, {MOST_REFUSALS} calls in a row){said}"
+    cause = (
+        f"8x8 refuses calls from {refused.job.source}: {entry.meaning} ({code}, {MOST_REFUSALS} calls in a row){said}"
+    )
     return f"{cause}. {entry.remedy.removesuffix('.')}"
