@@ -2,7 +2,7 @@
 
 Of each group of alerts, for whom it is called, the store has one record: the batch, the start and the end of each
 alert. Each change of it is a compare-and-swap, so of two notifications at once, one begins the escalation and the other
-finds it. The calls are stored after the record; whoever finds a batch without calls there stores them.
+finds it. The calls are stored after the record; a process that finds a batch without calls there stores them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import canonical_json, is_list, is_object
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.speakable import LONGEST_SAID, UNKNOWN, shortened, speakable
+from voiceflow_worker.model.text.speakable import UNKNOWN, shortened, speakable
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.gates import closed_in_words
 from voiceflow_worker.service.on_call import (
@@ -44,11 +44,8 @@ GROUPS: Final = "alert-group"
 """Namespace of what is known of groups of alerts, in the group of their queue."""
 RESOLVED: Final = "its alerts are resolved"
 _NO_START = datetime(1970, 1, 1, tzinfo=UTC)
-_LONGEST_LABELS = 100
 _LONGEST_OF_MANY = 120
-_AND_MORE = 20
 _ADDRESS = re.compile(r"\w+://\S+")
-_CODE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z\d]{16,}$|[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +81,6 @@ class Notification:
             raise _misfit("alerts", "give the list of alerts, as Alertmanager sends it")
         alerts: dict[str, dict[str, Alert]] = {"firing": {}, "resolved": {}}
         misfits: list[tuple[str, str]] = []
-        shared = _shared([_labels(each) for each in given if is_object(each)])
         for place, each in enumerate(given, 1):
             if not is_object(each):
                 misfits.append(("alerts", f"alert {place} is no object"))
@@ -98,7 +94,7 @@ class Notification:
                 misfits.append(("startsAt", f"{name} has no startsAt, the time at which it began to fire"))
                 continue
             alerts[status][_digest(each.get("fingerprint") or each.get("labels"))] = Alert(
-                text=_spoken(each, shared),
+                text=_spoken(each),
                 started_at=_time(began) or _NO_START,
                 ended_at=_time(each.get("endsAt")) if status == "resolved" else None,
             )
@@ -116,22 +112,14 @@ class Notification:
         count = len(texts) + self.left_out
         if count == 1:
             return shortened(f"Alert: {texts[0]}")
-        said: list[str] = []
-        room = LONGEST_SAID - len(f"{count} alarms: ") - _AND_MORE
-        for text in (shortened(each, _LONGEST_OF_MANY) for each in texts):
-            if len(text) > room:
-                break
-            said.append(text)
-            room -= len(text) + 1
-        more = [f"And {count - len(said)} more."] if said and count > len(said) else []
-        return f"{count} alarms: {' '.join([*said, *more])}".strip(" :")
+        return shortened(" ".join([f"{count} alarms:", *(shortened(text, _LONGEST_OF_MANY) for text in texts)]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownAlert:
-    """What is known of an alert: its batch, when that begins, the newest start that was told, and its end.
+    """What is known of an alert: its batch, when that begins, the newest start in a notification, and its end.
 
-    `batch` is empty if the alert was resolved before it was told that it fires. `told_at` is its last notification.
+    `batch` is empty if the alert was resolved before it was known to fire. `told_at` is its last notification.
     """
 
     batch: str
@@ -142,7 +130,7 @@ class KnownAlert:
 
     @property
     def began(self) -> datetime:
-        """Since when it fires: no later than it was told, whichever clock is ahead."""
+        """Since when it fires: no later than its notification, whichever clock is ahead."""
         return min(self.started_at, self.begin)
 
     def is_news(self, alert: Alert, state: State, *, at: datetime) -> bool:
@@ -169,12 +157,12 @@ class AlertGroup:
 
     @property
     def batches(self) -> set[str]:
-        """The batches of its alerts."""
+        """Batches of its alerts."""
         return {each.batch for each in self.alerts.values() if each.batch}
 
     @property
     def firing(self) -> set[str]:
-        """The batches of its alerts that fire."""
+        """Batches of its alerts that fire."""
         return {each.batch for each in self.alerts.values() if each.batch and each.ended_at is None}
 
     def with_resolved(self, resolved: Mapping[str, Alert], *, at: datetime) -> AlertGroup:
@@ -235,24 +223,24 @@ async def handle_notification(
     The same notification again changes nothing. Without `say`, the alerts are spoken. What is resolved has ended when
     this returns. Raises InvalidInputError for another body and for wrong fields, and StoreError.
     """
-    told, store = Notification.of(body), queue.store
-    member = _digest([told.key, _target(fields)])
+    notification, store = Notification.of(body), queue.store
+    member = _digest([notification.key, _target(fields)])
     while True:
         now = store.clock.now()
         found = (await store.records({GROUPS: [(queue.name, member)]}, now=now))[GROUPS]
         text = found[0].value if found else None
         stored = AlertGroup() if text is None else json_codec(AlertGroup).value(text)
         kept = {mark: each for mark, each in stored.alerts.items() if now < each.told_at + queue.policy.retention}
-        group = AlertGroup(alerts=kept).with_resolved(told.resolved, at=now)
+        group = AlertGroup(alerts=kept).with_resolved(notification.resolved, at=now)
         states = await read_states(queue, [*stored.batches])
-        group = group.with_firing(told.firing, states, member=member, at=now)
+        group = group.with_firing(notification.firing, states, member=member, at=now)
         for batch in sorted(stored.batches - group.firing):
             if states[batch] is not State.CANCELLED:
                 await _cancel(queue, batch)
-        wanted = {group.alerts[mark].batch for mark in told.firing} & group.firing
+        wanted = {group.alerts[mark].batch for mark in notification.firing} & group.firing
         escalations = {
             batch: Escalation.of(
-                {**fields, "say": _words_in(fields, policies) or told.words(batch, group.alerts)},
+                {**fields, "say": _words_in(fields, policies) or notification.words(batch, group.alerts)},
                 settings=settings, policies=policies,
             )
             for batch in wanted
@@ -277,7 +265,7 @@ async def handle_notification(
                 raise
     return NotificationResult(
         batches=[*created, *sorted(wanted - {*created})], created=bool(created), blocked=blocked,
-        not_taken=told.not_taken,
+        not_taken=notification.not_taken,
     )  # fmt: skip
 
 
@@ -310,7 +298,7 @@ def _words_in(fields: Mapping[str, object], policies: Policies | None) -> object
 
 
 def _target(fields: Mapping[str, object]) -> str:
-    """For whom a notification is: a policy, or numbers, whatever their order."""
+    """Return for whom a notification is: a policy, or numbers, whatever their order."""
     if (policy := fields.get("policy")) is not None:
         return f"policy {policy}"
     country, numbers = fields.get("country"), list[str]()
@@ -340,38 +328,17 @@ def _time(value: object) -> datetime | None:
     return found if found.year > 1 else None
 
 
-def _spoken(alert: Mapping[str, object], shared: frozenset[tuple[str, str]]) -> str:
-    """Return what is spoken of an alert: its name, the labels that tell it from the others, and its annotation.
-
-    The labels that all alerts of its notification share are spoken too if it has no annotation.
-    """
-    name, annotation = _text_in(alert.get("labels"), "alertname").replace("_", " "), _annotation(alert)
-    labels = sorted(_labels(alert).items(), key=lambda each: each in shared)
-    said, room = [name or "without a name"], _LONGEST_LABELS
-    for label, value in labels:
-        text = f"{label.replace('_', ' ')} {value}"
-        is_told = re.search(rf"(?<!\w){re.escape(value)}(?!\w)", annotation) is not None
-        if not is_told and len(text) <= room and not (annotation and (label, value) in shared):
-            said.append(text)
-            room -= len(text)
-    return f"{', '.join(said)}. {annotation}".strip()
-
-
-def _labels(alert: Mapping[str, object]) -> Mapping[str, str]:
-    """The labels that a person can understand by ear, without the name: `__…__` and codes are for machines."""
-    labels = alert.get("labels")
-    said = {name: _text_in(labels, name) for name in labels if name != "alertname"} if is_object(labels) else {}
-    return {name: text for name, text in said.items() if text and not name.startswith("__") and not _CODE.match(text)}
-
-
-def _shared(labels: Sequence[Mapping[str, str]]) -> frozenset[tuple[str, str]]:
-    """The labels that all of several alerts have."""
-    items = [frozenset(each.items()) for each in labels]
-    return frozenset[tuple[str, str]]() if len(items) < 2 else items[0].intersection(*items)
+def _spoken(alert: Mapping[str, object]) -> str:
+    """Return what is spoken of an alert: its name, and its annotation or, if it has none, its labels."""
+    labels, annotation = alert.get("labels"), _annotation(alert)
+    others = sorted(each for each in labels if each != "alertname" and each[:2] != "__") if is_object(labels) else []
+    texts = [(name.replace("_", " "), _text_in(labels, name)) for name in others if not annotation]
+    name = _text_in(labels, "alertname").replace("_", " ") or "without a name"
+    return f"{', '.join([name, *(f'{label} {text}' for label, text in texts if text)])}. {annotation}".strip()
 
 
 def _annotation(alert: Mapping[str, object]) -> str:
-    """The summary, else the description, else the first other annotation that is a text."""
+    """Return the summary, else the description, else the first other annotation that is a text."""
     texts = alert.get("annotations")
     others = [
         name
@@ -382,7 +349,7 @@ def _annotation(alert: Mapping[str, object]) -> str:
 
 
 def _text_in(texts: object, *names: str) -> str:
-    """The first of these texts in which there is anything to speak; an empty one if there is none."""
+    """Return the first of these texts in which there is anything to speak; an empty one if there is none."""
     found = [texts.get(name) for name in names] if is_object(texts) else []
     spoken = (speakable(text) for text in found if isinstance(text, str))
     return next((said for said in spoken if said and said != UNKNOWN), "")
