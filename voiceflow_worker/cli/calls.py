@@ -250,7 +250,7 @@ async def resolve(
             Resolve(operator=operator, call=each, note=note, placed=placed, recorded_at=recorded_at, post=post)
             for each in dict.fromkeys(ids)
         ]
-        return await carried_out(Many(acts), common.output(), yes=yes, tells=True)
+        return await carried_out(Many(acts), common.output(), yes=yes, shows=True)
 
 
 async def redial(
@@ -358,7 +358,7 @@ async def call(
 
 
 def reporting(output: Output) -> Report:
-    """A function that prints each step when it happens, even if stdout is a pipe."""
+    """Return a function that prints each step when it happens, even if stdout is a pipe."""
 
     def report(step: Progress) -> None:
         with suppress(OSError):  # nobody reads it any more, such as `| head -1`: the call goes on

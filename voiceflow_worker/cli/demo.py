@@ -115,7 +115,7 @@ async def _run(output: Output, calls: CallQueue) -> _Result:
     async with receiver.running(), serving(receiver.app) as address:
         sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=secret, speed=SPEED)
         async with sandbox.running() as url, VoiceClient("demo-key", "demo", base_url=url) as voice:
-            output.note(f"A sandbox on {url} stands in for 8x8; webhooks arrive on {address.url}{PATH}.")
+            output.note(f"A sandbox on {url} takes the place of 8x8; webhooks arrive on {address.url}{PATH}.")
             report = await _enqueue(output, calls)
             output.note(f"Sending {report.enqueued} calls, {RATE} a second, {SPEED} times as fast as real ones.")
             async with showing_progress(calls, label="calling"):

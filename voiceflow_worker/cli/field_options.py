@@ -42,14 +42,14 @@ def with_fields(*names: str) -> Callable[[type[C]], type[C]]:
     def with_options(options: type[C]) -> type[C]:
         known = fields_of(Of.CAMPAIGN)
         for each in map(known.__getitem__, names):
-            told = Parameter(
+            parameter = Parameter(
                 metavar=each.metavar,
                 group=_PANELS[each.group],
                 help=each.help_text(option) + (f" [{each.default}]" if each.default else ""),
                 negative=(),
             )
             kind = Path if each.metavar == "FILE" else list[str] if each.may_be_list else str
-            options.__annotations__[each.name] = Annotated[kind | None, told]
+            options.__annotations__[each.name] = Annotated[kind | None, parameter]
             setattr(options, each.name, None)
         return options
 
@@ -78,7 +78,7 @@ class RunOptions:
 
 
 def fields_in(*options: object | None) -> dict[str, Any]:
-    """The fields in options of commands, by name."""
+    """Return the fields in options of commands, by name."""
     return {
         each.name: as_one(getattr(given, each.name))
         for given in options
@@ -88,12 +88,12 @@ def fields_in(*options: object | None) -> dict[str, Any]:
 
 
 def as_one(value: Any) -> Any:
-    """The value of an option; the texts of one that was repeated are one text, with commas between them."""
+    """Return the value of an option; the texts of one that was repeated are one text, with commas between them."""
     return ",".join(cast("list[str]", value)) if isinstance(value, list) else value
 
 
 def campaign_of(*options: object | None, settings: Settings, **more: object) -> Campaign:
-    """The campaign of a command: the fields in its options, and `more` of them. Raises InvalidInputError."""
+    """Return the campaign of a command: the fields in its options, and `more` of them. Raises InvalidInputError."""
     from voiceflow_worker.campaigns.campaign import Campaign
 
     return Campaign.of({**fields_in(*options), **more}, settings=settings, named=option)

@@ -98,7 +98,7 @@ def _loaded(name: str) -> Menu:
 
 
 def read_data(given: list[str] | None) -> dict[str, object]:
-    """The data in texts of the form `name=value`. Raises InvalidInputError for a text of another form."""
+    """Return the data in texts of the form `name=value`. Raises InvalidInputError for a text of another form."""
     data: dict[str, object] = {}
     for each in given or ():
         name, equals, value = each.partition("=")

@@ -269,7 +269,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Voiceflow]:
 
 
 def voice_client(settings: Settings) -> VoiceClient:
-    """A client, not opened yet. Raises SettingsError for missing settings."""
+    """Return a client, not opened yet. Raises SettingsError for missing settings."""
     from voiceflow_worker.gateway.client import VoiceClient
 
     missing = settings.missing_for_calls()
@@ -280,7 +280,7 @@ def voice_client(settings: Settings) -> VoiceClient:
 
 
 def misspelt_settings() -> list[str]:
-    """A sentence for each unknown setting whose name is nearly that of a known one."""
+    """Return a sentence for each unknown setting whose name is nearly that of a known one."""
     from voiceflow_worker.settings import unknown_variables
 
     return [each.in_words() for each in unknown_variables() if each.suggestion]
@@ -318,17 +318,17 @@ def _tell_question(question: Question, output: Output) -> None:
 
 
 async def carried_out(
-    act: OperatorAction | Many, output: Output, *, yes: bool = False, tells: bool = False, asks: bool = False
+    act: OperatorAction | Many, output: Output, *, yes: bool = False, shows: bool = False, asks: bool = False
 ) -> ExitCode:
     """Ask, if the action cannot be taken back or `asks`, and `yes` is False; then carry it out, and print its result.
 
-    With `tells`, what the question says is printed with `yes` too.
+    With `shows`, what the question says is printed with `yes` too.
 
     If a call does not allow the action, the reason is printed, and the exit code is 1.
     """
     token: str | None = None
     try:
-        if (asks or act.is_irreversible) and (tells or not yes):
+        if (asks or act.is_irreversible) and (shows or not yes):
             question = await act.question()
             _tell_question(question, output)
             confirm(question.title, yes=yes)

@@ -30,7 +30,7 @@ STORE_GROUP = Group("Where the calls are", sort_key=90)
 
 
 def _read_by(read: Callable[[str], Any]) -> Callable[[Any, Sequence[Token]], Any]:
-    """A converter of cyclopts that reads the text of an option."""
+    """Return a converter of cyclopts that reads the text of an option."""
     return lambda _type, tokens: read(tokens[0].value)
 
 
@@ -42,7 +42,7 @@ def _duration(text: str) -> timedelta:
 
 
 def rate_given(text: str) -> float | None:
-    """The rate in the text of an option or argument; None is unlimited. Raises InvalidInputError."""
+    """Return the rate in the text of an option or argument; None is unlimited. Raises InvalidInputError."""
     try:
         return read_rate(text)
     except ValueError as error:
@@ -119,7 +119,7 @@ class WholeStoreOptions:
         return Output(as_json=self.json)
 
     def settings(self, *, store_alone: bool = False, **options: object) -> Settings:
-        """The settings. Options given here override the environment and the settings file. Raises SettingsError.
+        """Return the settings. Options given here override the environment and the settings file. Raises SettingsError.
 
         With `store_alone`, only those that say which queue of which store is meant must be right.
         """

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def version_text() -> str:
-    """What `--version` prints."""
+    """Return what `--version` prints."""
     from importlib.metadata import version
 
     return f"voiceflow-worker {version('voiceflow-worker')}"
@@ -140,7 +140,7 @@ class Output:
 
 
 def _cell(value: object) -> str:
-    """The text of a cell."""
+    """Return the text of a cell."""
     match value:
         case None:
             return ""
@@ -219,7 +219,7 @@ T = TypeVar("T")
 async def first(
     pages: AsyncIterable[Sequence[T]], *, limit: int, only: Callable[[T], bool] | None = None
 ) -> AsyncGenerator[Sequence[T]]:
-    """The first `limit` entries of these pages that `only` accepts, or all of them if `limit` is 0, page by page."""
+    """Yield the first `limit` entries that `only` accepts, page by page; all of them if `limit` is 0."""
     left = limit
     async for each in pages:
         page = list(filter(only, each)) if only is not None else each
@@ -251,7 +251,7 @@ _OF_ADDRESSES = {
 
 
 def explained(error: BaseException) -> tuple[ExitCode, str] | None:
-    """The exit code and the message of an expected error; None for an unexpected one.
+    """Return the exit code and the message of an expected error; None for an unexpected one.
 
     The message says what to type for the remedies of the error. For an exception group of expected errors, the error
     with the highest exit code counts.
@@ -287,12 +287,12 @@ def explained(error: BaseException) -> tuple[ExitCode, str] | None:
 
 
 def with_remedies(said: str | BaseException) -> str:
-    """Return a message, or that of an error, with the options for the fields that it tells to change."""
+    """Return a message, or that of an error, with the options for the fields that it asks to change."""
     return respelled(str(said), _option)
 
 
 def _option(name: str, value: str) -> str | None:
-    """The option of a field with a value to paste, in backticks; None for what is no field."""
+    """Return the option of a field with a value to paste, in backticks; None for what is no field."""
     from voiceflow_worker.campaigns.fields import FIELDS
     from voiceflow_worker.campaigns.reading import option
 
@@ -316,7 +316,7 @@ MOST_WARNINGS = 20
 
 
 def typed(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings, each with what to type for its remedy in its message."""
+    """Return the findings, each with what to type for its remedy in its message."""
     return [replace(each, message=with_remedies(each.message)) for each in findings]
 
 
@@ -347,7 +347,7 @@ def tell_findings(output: Output, findings: Sequence[Finding], *, title: str | N
 
 
 def _in_short(rows: Sequence[int]) -> str | int | None:
-    """The first row numbers, and the count of all of them if there are more."""
+    """Return the first row numbers, and the count of all of them if there are more."""
     if len(rows) < 2:
         return rows[0] if rows else None
     first = ", ".join(map(str, rows[:_FIRST_ROWS]))
@@ -355,6 +355,6 @@ def _in_short(rows: Sequence[int]) -> str | int | None:
 
 
 def counted(findings: Collection[Finding]) -> str:
-    """The counts of findings in words, such as `3 errors, 1 warning`."""
+    """Return the counts of findings in words, such as `3 errors, 1 warning`."""
     errors = sum(each.is_error for each in findings)
     return f"{count_of(errors, 'error')}, {count_of(len(findings) - errors, 'warning')}"

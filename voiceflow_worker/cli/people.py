@@ -213,10 +213,10 @@ async def import_file(
         async with acting(common.settings(store_alone=True), as_, makes=True) as operator:
             act = ImportNumbers(operator=operator, found=found, note=note, until=until, lasts=for_)
             done = await act.do()
-    told = typed([*found.findings, *found.warnings])
-    output.document({**found.as_json(), **done.documents[0], "findings": [each.as_json() for each in told]})
+    findings = typed([*found.findings, *found.warnings])
+    output.document({**found.as_json(), **done.documents[0], "findings": [each.as_json() for each in findings]})
     if not output.as_json:
-        tell_findings(output, told)
+        tell_findings(output, findings)
     for line in (*done.notes, *done.refused):
         output.note(line)
     output.say(f"{file}: {done.message}")
@@ -257,7 +257,7 @@ async def forget(
         number = sys.stdin.readline().strip()
     async with acting(settings, as_) as operator:
         act = Forget(operator=operator, number=number, country=country, note=note)
-        return await carried_out(act, output, yes=yes, tells=True)
+        return await carried_out(act, output, yes=yes, shows=True)
 
 
 async def audit(

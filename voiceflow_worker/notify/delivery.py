@@ -300,7 +300,7 @@ class Notifications:
 
     @property
     def counts(self) -> Mapping[str, DeliveryCounts]:
-        """The counts of the deliveries of calls and of batches in this process, by their names."""
+        """Counts of the deliveries of calls and of batches in this process, by their names."""
         return MappingProxyType(self._counts)
 
     async def run(self) -> None:
@@ -355,7 +355,7 @@ class Notifications:
                 await self._store.clock.sleep(LOOK_FOR_QUEUES.total_seconds())
 
     async def _registered(self) -> Mapping[str, datetime]:
-        """The time from which outcomes are delivered: those of all queues, since they first were."""
+        """Return the time from which outcomes are delivered: those of all queues, since they first were."""
         now = dict.fromkeys(self._counts, self._since)
         if self._queue is not None:
             return now

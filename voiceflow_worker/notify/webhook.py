@@ -60,11 +60,11 @@ class Secrets:
         return "<Secrets>"
 
     def signatures(self, *, message_id: str, timestamp: str, body: bytes) -> str:
-        """The value of `webhook-signature`: one signature for each secret, separated by spaces."""
+        """Return the value of `webhook-signature`: one signature for each secret, separated by spaces."""
         return " ".join(f"v1,{each}" for each in self._each(message_id, timestamp, body))
 
     def are_in(self, shown: str, *, message_id: str, timestamp: str, body: bytes) -> bool:
-        """Whether `shown`, a value of `webhook-signature`, has a signature by one of these secrets.
+        """Return whether `shown`, a value of `webhook-signature`, has a signature by one of these secrets.
 
         Signatures of other schemes are ignored.
         """
@@ -241,7 +241,7 @@ def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
 
 
 def notifier_of(settings: Settings) -> OutcomeWebhook | None:
-    """The notification webhook of these settings, not opened yet; None if they name no URL. Raises SettingsError."""
+    """Return the webhook of these settings, not opened yet; None if they name no URL. Raises SettingsError."""
     if settings.notify_url is None:
         return None
 

@@ -60,31 +60,31 @@ class BatchProgress:
 
     @property
     def total(self) -> int:
-        """The number of calls in the store."""
+        """Number of calls in the store."""
         return sum(self.states.values())
 
     @property
     def done(self) -> int:
-        """The number of calls that have ended."""
+        """Number of calls that have ended."""
         return sum(self.states[state] for state in FINAL_STATES)
 
     @property
     def doubts(self) -> int:
-        """The number of calls in doubt, which need evidence or a person."""
+        """Number of calls in doubt, which need evidence or a person."""
         return self.states[JobState.IN_DOUBT]
 
     @property
     def to_send(self) -> int:
-        """The number of calls that have not left yet."""
+        """Number of calls that have not left yet."""
         return _to_send(self.states)
 
     @property
     def under_way(self) -> int:
-        """The number of calls that are being sent, ringing or in conversation."""
+        """Number of calls that are being sent, ringing or in conversation."""
         return sum(self.states[state] for state in _UNDER_WAY)
 
     def as_json(self) -> dict[str, object]:
-        """The progress as JSON, for scripts."""
+        """Return the progress as JSON, for scripts."""
         return {
             **({} if self.batch_id is None else {"batch_id": self.batch_id}),
             "queue": self.queue,
@@ -101,7 +101,7 @@ class BatchProgress:
 
 
 async def read_queues(store: Store, *, also: str | None = None) -> list[BatchProgress]:
-    """The progress of all queues that had a call or a worker, sorted by name. Raises StoreError.
+    """Return the progress of all queues that had a call or a worker, sorted by name. Raises StoreError.
 
     The queue `also` is included in any case.
     """
@@ -157,7 +157,7 @@ async def _with_calls(
     named: Sequence[tuple[NamedBatch, str]],
     also: AlsoListed | None = None,
 ) -> list[tuple[NamedBatch, str, Totals]]:
-    """Those of these batches that have calls, with their totals: one round trip for a queue, and one for `also`."""
+    """Return those of these batches that have calls, with their totals: a round trip a queue, and one for `also`."""
     counted: dict[tuple[str, str], Totals] = {}
     for queue in dict.fromkeys(queue for _, queue in named):
         names = [each.name for each, of in named if of == queue]
@@ -171,7 +171,7 @@ async def _with_calls(
 async def _progress(
     store: Store, batches: Sequence[tuple[NamedBatch, str, Totals]], *, with_next: bool
 ) -> list[BatchProgress]:
-    """The progress of these batches, in their order."""
+    """Return the progress of these batches, in their order."""
     now = store.clock.now()
     found: dict[tuple[str, str], BatchProgress] = {}
     for queue in dict.fromkeys(queue for _, queue, _ in batches):
@@ -192,7 +192,7 @@ async def _progress(
 
 
 async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
-    """The progress of one batch, with a total of 0 if it is unknown. Raises StoreError."""
+    """Return the progress of one batch, with a total of 0 if it is unknown. Raises StoreError."""
     now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
     gates = _closed((await gates_at(store, queue, [None, batch_id])).values(), now)
     states = await count_states(store, queue, batch_id=batch_id)
@@ -201,7 +201,7 @@ async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
 
 
 async def read_queue(store: Store, queue: str) -> BatchProgress:
-    """The progress of one queue, with a total of 0 if it is unknown. Raises StoreError."""
+    """Return the progress of one queue, with a total of 0 if it is unknown. Raises StoreError."""
     now, beats = store.clock.now(), await Heartbeats(store).workers(queue)
     states, gates = await count_states(store, queue), _closed(await gates_of(store, queue), now)
     return await _of(store, queue, None, states, gates=gates, rate=sum(beat.rate for beat in beats), at=now)
@@ -251,5 +251,5 @@ def _to_send(states: Mapping[JobState, int]) -> int:
 
 
 def _closed(gates: Iterable[Gate], now: datetime) -> dict[str | None, Gate]:
-    """The closed gates by batch; the queue's own gate is under None. The gate of a batch goes before its starts."""
+    """Return the closed gates by batch; the queue's own gate is under None."""
     return {None if gate.scope is GateScope.QUEUE else gate.name: gate for gate in gates if gate.is_closed(at=now)}

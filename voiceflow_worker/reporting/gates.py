@@ -9,7 +9,7 @@ from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 
 def gate_in_words(gate: Gate, zone: ZoneInfo | None = None) -> str:
-    """A closed gate as a clause, without its reason; its times are in `zone`, by default in UTC."""
+    """Return a closed gate as a clause, without its reason; its times are in `zone`, by default in UTC."""
     if gate.state is GateState.CANCELLED:
         return f"{gate.scope.value} {gate.name} is cancelled"
     if gate.holder is HoldKind.IMPORT:
@@ -21,19 +21,19 @@ def gate_in_words(gate: Gate, zone: ZoneInfo | None = None) -> str:
 
 
 def closed_in_words(gate: Gate, zone: ZoneInfo | None = None) -> str:
-    """A closed gate as a clause, with its reason."""
+    """Return a closed gate as a clause, with its reason."""
     return gate_in_words(gate, zone) + (f": {gate.reason}" if gate.reason else "")
 
 
 def resume_of(gate: Gate) -> str:
-    """The command that opens this gate, in backquotes."""
+    """Return the command that opens this gate, in backquotes."""
     if gate.scope is GateScope.BATCH:
         return f"`voiceflow resume --batch {gate.name}`"
     return "`voiceflow resume`" if gate.name == "default" else f"`voiceflow resume --queue {gate.name}`"
 
 
 def gate_as_json(gate: Gate) -> dict[str, object]:
-    """A gate as JSON, for scripts."""
+    """Return a gate as JSON, for scripts."""
     return {
         "scope": gate.scope.value,
         "name": gate.name,

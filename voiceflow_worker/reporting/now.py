@@ -57,7 +57,7 @@ def _until(found: BatchProgress, *, is_worked: bool, one: bool) -> str:
 
 
 async def now_in_queues(store: Store, queues: Iterable[BatchProgress] | None = None) -> list[Now]:
-    """What happens now in the queues that have open calls or a hold; at least in one. Raises StoreError."""
+    """Return what happens now in the queues that have open calls or a hold; at least in one. Raises StoreError."""
     found = list(await read_queues(store, also=DEFAULT_QUEUE) if queues is None else queues)
     worked = await Heartbeats(store).rates()
     busy = [each for each in found if each.done < each.total or each.hold]

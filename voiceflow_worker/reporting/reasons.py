@@ -15,7 +15,7 @@ from voiceflow_worker.model.reports.verdict import VerdictKind
 
 
 def why_nobody_was_reached(job: Job) -> str | None:
-    """Why an ended call did not reach its person, in words; None if it did, or if that is not known."""
+    """Return why an ended call did not reach its person, in words; None if it did, or if that is not known."""
     outcome, post = job.outcome, job.last_post
     if job.state is JobState.CANCELLED:
         return f"cancelled: {counted_reason(job)}"

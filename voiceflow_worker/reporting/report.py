@@ -38,21 +38,21 @@ class Report:
 
     @property
     def name(self) -> str:
-        """The subject of the report, such as `batch people`."""
+        """Subject of the report, such as `batch people`."""
         return f"queue {self.queue}" if self.batch_id is None else f"batch {self.batch_id}"
 
     @property
     def ended(self) -> int:
-        """The number of calls that ended with an outcome."""
+        """Number of calls that ended with an outcome."""
         return sum(self.outcomes.values())
 
     @property
     def answer_rate(self) -> float | None:
-        """The share of answered calls among those that ended with an outcome."""
+        """Share of answered calls among those that ended with an outcome."""
         return round(self.answered / self.ended, 4) if self.ended else None
 
     def as_json(self) -> dict[str, object]:
-        """The report for scripts: every state, and the outcomes and answers that occurred."""
+        """Return the report for scripts: every state, and the outcomes and answers that occurred."""
         return {
             "batch_id": self.batch_id,
             "queue": self.queue,
@@ -75,7 +75,7 @@ class Report:
         return "\n".join([title, *table, *self._lines()])
 
     def _counts(self) -> Iterator[tuple[str, str, int]]:
-        """The counts, each with its kind and its name."""
+        """Yield the counts, each with its kind and its name."""
         others = {"other keys": self.other_keys} if self.other_keys else {}
         states = {state.value: self.states[state] for state in JobState if self.states.get(state)}
         for kind, counts in (("state", states), ("outcome", self.outcomes), ("answer", {**self.answers, **others})):
@@ -89,7 +89,7 @@ class Report:
 
 
 async def build_report(store: Store, queue: str, batch_id: str | None) -> Report:
-    """The report of a batch, or of the whole queue if `batch_id` is None, from counters alone.
+    """Return the report of a batch, or of the whole queue if `batch_id` is None, from counters alone.
 
     This takes milliseconds.
     """

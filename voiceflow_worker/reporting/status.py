@@ -74,11 +74,11 @@ class WaitingCounts:
     is_exact: bool = True
 
     def as_json(self) -> dict[str, int]:
-        """The counts as JSON, for scripts."""
+        """Return the counts as JSON, for scripts."""
         return {"import" if why == "importing" else why: getattr(self, why) for why in _WHY}
 
     def in_words(self) -> str:
-        """The counts as a clause, such as `2 for a busy number, 10 for a redial`; empty when nothing waits."""
+        """Return the counts as a clause, such as `2 for a busy number, 10 for a redial`; empty when nothing waits."""
         least = "" if self.is_exact else "at least "
         counts = [(why, count) for why in _WHY if (count := getattr(self, why))]
         return ", ".join(f"{least if why in _READ else ''}{count} {_WHY[why]}" for why, count in counts)
@@ -92,7 +92,7 @@ class NextCall:
     zone: ZoneInfo | None
 
     def in_words(self) -> str:
-        """The time in the call's own time zone, else in UTC."""
+        """Return the time in the call's own time zone, else in UTC."""
         return in_words(self.at, self.zone)
 
 
@@ -152,12 +152,12 @@ def _by_calls(holds: Iterable[Gate]) -> _Closed:
 
 
 def _hold_of(job: Job, closed: _Closed) -> Gate | None:
-    """The closed gate of the queue or batch of a queued call; None if none is closed."""
+    """Return the closed gate of the queue or batch of a queued call; None if none is closed."""
     return closed.get(None) or closed.get(job.batch_id)
 
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
-    """The field of `WaitingCounts` for a call that a busy number, limit, window or redial keeps back; else None."""
+    """Return the field of `WaitingCounts` for what keeps a call back: a busy number, limit, window or redial."""
     if job.reason_kind in {ReasonKind.NUMBER_BUSY, ReasonKind.MAX_PER_PERSON, ReasonKind.WINDOW}:
         return job.reason_kind
     if not job.may_ring(at=at):
@@ -166,7 +166,7 @@ def why_it_waits(job: Job, *, at: datetime) -> str | None:
 
 
 async def waits_in_words(store: Store, jobs: Iterable[Job], *, zone: ZoneInfo | None = None) -> dict[str, str]:
-    """Why each of these calls waits, by its id, with the times in `zone`, by default UTC. Raises StoreError.
+    """Return why each of these calls waits, by its id, with the times in `zone`, by default UTC. Raises StoreError.
 
     Calls that are not queued are left out.
     """
@@ -192,7 +192,7 @@ async def calls_as_json(store: Store, jobs: Sequence[Job]) -> list[dict[str, obj
 
 
 def _later_in_words(job: Job, *, at: datetime, zone: ZoneInfo | None) -> str | None:
-    """Until when a queued call waits, and for what; None if only a hold, or its turn, keeps it back."""
+    """Return until when a queued call waits, and for what; None if only a hold, or its turn, keeps it back."""
     why, opens = why_it_waits(job, at=at), job.opens(at=max(at, job.due_at))
     if opens is None:
         return f"its calling window ({job.window}) does not open"
@@ -208,7 +208,7 @@ def _later_in_words(job: Job, *, at: datetime, zone: ZoneInfo | None) -> str | N
 
 
 async def next_call(store: Store, queue: str, *, batch_id: str | None = None) -> NextCall | None:
-    """When the next queued call of a queue, or of one batch of it, may begin; None if one may begin now or none waits.
+    """Return when the next queued call of a queue or batch may begin; None if one may begin now or none waits.
 
     Of calls with windows in several time zones, the first `MOST_NEXT` by due time are looked at.
     """
@@ -223,7 +223,7 @@ async def next_call(store: Store, queue: str, *, batch_id: str | None = None) ->
 
 
 def _first_of(jobs: Sequence[Job], *, at: datetime) -> NextCall | None:
-    """When the first of these calls may begin; None if one may begin now or there is none."""
+    """Return when the first of these calls may begin; None if one may begin now or there is none."""
     begins = [
         NextCall(opens, zone_named(job.time_zone or ""))
         for job in jobs
@@ -251,7 +251,7 @@ class UnreadableCalls:
     """What is wrong with one of them."""
 
     def in_words(self) -> str:
-        """The count as a clause, such as `at least 2 calls cannot be read`."""
+        """Return the count as a clause, such as `at least 2 calls cannot be read`."""
         return f"{'' if self.is_exact else 'at least '}{count_of(self.count, 'call')} cannot be read"
 
 
@@ -311,16 +311,16 @@ class QueueStatus:
 
     @property
     def doubts(self) -> int:
-        """The number of calls in doubt, which need a person or evidence."""
+        """Number of calls in doubt, which need a person or evidence."""
         return self.states[JobState.IN_DOUBT]
 
     @property
     def total(self) -> int:
-        """The number of all jobs of the queue."""
+        """Number of all jobs of the queue."""
         return sum(self.states.values())
 
     def as_json(self) -> dict[str, object]:
-        """The status as JSON, for scripts. `failing` is there only while a task fails."""
+        """Return the status as JSON, for scripts. `failing` is there only while a task fails."""
         failing = [{"task": task, "error": error} for task, error in self.failing.items()]
         return {
             **({"failing": failing} if failing else {}),
@@ -345,7 +345,7 @@ class QueueStatus:
 
 
 def _most_sent(limits: Limits | None) -> float:
-    """The most calls per second that can have left: heartbeats of workers that send in turn are of different times."""
+    """Return the most calls per second that can have left: heartbeats of workers are of different times."""
     return float("inf") if limits is None or limits.rate is None else limits.rate + (limits.burst - 1) / RATE_WINDOW
 
 

@@ -39,7 +39,7 @@ class Story:
     timeline: tuple[TimelineEntry, ...]
 
     def lines(self) -> Iterator[str]:
-        """The story line by line for a terminal; control characters in texts from outside are escaped."""
+        """Yield the story line by line for a terminal; control characters in texts from outside are escaped."""
         yield printable_line(self.summary)
         yield from (f"  {printable_line(fact)}" for fact in self.facts)
         for each in self.timeline:
@@ -48,7 +48,7 @@ class Story:
 
 
 def ending(job: Job) -> str:
-    """The end of the call in a few words; empty while it is unknown."""
+    """Return the end of the call in a few words; empty while it is unknown."""
     outcome, post = job.outcome, job.ended_post
     if outcome is None or post is None:
         return ""
@@ -58,13 +58,13 @@ def ending(job: Job) -> str:
 
 
 def one_line(job: Job) -> str:
-    """The call and its state in one line."""
+    """Return the call and its state in one line."""
     reason = f": {job.reason}" if job.reason else ""
     return printable_line(f"{job.id} to {job.number} is {job.state.value}{reason}")
 
 
 def story(job: Job, *, at: datetime, heard: SessionProgress | None = None) -> Story:
-    """The story of a call at this time, with the call's progress."""
+    """Return the story of a call at this time, with the call's progress."""
     timeline = [TimelineEntry(job.created_at, "enqueued")]
     ended = set[str | None]()
     for post in job.posts:
@@ -119,7 +119,7 @@ _OVERDUE = {
 
 
 def _unanswered(job: Job, post: Post, *, at: datetime) -> str:
-    """The text for a POST without a verdict. Until the lease of the sending worker ends, an answer may still come."""
+    """Return the text for a POST without a verdict. Until its worker's lease ends, an answer may still come."""
     if job.state is JobState.SENDING and post == job.last_post:
         return "no answer yet" if at < job.due_at else "no answer came before the lease of its worker ended"
     return "no answer was received"
@@ -144,7 +144,7 @@ def _press(press: KeyPress) -> TimelineEntry:
 
 
 def _outcome(post: Post, outcome: Outcome, *, destination: str) -> Iterator[TimelineEntry]:
-    """The answer, and the end. An end without a time is at the beginning of its POST."""
+    """Yield the answer, and the end. An end without a time is at the beginning of its POST."""
     leg, status = outcome.leg_to(destination), outcome.status_of(destination)
     answered_at = None if leg is None else leg.connected_at
     if answered_at is not None:
@@ -182,7 +182,7 @@ def _sentences(*sentences: str) -> str:
 
 
 def progress_as_json(heard: SessionProgress) -> dict[str, object]:
-    """The states of a call's legs, as JSON."""
+    """Return the states of a call's legs, as JSON."""
     return {"progress": [{**asdict(state), "at": rfc3339(state.at)} for state in heard.states]}
 
 

@@ -116,14 +116,14 @@ class CheckContext:
 
     @property
     def store(self) -> Store:
-        """The open store. Raises CannotLookError if there is none."""
+        """Open store. Raises CannotLookError if there is none."""
         if self.opened is None:
             raise CannotLookError("store", "the store could not be opened")
         return self.opened
 
     @property
     def account(self) -> Account:
-        """The account. Raises CannotLookError if there is no client for it."""
+        """Account. Raises CannotLookError if there is no client for it."""
         if self.client is None:
             raise CannotLookError("account", "the API key or the sub-account is missing, or the base URL is wrong")
         return self.client
@@ -242,7 +242,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
 
 
 async def _of_queue(context: CheckContext, report: Callable[[Diagnosis], None]) -> Diagnosis | None:
-    """Report what stands in the way of the queue's calls, as `status` does."""
+    """Report what is in the way of the queue's calls, as `status` does."""
     from voiceflow_worker.service.whole_queue import read_queue  # a worker uses other checks
 
     queue = CallQueue(context.store, context.settings.queue, policy=context.settings.policy())
@@ -252,7 +252,7 @@ async def _of_queue(context: CheckContext, report: Callable[[Diagnosis], None]) 
     found = [each for each in whole.conditions if each.level is not Level.OK]
     for each in found:
         report(each)
-    return None if found else ok("nothing stands in the way of its calls")
+    return None if found else ok("nothing is in the way of its calls")
 
 
 # -- settings, account and clock ---------------------------------------------------------------------------------------

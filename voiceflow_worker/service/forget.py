@@ -1,10 +1,10 @@
 """Erasing a person: their calls in every queue, and all else that the store and the files of this host have of them.
 
-Each call goes in one write, with all that hangs on it: its sessions and key presses. That write also leaves
-what must be known of it. Every write is conditional on what was read: if anybody has changed that, it is read again. So
-nothing that others have stored meanwhile is lost, and whoever was killed in the middle, and orders it again, erases the
-rest. What limits calls to the number is kept under a digest from the beginning (`core/writes.py`), or goes there: the
-entry on the suppression list.
+Each call goes in one write, with all that hangs on it: its sessions and key presses. That write also leaves what must
+be known of it. Every write is conditional on what was read: if anybody has changed that, it is read again. So nothing
+that others have stored meanwhile is lost, and an erasure that was cut is ended by ordering it again. What limits calls
+to the number is kept under a digest from the beginning (`core/writes.py`), or goes there: the entry on the suppression
+list.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Receipt:
     opt_out: bool
 
     def as_json(self) -> dict[str, object]:
-        """The receipt as JSON."""
+        """Return the receipt as JSON."""
         return {
             "receipt": self.id,
             "at": rfc3339(self.at),
@@ -115,7 +115,7 @@ class Receipt:
         }
 
     def in_words(self) -> str:
-        """The receipt in a sentence."""
+        """Return the receipt in a sentence."""
         opt_out, named = "an opt-out and " if self.opt_out else "", self.counts["batch_names"]
         also = f"; {count_of(named, 'batch name')} with the number kept" if named else ""
         return (
@@ -137,16 +137,16 @@ class Forget(OperatorAction):
     country: str | None = None
 
     def about(self) -> Mapping[str, Any]:
-        """The reason, without the number."""
+        """Return the reason, without the number."""
         return {"note": self.note and without_number(self.note, spellings_of(self._number))}
 
     def actor(self) -> Actor:
-        """Who acts, without the number."""
+        """Return who acts, without the number."""
         who = self.operator.actor
         return replace(who, name=who.name and without_number(who.name, spellings_of(self._number)))
 
     async def question(self) -> Question:
-        """The question. Raises ActionRefusedError while a call is open or in doubt, and PhoneNumberError."""
+        """Return the question. Raises ActionRefusedError while a call is open or in doubt, and PhoneNumberError."""
         trail = self._trail()
         calls = await trail.calls()
         trail.refuse_open(calls)
@@ -231,11 +231,11 @@ class Trail:
 
     @cached_property
     def aliases(self) -> tuple[str, ...]:
-        """Every spelling of the number, in E.164 form."""
+        """Spellings of the number, in E.164 form."""
         return aliases(self.number)
 
     async def calls(self) -> list[Job]:
-        """All calls of the person, in every queue, by queue and age."""
+        """Return all calls of the person, in every queue, by queue and age."""
         await self._prune()  # the names of new queues may be notes until then (`enqueue_in`)
         found: dict[str, Job] = {}
         for queue in await QueueNames(self.store).known():
@@ -259,7 +259,7 @@ class Trail:
         now = self.store.clock.now()
         calls = await self.calls()
         self.refuse_open(calls)
-        # Before the calls, because nothing else tells which rows were the person's.
+        # Before the calls, because nothing else says which rows were the person's.
         self._keys = {job.unique_key for job in calls if job.unique_key is not None}
         batches = {(job.queue, job.batch_id) for job in calls if job.batch_id}
         self._erased["batch_names"] = sum(self._spellings.search(name) is not None for _, name in batches)
@@ -267,7 +267,7 @@ class Trail:
         for job in calls:
             await self._erase_call(job)
         opt_out = await self._erase_opt_out()
-        # With the calls of an erasure that was cut: nothing else tells which were the person's.
+        # With the calls of an erasure that was cut: nothing else says which were the person's.
         self._keys = {key for key, _ in await text_records(self.store, ERASED_CALLS).all()}
         for namespace in (*_GOES, AUDIT):
             await self._walk(namespace)
@@ -299,7 +299,7 @@ class Trail:
             left = (await get_jobs(self.store, [left.id])).get(left.id)
 
     async def _cancelled(self, job: Job, now: datetime) -> Job | None:
-        """The call, which was waiting, as it is now; None if it is gone."""
+        """Return the call, which was waiting, as it is now; None if it is gone."""
         cancel = partial(lifecycle.cancel, at=now, reason="the person was erased", policy=self.policy)
         try:
             new = (await Changes(self.store, self.policy).change(job.id, cancel, base=job)).new
@@ -309,7 +309,7 @@ class Trail:
         return new
 
     def _deletion(self, job: Job, now: datetime) -> Write:
-        """The deletion of a call, and what is kept of it."""
+        """Return the deletion of a call, and what is kept of it."""
         key_until = now + self.policy.key_retention
         puts = [
             Put(TOMBSTONES, job.id, job.batch_id or "", key_until),
@@ -321,7 +321,7 @@ class Trail:
         return Write(changes=(Delete(job, None, tally_change(job, None)),), puts=tuple(puts))
 
     async def _of_sessions(self, sessions: Sequence[str]) -> tuple[tuple[Drop, ...], tuple[AtMost, ...]]:
-        """The removal of all records of these sessions, and the conditions that there are no others."""
+        """Return the removal of all records of these sessions, and the conditions that there are no others."""
         if not sessions:
             return (), ()
         wanted: dict[str, Sequence[str | Key]] = dict.fromkeys(_OF_SESSION, sessions)
@@ -373,7 +373,7 @@ class Trail:
                 left = (await self.store.records({namespace: again}, now=now))[namespace] if again else ()
 
     async def _erasing(self, namespace: str, record: Record) -> Write | None:
-        """The write that erases the person from a record, if it has them. A call that came in goes with its session."""
+        """Return the write that erases the person from a record. A call that came in goes with its session."""
         value = _value_of(namespace, record)
         left = self._left_of(namespace, value)
         if left == value:
@@ -388,7 +388,7 @@ class Trail:
         return Write(conditions=(as_read, *others), drops=(drop, *drops))
 
     def _left_of(self, namespace: str, value: Any) -> Any:
-        """What is left of a value when the person was erased from it; None if nothing."""
+        """Return what is left of a value when the person was erased from it; None if nothing."""
         erased = without_number(value, self._spellings)
         if isinstance(value, str):
             return erased
@@ -406,10 +406,6 @@ class Trail:
         numbers = [each for each in erased.get("numbers", ()) if each != _ERASED]
         note = value.get("note") and _ERASED
         return {**erased, "numbers": numbers, "note": note, "result": _ERASED, "key": None}
-
-    def _is_in(self, row: Sequence[Any]) -> bool:
-        """Return True if a kept row of a list is the person's."""
-        return row[2] in self._keys or any(has_number(cell, self.number) for cell in row[1])
 
     async def _prune(self) -> None:
         """Delete the records whose end has come: no read finds them, and yet they are stored."""
@@ -431,7 +427,7 @@ def _opt_out(entry: Suppression, erased: str) -> Put:
 
 
 def _value_of(namespace: str, record: Record) -> Any:
-    """The JSON object in a record, or its text; or the rows of a file."""
+    """Return the JSON object in a record, or its text; or the rows of a file."""
     if namespace == _ROWS:
         from voiceflow_worker.campaigns.uncalled import unpacked  # seldom needed, and much to load
 

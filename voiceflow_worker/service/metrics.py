@@ -103,7 +103,7 @@ QUEUE_HOLDS = _gauge("voiceflow_queue_holds", "Holds of the queue and its batche
 QUEUE_HELD = _gauge("voiceflow_queue_held", "1 while the queue itself is held.", "queue")
 QUEUE_STOPPED = _gauge("voiceflow_queue_stopped", "1 while the queue is held until somebody resumes it.", "queue")
 QUEUE_CONDITIONS = _gauge(
-    "voiceflow_queue_conditions", "What stands in the way of calls, as in `status`.", "queue", "condition", "level"
+    "voiceflow_queue_conditions", "What is in the way of calls, as in `status`.", "queue", "condition", "level"
 )
 QUEUE_WAITING = _gauge("voiceflow_queue_waiting", "Calls that wait, as in `status`.", "queue", "why")
 QUEUE_OVERDUE = _gauge("voiceflow_queue_overdue_outcomes", "Calls without a summary long after their POST.", "queue")
@@ -156,7 +156,7 @@ RECORDS_UNREADABLE = _counter(
 
 
 def of_hooks(hooks: Notifications) -> Iterator[Figure]:
-    """The figures of the notifications of this process."""
+    """Yield the figures of the notifications of this process."""
     for hook, counts in hooks.counts.items():
         yield HOOK_DELIVERED, (hook,), counts.delivered
         yield HOOK_FAILURES, (hook,), counts.failures
@@ -178,7 +178,7 @@ def of_process(folder: Path | None) -> Iterator[Figure | Metric]:
 
 
 def of_work(counts: WorkCounts) -> Iterator[Figure | Metric]:
-    """The figures of the work of this process's worker."""
+    """Yield the figures of the work of this process's worker."""
     up_to = zip((*map(str, BOUNDS), "+Inf"), accumulate(counts.posts), strict=True)
     yield from ((VERDICTS, tuple(key.split(" ")), count) for key, count in sorted(counts.verdicts.items()))
     yield HistogramMetricFamily(
@@ -202,7 +202,7 @@ async def serving_metrics(
 
 
 def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
-    """An app that serves the metrics of the queue, its store and the collectors `more` at `GET /metrics`: Prometheus.
+    """Return an app that serves the metrics of the queue, its store and the collectors `more` at `GET /metrics`.
 
     `GET /healthz` answers 200 as long as the process works, and names the background tasks of the queue's workers that
     fail.
@@ -230,7 +230,7 @@ SHARED_FOR = 1.0
 
 
 class Scraped:
-    """What a store tells of a queue, by default of all its queues, to those who ask for metrics.
+    """Figures of a store about a queue, by default of all its queues, to those who ask for metrics.
 
     While it does not answer, the metrics of the process are served alone, within a second; and after some seconds,
     while it is too busy to give its figures. `voiceflow_store_up` is 1 if it answers and takes the heartbeats.
@@ -245,7 +245,7 @@ class Scraped:
         self._answers = False
 
     async def answer(self, *more: Collector) -> Response:
-        """The figures of the store, if they are known, and the metrics of `more`."""
+        """Return the figures of the store, if they are known, and the metrics of `more`."""
         async with self._reading:
             if anyio.current_time() >= self._until:
                 await self._read()
@@ -268,7 +268,7 @@ class Scraped:
 
 
 def metrics_text(*collectors: Collector, is_up: bool = True) -> bytes:
-    """The metrics of these collectors, and whether the store is up, in the text format of Prometheus."""
+    """Return the metrics of these collectors, and whether the store is up, in the text format of Prometheus."""
     registry = CollectorRegistry()
     for each in collectors:
         registry.register(each)
@@ -277,7 +277,7 @@ def metrics_text(*collectors: Collector, is_up: bool = True) -> bytes:
 
 
 def of_queue(queue: WholeQueue) -> Iterator[Figure]:
-    """The figures of a queue."""
+    """Yield the figures of a queue."""
     status, name = queue.status, queue.status.queue
     for state, count in status.states.items():
         yield QUEUE_JOBS, (name, state.value), count
@@ -295,7 +295,7 @@ def of_queue(queue: WholeQueue) -> Iterator[Figure]:
     yield QUEUE_RATE, (name,), status.rate_now
     if status.limits is not None and status.limits.rate is not None:
         yield QUEUE_LIMIT, (name,), status.limits.rate
-    told = Counts((each.check, each.level.value) for each in queue.conditions if each.level is not Level.OK)
-    for (condition, level), count in told.items():
+    counted = Counts((each.check, each.level.value) for each in queue.conditions if each.level is not Level.OK)
+    for (condition, level), count in counted.items():
         yield QUEUE_CONDITIONS, (name, condition, level), count
     yield STORE_CLOCK_AHEAD, (), queue.clock_ahead.total_seconds()

@@ -72,7 +72,7 @@ class NamedCall:
     def checked(
         self, *, settings: Settings | None = None, menus: Mapping[str, Menu] | None = None, now: datetime
     ) -> CheckedCall:
-        """The call, completed by the settings. `ivr` names one of `menus`.
+        """Return the call, completed by the settings. `ivr` names one of `menus`.
 
         Raises CallFlowError, whose findings have the names of the fields, and InvalidInputError.
         """
@@ -87,7 +87,7 @@ class NamedCall:
         menus: Mapping[str, Menu] | None = None,
         threads: anyio.CapacityLimiter | None = None,
     ) -> tuple[Job, bool]:
-        """The job of this call, and whether it is new: it is not if the same was asked for with the same key before.
+        """Return the job of this call, and whether it is new: the same key with the same request has one job.
 
         The digest of the request is stored with the job, in one write, and kept as long as the key. With `threads`, the
         call is checked in one of them. Raises KeyConflictError if the key belongs to another request, OtherRequestError
@@ -125,7 +125,7 @@ class NamedCall:
         return job
 
     def _is_same(self, job: Job) -> bool:
-        """Whether the job with this key is that of this request. Raises OtherRequestError if nobody can tell."""
+        """Return whether the job with this key is that of this request. Raises OtherRequestError if nobody can tell."""
         digest = job.body_digest.partition(_MARK)[2]
         if not digest:
             raise OtherRequestError(
@@ -136,7 +136,7 @@ class NamedCall:
 
 
 _MARK = "."
-"""What stands in a job's digest between that of its body and that of the request for it."""
+"""The sign in a job's digest between that of its body and that of the request for it."""
 
 
 def read_call(
@@ -149,7 +149,7 @@ def read_call(
     named: Callable[[str], str] = str,
     foreign: bool = False,
 ) -> CheckedCall:
-    """The call with these fields, completed by the settings, under this unique key: see `Campaign.of`.
+    """Return the call with these fields, completed by the settings, under this unique key: see `Campaign.of`.
 
     Without `to`, a `flow` calls its own number; from another computer (`foreign`), `to` is needed. Raises
     CallFlowError, whose findings have the names of the fields, InvalidInputError and CampaignFileError.
@@ -163,7 +163,7 @@ def read_call(
     if not (words := [name for name in WORDS if reading.has(name)]):
         reading.problem("", "the call has no text: give one of say, flow and ivr")
     read = options_of(reading)
-    if reading.problems and reading.has("to"):  # all that is wrong is told at once
+    if reading.problems and reading.has("to"):  # all that is wrong is reported at once
         try:
             read_number(str(reading.value("to")), reading.value("country"))
         except PhoneNumberError as error:
@@ -185,7 +185,7 @@ def read_call(
 
 
 def _renamed(found: Finding, named: Callable[[str], str] = str) -> Finding:
-    """A finding about a row, as one about the fields of a call."""
+    """Return a finding about a row, as one about the fields of a call."""
     name = found.column
     if name is not None and name.startswith(_FURTHER):
         name = _FURTHER.rstrip("_")

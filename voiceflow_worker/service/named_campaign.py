@@ -97,7 +97,7 @@ class NamedCampaign:
 
 
 def batch_of_key(key: str) -> str:
-    """The batch of a campaign that names none: its key, if that can be a batch id as it stands, else a digest of it."""
+    """Return the batch of a campaign that names none: its key if that can be a batch id, else a digest of it."""
     return key if _PLAIN.fullmatch(key) else f"key-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
 
 

@@ -73,7 +73,7 @@ _KEPT: Final = timedelta(days=1)
 _NO_REDIAL = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
 _OPEN = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
 _MARK: Final = "."
-"""What stands in a call's digest between that of its body and that of the request for its escalation."""
+"""The sign in a call's digest between that of its body and that of the request for its escalation."""
 _CLOSED: Final = "its calling window is closed in a round, or in all"
 _COUNTED: Counter[str] = Counter()
 
@@ -99,7 +99,7 @@ class Escalation:
 
     `say` is spoken, as `speakable` makes it and cut after 500 characters, and then "Press 1 to acknowledge." A step is
     one of the `numbers`, or a list of numbers that are called at once; one step is called after the other, `every` so
-    often, in so many `rounds`. A number stands once in a round, and an escalation has at most 50 calls. National
+    often, in so many `rounds`. A number is there once in a round, and an escalation has at most 50 calls. National
     numbers need `country`. Left out are numbers that cannot be called, that are on the suppression list, and whose
     `window` is closed when their turn comes. `policy` is the name of the policy that this is from. Raises
     InvalidInputError.
@@ -207,12 +207,12 @@ class Escalation:
 
     @property
     def misfits(self) -> Sequence[tuple[int, str]]:
-        """The numbers that cannot be called, by their place from 1, and why."""
+        """Numbers that cannot be called, by their place from 1, and why."""
         return self._misfits
 
     @property
     def callable(self) -> Sequence[str]:
-        """The numbers that can be called, in E.164 form."""
+        """Numbers that can be called, in E.164 form."""
         return [number for step in self._steps for number in step]
 
     def turns(self, *, begin: datetime, without: Collection[str] = ()) -> list[Turn]:
@@ -433,7 +433,7 @@ async def _move(queue: CallQueue, record: Record) -> None:
 
 
 def _turn_of(job: Job) -> tuple[int, int]:
-    """The round and the step of a call."""
+    """Return the round and the step of a call."""
     data = job.data or {}
     return int(str(data.get("round", 0))), int(str(data.get("step", 0)))
 
@@ -528,7 +528,7 @@ class PolicyFile:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the file as it is now."""
+        """Fault of the file as it is now; None if there is none."""
         return None if self._file is None else self._file.problem
 
     async def current(self) -> Policies:

@@ -80,7 +80,7 @@ class Uploads:
             await self._drop(upload)
 
     async def content(self, upload: Upload) -> bytes | None:
-        """The content of an upload; None if it is not kept any more."""
+        """Return the content of an upload; None if it is not kept any more."""
         pieces, texts, last = self._pieces.within(upload.id), list[str](), ""
         while page := await pieces.page(after=last, limit=_AT_ONCE):
             texts += [text or "" for _, text in page]
@@ -104,7 +104,7 @@ def _keys(upload: Upload) -> list[str]:
 
 
 def _packed(content: bytes) -> str:
-    """A file as text for a store."""
+    """Return a file as text for a store."""
     return base64.b64encode(zlib.compress(content, 1)).decode()
 
 
@@ -113,7 +113,7 @@ def _unpacked(texts: list[str]) -> bytes:
 
 
 def plain_name(name: str) -> str:
-    """The name of a file as people gave it, without a folder. Its ending tells the format."""
+    """Return the name of a file as people gave it, without a folder. Its ending is that of its format."""
     return re.sub(r"[^\w.-]+", "-", name.replace("\\", "/").rpartition("/")[2])[-80:].lstrip(".-") or "people.csv"
 
 

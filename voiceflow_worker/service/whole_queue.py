@@ -1,4 +1,4 @@
-"""A queue with everything that is going on in it, and what stands in its way, as interfaces and metrics tell it."""
+"""A queue with everything that is going on in it, and what is in its way, for interfaces and metrics."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class WholeQueue:
     silent: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
 
     def as_json(self) -> dict[str, object]:
-        """The queue as JSON, for scripts."""
+        """Return the queue as JSON, for scripts."""
         return {
             **self.status.as_json(),
             "conditions": [each.as_json() for each in self.conditions],
@@ -57,7 +57,7 @@ class WholeQueue:
 
     @property
     def conditions(self) -> list[Diagnosis]:
-        """What stands in the way of its calls, each with its name and what to do, as every interface tells it."""
+        """Conditions that are in the way of its calls, each with its name and what to do."""
         found, sees_all = self.status, self.unheard is None
         holds = [gate for gate in found.holds if gate.holder is not HoldKind.IMPORT]
         faults = found.failing
@@ -81,7 +81,7 @@ class WholeQueue:
         ]
 
     def _heard(self, kind: str = "") -> list[str]:
-        """Those who fell silent, of this kind, each with the time."""
+        """Return those who fell silent, of this kind, each with the time."""
         silent = [(name, at) for name, at in sorted(self.silent.items()) if name.startswith(kind)]
         return [f"{name} until {in_words(at)}" for name, at in silent]
 
@@ -130,7 +130,7 @@ def _of_limits(found: QueueStatus) -> Iterator[Diagnosis]:
 
 
 def of_faults(failing: Mapping[str, str]) -> Iterator[Diagnosis]:
-    """What workers and receivers say that fails now, in their heartbeats or of this process: a line for each cause."""
+    """Yield what fails now in workers and receivers, a line for each cause."""
     causes: dict[str, list[str]] = {}
     for task, error in failing.items():
         causes.setdefault(error.partition(": ")[2].partition("; seen by ")[0] or error, []).append(task)
@@ -142,7 +142,7 @@ def of_faults(failing: Mapping[str, str]) -> Iterator[Diagnosis]:
 
 
 def health(failing: Mapping[str, str]) -> dict[str, object]:
-    """The document of /healthz, which is served with 200 even if tasks fail: a restart would cut POSTs."""
+    """Return the document of /healthz, which is served with 200 even if tasks fail: a restart would cut POSTs."""
     if not failing:
         return {"status": "ok"}
     return {
@@ -180,7 +180,7 @@ MAY_LACK = (
 
 
 def _of_hold(gate: Gate) -> Iterator[Diagnosis]:
-    """A line for each cause of a hold; the first has what to do, and is about the hold with its cause."""
+    """Yield a line for each cause of a hold; the first has what to do, and is about the hold with its cause."""
     first, *others = gate.reason.split(THEN)
     gate = replace(gate, reason=first)
     before = "what the lines after this one say, then " if others else ""
@@ -247,7 +247,7 @@ _SILENT = "they were killed, or the store was away or took no write"
 
 
 async def _takes_no_write(store: Store) -> str | None:
-    """Why the store takes no write now; None if it does."""
+    """Return why the store takes no write now; None if it does."""
     with anyio.move_on_after(PROBED_FOR):
         try:
             await store_probe(store)()
