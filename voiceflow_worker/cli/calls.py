@@ -329,20 +329,17 @@ async def call(
     /,
     *,
     say: Annotated[str, Parameter(metavar="TEXT")],
-    voice_profile: Annotated[str | None, Parameter(metavar="NAME")] = None,
-    source: Annotated[str | None, Parameter(metavar="NUMBER")] = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Place one call, and wait for its end.
 
-    Exit 0 if the person was reached, 1 if not. The command puts the call into the batch `call`, and sends it itself.
-    Rate, suppression list and holds apply. Ctrl-C cancels it if it has not been sent yet.
+    Exit 0 if the person was reached, 1 if not. The command puts the call into the batch `call`, and sends it itself,
+    from VOICEFLOW_SOURCE, with VOICEFLOW_VOICE_PROFILE. Rate, suppression list and holds apply. Ctrl-C cancels it if it
+    has not been sent yet.
 
     Args:
         number: The number to call, with a plus and the country code.
         say: The text to speak.
-        voice_profile: The voice. [VOICEFLOW_VOICE_PROFILE, else a voice of the account]
-        source: The number to call from. [VOICEFLOW_SOURCE]
 
     Examples:
         voiceflow call +6581234567 --say "The server room is too warm."
@@ -353,8 +350,7 @@ async def call(
     if not say.strip():
         raise InvalidInputError("--say is empty: give the text to speak")
     wanted = TestCall(number=number_to_call(number, place="NUMBER"), text=say, batch="call", command="voiceflow call")
-    settings = common.settings(voice_profile=voice_profile, source=source)
-    return await placed(settings, wanted, report=reporting(common.output()))
+    return await placed(common.settings(), wanted, report=reporting(common.output()))
 
 
 def reporting(output: Output) -> Report:

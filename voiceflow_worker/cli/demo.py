@@ -19,7 +19,7 @@ from cyclopts import Parameter
 
 from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.cli.opening import log_to_stderr, settings_from, signals_to
-from voiceflow_worker.cli.options import JsonOption, PortOption, QueueOption, SpeedOption, StoreOption
+from voiceflow_worker.cli.options import JsonOption, PortOption, SpeedOption, StoreOption
 from voiceflow_worker.cli.output import ExitCode, Output, tell_findings, typed
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import Job
@@ -56,10 +56,9 @@ DemoStore = Annotated[
     StoreOption,
     Parameter(help="Keep the calls in this store, such as sqlite:///demo.db. [a file that is deleted at the end]"),
 ]
-DemoQueue = Annotated[QueueOption, Parameter(help="The queue's name. [default]")]
 
 
-async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: DemoQueue = None) -> ExitCode:
+async def demo(*, json: JsonOption = False, store: DemoStore = None) -> ExitCode:
     """Send an example campaign, without an account.
 
     Nobody is called, and your settings are ignored. Some rows are bad on purpose. It takes about ten seconds, and keeps
@@ -80,7 +79,7 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
     with CancelScope() as scope, TemporaryDirectory(prefix="voiceflow-demo-") as folder:
         url = store or f"sqlite:///{Path(folder) / 'demo.db'}"
         async with signals_to(lambda _: scope.cancel()), open_store(url) as opened:
-            shown = await _run(output, CallQueue(opened, queue or "default"))
+            shown = await _run(output, CallQueue(opened))
     if shown is None:
         return ExitCode.INTERRUPTED
     output.document(

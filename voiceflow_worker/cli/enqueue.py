@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.field_options import (
     FILE_KINDS,
     GUARDS,
+    ReadingOptions,
     RowOptions,
     RunOptions,
     campaign_of,
@@ -131,13 +132,14 @@ def _show_found(output: Output, report: EnqueueReport) -> None:
 
 async def check(
     *files: Annotated[Path, Parameter(name="FILE", required=True, help=f"A call flow template, or {FILE_KINDS}.")],
-    rows: RowOptions | None = None,
+    reading: ReadingOptions | None = None,
     json: JsonOption = False,
 ) -> ExitCode:
     """Check call flows and campaign files; nothing is sent.
 
     The store is not read; `enqueue --dry-run` reads it. Exit 0 if all calls can be sent, 2 if not. A preview shows
-    texts and duration.
+    texts and duration. Times, windows and redials are lines of the campaign's file. Without words, only numbers and
+    reserved columns are checked.
 
     Examples:
         voiceflow check people.csv --template reminder.json
@@ -147,7 +149,7 @@ async def check(
     from voiceflow_worker.campaigns.enqueue import check_file
     from voiceflow_worker.campaigns.enqueue_report import SHOWN_OF_COLUMNS
 
-    campaign = campaign_of(rows, settings=settings_from())
+    campaign = campaign_of(reading, settings=settings_from())
     assumed, now = await campaign.assumed(None), datetime.now(UTC)
     output = Output(as_json=json)
     is_valid = True

@@ -12,7 +12,7 @@ from anyio.from_thread import start_blocking_portal
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.opening import settings_from
-from voiceflow_worker.cli.options import JsonOption, MomentOption
+from voiceflow_worker.cli.options import JsonOption
 from voiceflow_worker.cli.output import ExitCode, Output, counted, tell_findings, typed
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
@@ -42,7 +42,6 @@ def play(
     *,
     data: DataOption = None,
     keys: Annotated[str | None, Parameter(metavar="KEYS")] = None,
-    at: Annotated[MomentOption, Parameter(help="Play the call as if it were made at this time. [now]")] = None,
 ) -> ExitCode:
     """Play a menu in the terminal.
 
@@ -63,7 +62,7 @@ def play(
     pressed = None if keys is None else [each.strip() for each in keys.split(",")]
     if set("".join(pressed or ())) - set("0123456789*#"):
         raise InvalidInputError("--keys: write 0-9, * and #, with a comma between questions, such as 1,2,4#")
-    call = SimulatedCall(_loaded(menu), data=read_data(data), at=at)
+    call = SimulatedCall(_loaded(menu), data=read_data(data))
     return play_call(call, pressed, output=Output())
 
 

@@ -93,17 +93,14 @@ def _rate_of(whole: WholeQueue) -> str:
     return f"rate: {rate_in_words(found.limits.rate)}{limit}; {now}"
 
 
-async def batches(*, name: str = "", limit: LimitOption = 50, common: QueueOptions = QueueOptions()) -> None:
+async def batches(*, limit: LimitOption = 50, common: QueueOptions = QueueOptions()) -> None:
     """List the batches of a queue, the newest first.
 
     Progress, rate, remaining time, holds and doubts stand beside it. With --json, one per line.
 
-    Args:
-        name: Only batches with this text in their id.
-
     Examples:
         voiceflow batches
-        voiceflow batches --name march --limit 0
+        voiceflow batches --limit 0
         voiceflow batches --json | jq -r 'select(.doubts > 0).batch_id'
     """
     from voiceflow_worker.reporting.batches import BATCHES_A_PAGE, read_batches
@@ -114,16 +111,14 @@ async def batches(*, name: str = "", limit: LimitOption = 50, common: QueueOptio
     async with common.opened() as calls:
         while after is not None and (not limit or len(found) < limit):
             size = min(limit - len(found), BATCHES_A_PAGE) if limit else BATCHES_A_PAGE
-            page = await read_batches(calls.store, [calls.name], after=after, limit=size, name=name)
+            page = await read_batches(calls.store, [calls.name], after=after, limit=size)
             found += page.batches
             after = page.after
         url = calls.store.url
     _tell(output, found, column="batch", name=lambda each: each.batch_id or "")
     if after is not None:
         output.note(f"these are the newest {len(found)}; --limit 0 lists all")
-    if not found and name:
-        output.note(f"queue {calls.name} of {url} has no batch with {name!r} in its name")
-    elif not found:
+    if not found:
         output.note(f"queue {calls.name} of {url} has no batches; `voiceflow enqueue` makes a batch of each file")
 
 
