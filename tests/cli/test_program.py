@@ -19,7 +19,7 @@ from tests.cli.stored import enqueued, url_of
 from tests.support.wrong_settings import WRONG
 from voiceflow_worker.cli.opening import ending_in_time
 from voiceflow_worker.cli.output import ExitCode, explained
-from voiceflow_worker.cli.program import COMMANDS
+from voiceflow_worker.cli.program import COMMANDS, run
 from voiceflow_worker.errors import (
     CallNotSentError,
     CallRefusedError,
@@ -141,21 +141,25 @@ def test_help_loads_nothing_that_is_heavy(folder: Path) -> None:
     assert run.stdout.strip() == "[]"
 
 
-def test_help_fits_one_screen_and_begins_with_examples(folder: Path) -> None:
-    env = {**os.environ, "COLUMNS": "80"}
+def test_help_fits_one_screen_and_begins_with_examples(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def help_of(*command: str) -> str:
+        assert run([*command, "--help"]) == 0
+        return capsys.readouterr().out
+
     for group in ([], ["calls"], ["suppress"], ["ivr"], ["config"]):
-        run = subprocess.run([*PROGRAM, *group, "--help"], env=env, capture_output=True, text=True, check=True)
-        assert len(run.stdout.splitlines()) <= 40
+        assert len(help_of(*group).splitlines()) <= 40
     for each in COMMANDS.values():
         for command in (name for name, function, _ in each if function):
-            run = subprocess.run([*PROGRAM, command, "--help"], env=env, capture_output=True, text=True, check=True)
-            usage, _, rest = run.stdout.partition("For example:\n")
+            usage, _, rest = help_of(command).partition("For example:\n")
             assert len(usage.splitlines()) <= 5
             examples = rest.partition("\n\n")[0].splitlines()
             assert examples
             assert all(line.startswith("  ") for line in examples), f"{command}: an example is longer than a line"
-    run = subprocess.run([*PROGRAM, "enqueue", "--help"], env=env, capture_output=True, text=True, check=True)
-    assert run.stdout.count("  voiceflow enqueue ") >= 3
+    assert help_of("enqueue").count("  voiceflow enqueue ") >= 3
 
 
 def test_an_expected_error_has_its_exit_code() -> None:
