@@ -5,25 +5,6 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class SecretStr:
-    """A secret, whose repr does not show it."""
-
-    value: str
-
-    def get_secret_value(self) -> str:
-        """Return the text of it."""
-        return self.value
-
-    def __repr__(self) -> str:
-        """Without the secret."""
-        return "SecretStr('**********')"
-
-    __str__ = __repr__
-
 
 SHORTEST = 8
 """The least characters of a value, if two stand."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar, cast
 
 from dotenv.parser import parse_stream
-from pydantic import BeforeValidator, Field, PlainValidator, PrivateAttr, ValidationError
+from pydantic import BeforeValidator, Field, PlainValidator, PrivateAttr, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -55,7 +55,7 @@ from voiceflow_worker.model.text.wording import (
     table_text,
     why_unreadable,
 )
-from voiceflow_worker.secret_text import SecretStr, both_values, why_guessable
+from voiceflow_worker.secret_text import both_values, why_guessable
 
 Read = TypeVar("Read")
 PREFIX = "VOICEFLOW_"
@@ -262,8 +262,7 @@ def _lower(value: object) -> object:
 
 
 def _secret(value: object) -> SecretStr:
-    of_secret = getattr(value, "get_secret_value", None)  # pydantic's has the same name
-    text = _text(of_secret() if callable(of_secret) else value)
+    text = value.get_secret_value() if isinstance(value, SecretStr) else _text(value)
     # A secret is sent as the value of a header, which cannot hold line breaks (RFC 9110 §5.5).
     if not (text.isascii() and text.isprintable()):
         raise ValueError("it has a line break or another character that HTTP headers cannot hold; copy it again")

@@ -97,6 +97,8 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None) -> ExitCode
 
 async def _run(output: Output, calls: CallQueue) -> _Result:
     """Enqueue the example's rows, and send them through a sandbox, with a receiver of their own."""
+    from pydantic import SecretStr
+
     from voiceflow_worker.asgi.server import serving
     from voiceflow_worker.cli.worker import showing_progress
     from voiceflow_worker.core.worker import Worker
@@ -104,7 +106,6 @@ async def _run(output: Output, calls: CallQueue) -> _Result:
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.reporting.report import build_report
     from voiceflow_worker.sandbox import Sandbox
-    from voiceflow_worker.secret_text import SecretStr
     from voiceflow_worker.settings import Settings
     from voiceflow_worker.webhooks import Receiver
 

@@ -108,11 +108,9 @@ def damaged(path: Path, found: str) -> StoreCorruptError:
 def _cannot_open(path: Path) -> StoreError:
     if os.access(path.parent, os.R_OK) and not os.access(path.parent, os.W_OK):
         return read_only(path)
-    why = f"it is a symbolic link to {path.readlink()}, which does not exist" if path.is_symlink() else ""
-    why = "it is a directory" if path.is_dir() else why
-    why = why if path.parent.is_dir() else f"the directory {path.parent} does not exist"
+    why = "" if path.parent.is_dir() else f": the directory {path.parent} does not exist"
     return StoreUnavailableError(
-        f"cannot open the store {path}{': ' if why else ''}{why}. Nothing was changed. Name a file that this user may "
+        f"cannot open the store {path}{why}. Nothing was changed. Name a file that this user may "
         "read and write, in a directory that exists.",
         passes=not path.is_dir(),
     )
