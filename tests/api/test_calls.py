@@ -142,12 +142,12 @@ GIVEN: dict[str, dict[str, object]] = {
         "to": "8765 4321", "country": "SG", "source": "SG=+6531111111,*=+12025550123", "language": "en",
         "voice_profile": "en-US-JennyNeural", "say": "Hello {{name}}, {{n}}, {{ name | upper }}.",
         "data": {"name": "Li", "n": 3, "is_new": True}, "valid_for": "90m", "window": "00:00-24:00",
-        "days": "SG=mon-sun,*=mon-sat", "batch": "march", "priority": 7,
+        "days": "mon-sat", "batch": "march", "priority": 7,
     },
     "others": {
         "not_before": "tomorrow 09:00", "time_zone": "Asia/Singapore", "valid_until": "2099-12-31T09:00:00Z",
         "window": "09:00-18:00", "window_time_zone": "Europe/Berlin",
-        "holidays": {"SG": ["SG", "MY"], "*": "number"}, "redial_on": ["busy", "no_answer"], "redial_max": 2,
+        "holidays": ["SG", "number"], "redial_on": ["busy", "no_answer"], "redial_max": 2,
         "redial_after": {"busy": "5m", "no_answer": "2h"},
     },
 }  # fmt: skip

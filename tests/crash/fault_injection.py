@@ -225,7 +225,6 @@ class FaultInjection:
                     "destination": number(place),
                     "ring_seconds": 0,
                     "talk_seconds": 0,
-                    "bridge_seconds": 0,
                     "delay_seconds": (after + place * apart) * self.speed,
                 }
                 for place in range(len(self.register))

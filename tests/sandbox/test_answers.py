@@ -282,8 +282,8 @@ async def test_an_order_that_makes_no_sense_is_refused_with_a_reason(caller: Cal
         ({"fault": "reset", "second": 1}, "second: Extra inputs are not permitted"),
         ({"fault": "delay"}, "'delay' needs 'seconds'"),
         ({"fault": "status"}, "also needs the field 'status'"),
-        ({"fault": "close", "next": 1, "destination": ANA}, "give 'destination' or 'next', not both"),
-        ({"fault": "close", "next": 1, "times": 2}, "'next' is already the number of POSTs"),
+        ({"fault": "close", "next": 1, "destination": ANA}, "'next' is the number of POSTs to any destination"),
+        ({"fault": "close", "next": 1, "times": 2}, "omit 'destination' and 'times'"),
     ):
         assert sentence in (await caller.order("faults", given, status=422))["error"]
     assert (await caller.client.post(f"{caller.url}/_sandbox/script", content=b"{")).status_code == 400

@@ -80,7 +80,7 @@ async def test_each_leg_of_a_call_that_was_dialled_and_has_ended_has_a_row(sandb
     assert await rows(caller) == [], "a reset empties the log"
 
     two = [call(number) for number in (ANA, BEN)]
-    sandbox.scripts.add(Script(outcome=SessionStatus.COMPLETED, bridge_seconds=1, times=1))
+    sandbox.scripts.add(Script(outcome=SessionStatus.COMPLETED, times=1))
     sandbox.scripts.add(Script(outcome=SessionStatus.BUSY, ring_seconds=0, times=1))
     for _ in range(2):
         assert (await caller.post({"callflow": two})).status_code == 200
@@ -102,7 +102,7 @@ async def test_an_export_is_of_its_range_and_of_what_had_ended_by_then(sandbox: 
     inside = {"from": (now - hour).isoformat(), "to": (now + hour).strftime("%Y-%m-%dT%H:%M:%SZ")}
     assert len(await rows(caller, **inside)) == 1
     assert await rows(caller, **{"from": "2020-07-01", "to": "2020-07-02T13:00:00"}) == []
-    for wrong in ({"from": "2026-01-02", "to": "2026-01-01"}, {"from": "yesterday"}, {"limit": -1}, {"limit": True}):
+    for wrong in ({"from": "2026-01-02", "to": "2026-01-01"}, {"from": "yesterday"}):
         refused = await begin(caller, **wrong)
         assert (refused.status_code, " should be " in refused.json()["message"]) == (400, True)
     job_id = (await begin(caller)).json()["jobId"]

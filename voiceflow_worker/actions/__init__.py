@@ -60,11 +60,11 @@ class Operator:
 
     @property
     def actor(self) -> Actor:
-        """Who acts, for the audit log."""
+        """Person or program that acts, for the audit log."""
         return Actor(on=self.on, login=self.login, name=self.name)
 
     def queue(self, name: str) -> CallQueue:
-        """The queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""
+        """Return the queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""
         require_name(name)
         # Not above: a hold needs none of what a queue can do beside, and every part of a second counts for it.
         from voiceflow_worker.queue import CallQueue
@@ -72,12 +72,12 @@ class Operator:
         return CallQueue(self.store, name, policy=self.policy)
 
     async def call(self, job_id: str) -> tuple[CallQueue, Job]:
-        """The queue of a call, and the call. Raises JobNotFoundError."""
+        """Return the queue of a call, and the call. Raises JobNotFoundError."""
         queue = self.queue_of(job_id)
         return queue, await queue.get(job_id)
 
     def queue_of(self, job_id: str) -> CallQueue:
-        """The queue of a call. Raises JobNotFoundError for a text that cannot be the id of a call."""
+        """Return the queue of a call. Raises JobNotFoundError for a text that cannot be the id of a call."""
         name = queue_of(job_id)
         if not QUEUE_NAME.fullmatch(name):
             raise JobNotFoundError(job_id[:LONGEST_NAMED])
@@ -97,7 +97,7 @@ class Question:
     """The question before an action.
 
     `will_be_called` and `will_not_be_called` say which phones will ring and which will not, and `facts` what else
-    happens. `button` is the answer yes. `token` stands for what the action would overwrite, for `OperatorAction.do`.
+    happens. `button` is the answer yes. `token` names what the action would overwrite, for `OperatorAction.do`.
     `subject` names what the action is about, beside others (`actions.many`).
     """
 
@@ -127,7 +127,7 @@ class ActionResult:
 
 
 class Several(NamedTuple):
-    """How several actions on calls are told: the title of their question, and their result.
+    """The words for several actions on calls: the title of their question, and their result.
 
     With `asks`, a command asks before several of them, though not before one.
     """
@@ -139,9 +139,9 @@ class Several(NamedTuple):
 
 def changed_since(what: str, *, now: str = "") -> ChangedSinceError:
     """Return the error of an action on something that is no longer as it was shown."""
-    stands = f": now {now}" if now else ""
+    state = f": now {now}" if now else ""
     return ChangedSinceError(
-        f"{what} has changed since it was shown{stands}. Nothing was done. Check it again, then decide"
+        f"{what} has changed since it was shown{state}. Nothing was done. Check it again, then decide"
     )
 
 
@@ -159,7 +159,7 @@ class OperatorAction(ABC):
 
     @property
     def label(self) -> str:
-        """The subject of the action in words."""
+        """Subject of the action in words."""
         return self.name_of_action
 
     async def question(self) -> Question:
@@ -171,14 +171,14 @@ class OperatorAction(ABC):
 
     @abstractmethod
     async def carry_out(self, token: str | None) -> ActionResult:
-        """Do what `do` orders, over what the token stands for alone; None is anything."""
+        """Do what `do` orders, over what the token names alone; None is anything."""
 
     def about(self) -> Mapping[str, Any]:
         """Return what the audit log says of the subject: its queue, batch, call or numbers, and another note."""
         return {}
 
     async def do(self, token: str | None = None) -> ActionResult:
-        """Carry out the action; with the `token` of its question, only if that still stands (else ChangedSinceError).
+        """Carry out the action; with the `token` of its question, only if that still holds (else ChangedSinceError).
 
         The audit log gets an entry in the same write as what the action changes, and then the result. An action that
         leaves everything as it was has no entry.
@@ -204,6 +204,6 @@ class OperatorAction(ABC):
 
 
 async def active_holds(store: Store, queue: str, batch: str | None) -> list[str]:
-    """Sentences about the gates that keep calls from being sent."""
+    """Return sentences about the gates that keep calls from being sent."""
     closed = [gate for gate in await gates_of(store, queue) if gate.keeps_back(batch, at=store.clock.now())]
     return [f"Nothing is sent at present: {gate_in_words(gate)}." for gate in closed]

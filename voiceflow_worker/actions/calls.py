@@ -69,7 +69,7 @@ class CancelCall(CallAction):
         job: Job | None = None
         with suppress(UnreadableRecordError):  # a cancel ends it all the same
             _, job = await self.operator.call(self.call)
-        if job is not None and _is_cancelled(job):  # whoever got no answer orders it again
+        if job is not None and _is_cancelled(job):  # it is ordered again after a lost answer
             await confirm(self.operator.store)
             said = f"{one_line(job)}: cancelled already, at {in_words(job.notes[-1].at)}"
             return ActionResult(message=said, documents=(call_as_json(job),))
@@ -117,7 +117,7 @@ class Redial(CallAction):
         return _about_post(f"{job.destination} will be called again at {in_words(job.due_at)} or later", job, number)
 
     async def _obstacles(self, job: Job) -> list[str]:
-        """Sentences about everything that prevents the call at present."""
+        """Return sentences about everything that prevents the call at present."""
         store = self.operator.store
         refusal = why_refused(job, await SuppressionList(store).entries_of(job.parties))
         end = "The call will be cancelled before it is sent."
@@ -142,11 +142,11 @@ class Resolve(CallAction):
 
     @property
     def verdict(self) -> str:
-        """What the person has decided."""
+        """Decision of the person."""
         return "placed" if self.placed else "not placed"
 
     async def question(self) -> Question:
-        """The question, for both decisions. Raises JobError for a call that is not in doubt."""
+        """Make the question, for both decisions. Raises JobError for a call that is not in doubt."""
         _, job = await self.operator.call(self.call)
         now, policy = self.operator.store.clock.now(), self.operator.policy
         lifecycle.resolve(job, placed=True, at=now, recorded_at=now, note="", policy=policy)
@@ -182,7 +182,7 @@ class Resolve(CallAction):
 
 
 def _stands(job: Job, decided: NoteKind, post: int | None) -> bool:
-    """Whether the last thing that people decided about a call was this, after this POST: it is ordered again."""
+    """Return whether the last thing that people decided about a call was this, after this POST: it is ordered again."""
     return post is not None and job.post_count == post and bool(job.notes) and job.notes[-1].kind is decided
 
 
@@ -191,10 +191,7 @@ def _named(job: Job) -> str:
 
 
 def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
-    """The time from which a person may say that a call in doubt was not placed, because 8x8 can no longer place it.
-
-    None if the call is not in doubt.
-    """
+    """Return the time from which 8x8 cannot place a call in doubt any more; None if the call is not in doubt."""
     post = job.open_post
     return None if post is None else post.valid_until + policy.clock_skew
 
@@ -216,7 +213,7 @@ def _check(token: str | None) -> CheckJob:
 
 
 def _about_post(said: str, job: Job, number: int | None) -> ActionResult:
-    """The result of a decision about a POST of a call."""
+    """Return the result of a decision about a POST of a call."""
     document, lines = call_as_json(job), [one_line(job)]
     if number is not None and (judged := job.post(number)) is not None:
         document["judged_post"] = {"number": judged.number, "began_at": rfc3339(judged.began_at)}

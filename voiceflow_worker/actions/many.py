@@ -17,11 +17,13 @@ class Many:
 
     def __init__(self, acts: Sequence[OperatorAction]) -> None:
         self._acts = acts
-        self._told = acts[0].several
-        self.is_irreversible: bool = acts[0].is_irreversible or (len(acts) > 1 and self._told.asks)
+        self._words = acts[0].several
+        self.is_irreversible: bool = acts[0].is_irreversible or (len(acts) > 1 and self._words.asks)
 
     async def question(self) -> Question:
         """Make one question about all that allow it. Raises the error of the first one if none does."""
+        if len(self._acts) == 1:
+            return await self._acts[0].question()
         asked, errors, tokens = list[Question](), list[Exception](), list[str]()
         for act in self._acts:
             try:
@@ -30,25 +32,24 @@ class Many:
             except (ActionRefusedError, JobError) as error:
                 errors.append(error)
                 tokens.append(_LEFT_OUT)
-        if len(self._acts) == 1 or not asked:
-            if errors:
-                raise errors[0]
-            return asked[0]
-        left_out = (f"Left out: {error}." for error in errors)
+        if not asked:
+            raise errors[0]
         return Question(
-            title=self._told.title.format(self._counted(len(asked))),
+            title=self._words.title.format(count_of(len(asked), "call")),
             will_be_called=(
                 f"You decide about {', '.join(each.subject for each in asked)}.",
                 *_lines(asked, lambda each: each.will_be_called),
             ),
-            will_not_be_called=(*_lines(asked, lambda each: each.will_not_be_called), *left_out),
+            will_not_be_called=(
+                *_lines(asked, lambda each: each.will_not_be_called), *(f"Left out: {error}." for error in errors)
+            ),
             facts=_lines(asked, lambda each: each.facts),
             button=asked[0].button.replace("the call", "the calls"),
             token=";".join(tokens),
-        )
+        )  # fmt: skip
 
     async def do(self, token: str | None = None) -> ActionResult:
-        """Carry out each whose question still stands. `refused` says why others were left as they are.
+        """Carry out each whose question still holds. `refused` says why others were left as they are.
 
         Raises StoreError and InvalidInputError, and what a single one raises.
         """
@@ -57,33 +58,26 @@ class Many:
         tokens = [None] * len(self._acts) if token is None else token.split(";")
         if len(tokens) != len(self._acts):
             raise changed_since("what this is about")
-        done, refused = list[tuple[OperatorAction, ActionResult]](), list[str]()
+        done, refused = list[ActionResult](), list[str]()
         for act, seen in zip(self._acts, tokens, strict=True):
-            if seen == _LEFT_OUT:
-                refused.append(f"{act.label} was left out")
-                continue
             try:
+                if seen == _LEFT_OUT:
+                    raise ActionRefusedError(f"{act.label} was left out")
                 result = await act.do(seen)
             except (ActionRefusedError, ChangedSinceError, JobError) as error:
                 refused.append(str(error))
-                continue
-            if result.not_done:
-                refused.append(result.message)
             else:
-                done.append((act, result))
+                done.append(result)
         if not done:
             return ActionResult(message="; ".join(refused), not_done=True)
-        counted = f"{self._counted(len(done))} {self._told.done.format(self._acts[0])}"
+        counted = f"{count_of(len(done), 'call')} {self._words.done.format(self._acts[0])}"
         return ActionResult(
-            message=done[0][1].message if len(done) == 1 else counted,
-            documents=tuple(document for _, each in done for document in each.documents),
-            lines=tuple(line for _, each in done for line in each.lines or (each.message,)),
-            notes=tuple(f"{act.label}: {note}" for act, each in done for note in each.notes),
-            refused=(*refused, *dict.fromkeys(line for _, each in done for line in each.refused)),
+            message=done[0].message if len(done) == 1 else counted,
+            documents=tuple(document for each in done for document in each.documents),
+            lines=tuple(line for each in done for line in each.lines or (each.message,)),
+            notes=tuple(note for each in done for note in each.notes),
+            refused=tuple(refused),
         )
-
-    def _counted(self, number: int) -> str:
-        return count_of(number, "call")
 
 
 def _lines(asked: Sequence[Question], of: Callable[[Question], tuple[str, ...]]) -> tuple[str, ...]:

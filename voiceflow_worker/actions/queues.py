@@ -46,16 +46,16 @@ class QueueAction(OperatorAction):
 
     @property
     def calls(self) -> CallQueue:
-        """The queue."""
+        """Queue of the action."""
         return self.operator.queue(self.queue)
 
     @property
     def label(self) -> str:
-        """The queue or the batch in words."""
+        """Queue or batch in words."""
         return f"queue {self.queue}" if self.batch is None else f"batch {self.batch} of queue {self.queue}"
 
     async def counted(self) -> States:
-        """The calls by state. Raises UnknownSubjectError for a batch without calls."""
+        """Count the calls by state. Raises UnknownSubjectError for a batch without calls."""
         store, queue = self.operator.store, self.queue
         require_name(queue)
         if (unknown := await BatchNames(store, queue).why_unknown(self.batch)) is not None:
@@ -73,13 +73,13 @@ class QueueAction(OperatorAction):
 
         def require_same(gate: Gate | None) -> None:
             if token is not None and token_of(gate, at=now) != token:
-                stands = "it is open" if gate is None or not gate.is_closed(at=now) else closed_in_words(gate)
-                raise changed_since(self.label, now=stands)
+                state = "it is open" if gate is None or not gate.is_closed(at=now) else closed_in_words(gate)
+                raise changed_since(self.label, now=state)
 
         return require_same
 
     async def still_sending(self, order: str) -> tuple[str, ...]:
-        """A sentence about the calls that had left before an order that has waited for them (`until_left`)."""
+        """Return a sentence about the calls that had left before an order that has waited for them (`until_left`)."""
         left = (await count_states(self.operator.store, self.queue, batch_id=self.batch))[JobState.SENDING]
         return (f"{count_of(left, 'call')} had been sent before {order}, and may still ring",) if left else ()
 
@@ -237,7 +237,7 @@ class BatchAction(QueueAction):
 
     @property
     def name(self) -> str:
-        """The batch. Raises UnknownSubjectError if none is named."""
+        """Batch of the action. Raises UnknownSubjectError if none is named."""
         if self.batch is None:
             raise UnknownSubjectError("no batch is named; this cannot be done to a whole queue")
         return self.batch
@@ -350,7 +350,7 @@ def _digest_of(posts: Mapping[str, int]) -> str:
 
 
 def waiting(states: States) -> int:
-    """The calls that wait."""
+    """Count the calls that wait."""
     return states[JobState.QUEUED] + states[JobState.LEASED]
 
 
@@ -359,14 +359,14 @@ def _waiting(states: States) -> str:
 
 
 def _doubts(states: States) -> tuple[str, ...]:
-    """A sentence about the calls in doubt, which the end of a hold does not send."""
+    """Return a sentence about the calls in doubt, which the end of a hold does not send."""
     doubts = states[JobState.IN_DOUBT]
     said = f"{count_of(doubts, 'call')} in doubt: not called again until resolved"
     return (f"{said} (`voiceflow calls list --state in_doubt`, `voiceflow calls resolve`).",) if doubts else ()
 
 
 def _under_way(states: States) -> str:
-    """A sentence about the calls that a hold does not stop."""
+    """Return a sentence about the calls that a hold does not stop."""
     gone, doubts = states[JobState.SENDING] + states[JobState.SUBMITTED], states[JobState.IN_DOUBT]
     said = f"{count_of(gone, 'call')} in progress: not interrupted." if gone else "Nobody: no call is in progress."
     return f"{said} {count_of(doubts, 'call')} in doubt may have rung." if doubts else said

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _GOES_ON = "Calls that were already sent. They are not stopped."
 _SHOWN = 5
-"""The most bad lines of a file that a result tells."""
+"""The most bad lines of a file that a result names."""
 _ENDS = "Waiting calls to these numbers, in every queue. They are cancelled without being sent."
 
 
@@ -46,7 +46,7 @@ class ListAction(OperatorAction):
 
     @property
     def listed(self) -> SuppressionList:
-        """The list."""
+        """Suppression list of the store."""
         return SuppressionList(self.operator.store, policy=self.operator.policy, by=self.operator.actor)
 
     @property
@@ -97,7 +97,7 @@ class Unsuppress(ListAction):
     since: datetime | None = None
 
     async def question(self) -> Question:
-        """The question. Raises ActionRefusedError if no number is on the list."""
+        """Make the question. Raises ActionRefusedError if no number is on the list."""
         token = await self.listed.state(*self.numbers, country=self.country)
         found = await self.listed.find(*self.numbers, country=self.country)
         if not found:

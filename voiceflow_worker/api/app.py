@@ -1,10 +1,10 @@
-"""The HTTP API as an ASGI app: who may use it, how much it reads, and how errors are told."""
+"""The HTTP API as an ASGI app: who may use it, how much it reads, and how errors are answered."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import structlog
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 LONGEST_BODY = 1_000_000
 WRONG_SECRET_TAKES = 1.0
 """Seconds between the answers to requests with a wrong secret."""
+_PROBLEM = {PROBLEM: {"schema": Problem.model_json_schema(ref_template="#/components/schemas/{model}")}}
+_PROBLEM[PROBLEM]["schema"].pop("$defs")
 _REALM = 'Bearer realm="voiceflow"'
 _HOOKS = "/v1/hooks/"
 _ENDS_A_HOOK = frozenset({404, 409})
@@ -108,8 +110,8 @@ class HttpApi:
             raise ProblemError(403, "this network may not use the API: see VOICEFLOW_API_ALLOW")
         shown = [value for name, value in scope["headers"] if name == b"authorization"]
         if not shown:
-            told = "send Authorization: Bearer, with the API secret"
-            raise ProblemError(401, told, headers={"WWW-Authenticate": _REALM})
+            said = "send Authorization: Bearer, with the API secret"
+            raise ProblemError(401, said, headers={"WWW-Authenticate": _REALM})
         scheme, _, secret = shown[0].partition(b" ")
         program = self._secrets.whose(secret.strip()) if scheme.lower() == b"bearer" and len(shown) == 1 else None
         if program is None:
@@ -121,21 +123,9 @@ class HttpApi:
         return program
 
 
-class _App(FastAPI):
-    """The routes, with a document in which what is wrong is a problem."""
-
-    def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            for operations in super().openapi()["paths"].values():
-                for operation in operations.values():
-                    content = operation["responses"]["default"]["content"]
-                    content[PROBLEM] = content.pop("application/json")
-        return super().openapi()
-
-
 def fast_api() -> FastAPI:
     """Make the app, with its document."""
-    app = _App(
+    app = FastAPI(
         title="voiceflow-worker",
         version=version("voiceflow-worker"),
         description="Phone calls through the 8x8 Voice API: from a queue, never twice, never lost, never late.",
@@ -145,7 +135,7 @@ def fast_api() -> FastAPI:
         redirect_slashes=False,
         strict_content_type=False,  # a body without a type is JSON
         dependencies=[Depends(HTTPBearer(scheme_name="secret", auto_error=False)), Depends(_refuse_others)],
-        responses={"default": {"model": Problem, "description": "What is wrong; nothing was changed."}},
+        responses={"default": {"description": "What is wrong; nothing was changed.", "content": _PROBLEM}},
         generate_unique_id_function=_operation_id,
         exception_handlers={
             VoiceflowError: _failed, TimeoutError: _failed, HTTPException: _failed, Exception: _failed,
@@ -167,8 +157,8 @@ def _operation_id(route: APIRoute) -> str:
 async def _refuse_others(request: Request) -> None:
     """Refuse names in the query that the route does not know, and texts that no store can keep."""
     route: APIRoute = request.scope["route"]
-    told = request.app.openapi()["paths"][route.path][request.method.lower()].get("parameters", ())
-    known = [each["name"] for each in told if each["in"] == "query"]
+    parameters = request.app.openapi()["paths"][route.path][request.method.lower()].get("parameters", ())
+    known = [each["name"] for each in parameters if each["in"] == "query"]
     found = [
         FindingTold(
             parameter=name[:40], code=UNKNOWN, detail=f"is not a known name; known: {', '.join(known) or 'none'}"

@@ -60,7 +60,7 @@ class Asked:
 
     @property
     def operator(self) -> Operator:
-        """The program, by the name of its secret."""
+        """Program, by the name of its secret."""
         policy, name = self.server.settings.policy(), self.program
         return Operator(self.server.store, policy, name, on=Interface.API, login=name)
 
@@ -118,8 +118,8 @@ class Needs:
         program: Program = request.scope["voiceflow.program"]
         server: Server = request.scope["voiceflow.server"]
         if self.right not in program.rights:
-            told = f"the program {program.name} needs the right {self.right} for this; it has: "
-            raise ProblemError(403, told + ", ".join(sorted(program.rights)), code="lacks_right")
+            said = f"the program {program.name} needs the right {self.right} for this; it has: "
+            raise ProblemError(403, said + ", ".join(sorted(program.rights)), code="lacks_right")
         async with server.working:
             yield Asked(request, server, program.name)
 
@@ -135,8 +135,8 @@ def answer(document: object, status: int = 200, headers: Mapping[str, str] | Non
 
 
 @contextmanager
-def told_in(body: Mapping[str, Any], schema: Mapping[str, Any], query: Mapping[str, Any] = {}) -> Generator[None]:
-    """Tell what is wrong with the fields of a body or a query as findings of the request."""
+def findings_in(body: Mapping[str, Any], schema: Mapping[str, Any], query: Mapping[str, Any] = {}) -> Generator[None]:
+    """Raise what is wrong with the fields of a body or a query as findings of the request."""
     try:
         yield
     except InvalidInputError as error:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter
-from pydantic import Field
 
 from voiceflow_worker.actions import UnknownSubjectError
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume, resume_token
@@ -14,16 +13,17 @@ from voiceflow_worker.api.asked import Asked, Reads, Steers, answer
 from voiceflow_worker.api.models import (
     NO_HOLD,
     NO_NOTE,
+    Batch,
+    Batches,
+    BatchReport,
+    CancelledBatch,
     Gate,
     HoldRequest,
     Id,
-    Json,
     Limit,
     Note,
     QueueName,
     ResumeRequest,
-    TimeTold,
-    Told,
     Wait,
     place,
 )
@@ -33,53 +33,6 @@ from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.batches import read_batch, read_batches
 
 routes: Final = APIRouter()
-
-
-class BatchProgress(Told):
-    """A batch, as `voiceflow batches --json` prints it."""
-
-    batch_id: str
-    queue: str
-    total: int
-    states: dict[str, int]
-    done: int
-    doubts: int
-    rate_now: float = 0
-    ends_at: TimeTold | None = None
-    hold: Json | None = None
-
-
-class BatchReport(Told):
-    """The report of a batch, as `voiceflow report --json` prints it."""
-
-    batch_id: str
-    total: int
-    states: dict[str, int]
-    outcomes: dict[str, int]
-    answered: int = 0
-    answer_rate: float | None = None
-    answers: dict[str, int]
-    seconds: float = 0
-
-
-class Batch(BatchProgress, BatchReport):
-    """A batch, with the head of its report."""
-
-    ended: bool = Field(description="No call waits, is in progress, or is in doubt.")
-
-
-class Batches(Told):
-    """A page of batches."""
-
-    batches: list[BatchProgress]
-    after: str | None = Field(description="The `after` of the next page; null at the end of the list.")
-
-
-class CancelledBatch(Told):
-    """The calls that were cancelled."""
-
-    batch_id: str
-    cancelled: int
 
 
 @routes.get("/v1/batches", response_model=Batches)

@@ -6,23 +6,22 @@ from functools import partial
 from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import APIRouter, Query
-from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import Field, StringConstraints
 
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.api.asked import Calls as Ordering
-from voiceflow_worker.api.asked import Reads, Steers, answer, told_in
+from voiceflow_worker.api.asked import Reads, Steers, answer, findings_in
 from voiceflow_worker.api.models import (
     NO_NOTE,
     Body,
+    Call,
+    Calls,
     Fields,
     Id,
-    Json,
     Key,
     Limit,
     Note,
     QueueName,
-    TimeTold,
-    Told,
     Wait,
     place,
 )
@@ -33,7 +32,6 @@ from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.call_filter import STATES
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.call_json import call_as_json
-from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_whole_number
 from voiceflow_worker.reporting.status import calls_as_json
@@ -42,16 +40,6 @@ from voiceflow_worker.service.named_call import NamedCall
 routes: Final = APIRouter()
 
 
-def _state(name: str) -> str:
-    if name not in STATES:
-        raise ValueError(f"{name[:40]!r} is no state; the states are {', '.join(STATES)}")
-    return name
-
-
-State: TypeAlias = Annotated[
-    str, AfterValidator(_state), WithJsonSchema({"type": "string", "enum": list(STATES)}),
-    Query(description="Only calls in this state."),
-]  # fmt: skip
 CallPlace: TypeAlias = Annotated[str, place(r"^[a-z0-9][a-z0-9-]{0,15}\.[0-9A-HJKMNP-TV-Z]{26}$")]
 Post: TypeAlias = Annotated[
     int, Field(ge=0, le=1_000_000, description="The number of the call's newest POST: of another, nothing is done.")
@@ -79,75 +67,11 @@ class ResolveRequest(Body):
     placed: bool = Field(description="false: the call is made again, which is refused while 8x8 may still place it.")
 
 
-class Outcome(Told):
-    """How a call, or an attempt of it, ended. Further fields may be added."""
-
-    session_status: str | None
-    code: int | None
-    message: str | None
-    started_at: TimeTold | None
-    ended_at: TimeTold | None
-    seconds: float | None
-    digits: str | None = Field(description="The keys that were pressed.")
-    answer: str | None = Field(description="What the menu calls them.")
-    legs: list[Json] | None = None
-
-
-class Attempt(Told):
-    """One POST to 8x8. Further fields may be added."""
-
-    number: int
-    destination: str = ""
-    client_request_id: str
-    began_at: TimeTold | None
-    answered_at: TimeTold | None
-    session_id: str | None
-    verdict: str | None
-    code: int | None
-    message: str | None = None
-    valid_until: TimeTold | None = None
-    outcome: Outcome | None = None
-
-
-class Call(Told):
-    """A call, as `voiceflow calls show --json` prints it. Further fields may be added."""
-
-    id: str
-    queue: str
-    state: JobState
-    result: str = Field(description="The outcome in one word; `open` until there is one.")
-    unique_key: str | None
-    batch_id: str | None
-    source: str = ""
-    destination: str
-    further_numbers: list[str] = Field([], description="The person's other numbers, called after it.")
-    priority: int = 0
-    created_at: TimeTold
-    due_at: TimeTold | None = Field(default=None, description="null once the call has ended.")
-    valid_until: TimeTold | None = None
-    attempt: int = 0
-    session_id: str | None = None
-    client_request_id: str | None = None
-    outcome: Outcome | None
-    answer: str | None = None
-    data: Json | None = None
-    reason: str | None = None
-    attempts: list[Attempt]
-    waits: str | None = Field(default=None, description="Why a queued call waits, in words; only where calls are read.")
-
-
-class Calls(Told):
-    """A page of calls."""
-
-    calls: list[Call]
-    after: str | None = Field(description="The `after` of the next page; null at the end of the list.")
-
-
 @routes.post("/v1/calls", status_code=201, response_model=Call, responses={200: {"model": Call}})
 async def order(asked: Ordering, body: CallRequest, key: Key) -> Any:
     """Call a number. 200 is the call that was made with this key before, as it is now."""
     server, call = asked.server, NamedCall(body.root, key=key)
-    with told_in(body.root, body.table):
+    with findings_in(body.root, body.table):
         async with asked.queue().ordered(asked.actor(key)) as queue:
             job, is_new = await call.enqueue(queue, settings=server.settings, menus=server.menus)
     return asked.made(call_as_json(job), f"/v1/calls/{job.id}", is_new=is_new)
@@ -170,7 +94,7 @@ async def find(
     *,
     queue: QueueName = None,
     batch: Annotated[str | None, Query(description="Only calls of this batch.")] = None,
-    state: State | None = None,
+    state: Annotated[str | None, Query(pattern=f"^({'|'.join(STATES)})$", description="Only calls in it.")] = None,
     number: Annotated[str | None, Query(description="Only calls to this number, with its country code.")] = None,
     unique_key: Annotated[str | None, Query(description="Only the call with this unique key.")] = None,
     limit: Limit = 100,

@@ -13,12 +13,11 @@ from urllib.parse import quote
 
 import anyio
 from fastapi import APIRouter, Query
-from pydantic import Field
 from starlette.datastructures import UploadFile
 
-from voiceflow_worker.api.asked import Asked, Calls, answer, told_in
-from voiceflow_worker.api.models import Json, KeyOfStart, Told
-from voiceflow_worker.api.problems import MISSING, UNREADABLE, FindingTold, ProblemError, finding_of, refused, told
+from voiceflow_worker.api.asked import Asked, Calls, answer, findings_in
+from voiceflow_worker.api.models import Enqueued, KeyOfStart
+from voiceflow_worker.api.problems import MISSING, UNREADABLE, FindingTold, ProblemError, as_json, finding_of, refused
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.lists.input_file import InputFile
@@ -38,7 +37,7 @@ _CAMPAIGN: Final = {
 _FILE: Final = {
     "type": "string",
     "contentMediaType": "application/octet-stream",
-    "description": "The people. The ending of its filename tells the format.",
+    "description": "The people. The ending of its filename names the format.",
 }
 _BODY: Final = {
     "required": True,
@@ -55,20 +54,6 @@ _BODY: Final = {
     },
 }
 routes: Final = APIRouter()
-
-
-class Enqueued(Told):
-    """What was enqueued, as `voiceflow enqueue --json` prints it; a `preview` is that of --dry-run."""
-
-    batch_id: str
-    enqueued: int
-    duplicates: int
-    replaced: int = 0
-    removed: int = 0
-    rejected: int
-    plan: dict[str, int] = Field(default={}, description="How many rows end in each way, and calls that are in no row.")
-    findings: list[FindingTold]
-    preview: Json | None = None
 
 
 @routes.post(
@@ -90,7 +75,7 @@ async def begin(
     server, queue = asked.server, asked.queue()
     how: dict[str, Any] = {"settings": server.settings, "menus": server.menus}
     async with _received(asked) as campaign, asked.aside(), server.starting:
-        with told_in(campaign.fields, _CAMPAIGN, asked.request.query_params):
+        with findings_in(campaign.fields, _CAMPAIGN, asked.request.query_params):
             if key is None or dry_run:
                 report, is_new = await campaign.preview(queue, key=key, **how), False
             else:
@@ -104,7 +89,7 @@ async def begin(
 
 def _document(report: EnqueueReport, fields: Mapping[str, Any]) -> dict[str, object]:
     found = [finding_of(each, body=fields, schema=_CAMPAIGN) for each in report.findings]
-    return replace(report, findings=()).as_json() | {"findings": told(found)}
+    return replace(report, findings=()).as_json() | {"findings": as_json(found)}
 
 
 @asynccontextmanager
@@ -125,11 +110,11 @@ async def _received(asked: Asked) -> AsyncGenerator[NamedCampaign]:
         except (ValueError, LookupError) as error:  # of an odd charset
             raise _unreadable(f"the form cannot be read: {error}") from None
         if not isinstance(definition, str) or (file is not None and not isinstance(file, UploadFile)):
-            why = "give the fields as a JSON object in the part definition, and a file whose ending tells the format"
+            why = "give the fields as a JSON object in the part definition, and a file whose ending names the format"
             raise refused([FindingTold(detail=why)])
         if len(content) > LONGEST_FILE:
             raise ProblemError(413, f"the file is longer than {LONGEST_FILE} bytes; use `voiceflow enqueue`")
-        if file is not None:  # its name tells the format, and nothing else of it is used
+        if file is not None:  # its name names the format, and nothing else of it is used
             ending = _ENDING.search((file.filename or "").lower())
             shown = f"file{ending[0] if ending else ''}"
             await anyio.Path(path := folder / shown).write_bytes(content)

@@ -9,9 +9,9 @@ import structlog
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field, create_model
 
-from voiceflow_worker.api.asked import Calls, answer, told_in
-from voiceflow_worker.api.batches import Batch, batch_document
-from voiceflow_worker.api.models import Fields, Key, Told
+from voiceflow_worker.api.asked import Calls, answer, findings_in
+from voiceflow_worker.api.batches import batch_document
+from voiceflow_worker.api.models import Batch, Fields, Key, Notified
 from voiceflow_worker.api.problems import RETRY, ProblemError
 from voiceflow_worker.campaigns.fields import fields_of, schema_of
 from voiceflow_worker.campaigns.reading import Of
@@ -45,14 +45,6 @@ else:
     AlertQuery = create_model("AlertQuery", **_IN_QUERY)
 
 
-class NotificationAnswer(Told):
-    """The escalations of a notification."""
-
-    message: str
-    batches: list[str] = Field(description="The batches of the alerts that fire, new ones first.")
-    not_taken: list[str] = Field([], description="Alerts of this notification that cannot be read.")
-
-
 @routes.post("/v1/escalations", status_code=201, response_model=Batch, responses={200: {"model": Batch}})
 async def start(asked: Calls, body: EscalationRequest, key: Key) -> Any:
     """Call numbers one after the other, until somebody presses a key. 200 is the batch that was started before.
@@ -63,7 +55,7 @@ async def start(asked: Calls, body: EscalationRequest, key: Key) -> Any:
     batch = f"oncall-{keyed_digest(queue.store.id, key)[:20]}"
     said = {name: value for name, value in body.root.items() if value is not None}
     digest = keyed_digest(queue.store.id, canonical_json(said))[:20]
-    with told_in(body.root, body.table):
+    with findings_in(body.root, body.table):
         policies = await server.policies.current()
         escalation = Escalation.of(body.root, settings=server.settings, policies=policies)
         is_new = await start_escalation(queue, escalation, name=batch, request=digest, by=asked.actor(key))
@@ -71,8 +63,8 @@ async def start(asked: Calls, body: EscalationRequest, key: Key) -> Any:
 
 
 @routes.post(
-    "/v1/hooks/alertmanager", status_code=201, response_model=NotificationAnswer,
-    responses={200: {"model": NotificationAnswer}},
+    "/v1/hooks/alertmanager", status_code=201, response_model=Notified,
+    responses={200: {"model": Notified}},
 )  # fmt: skip
 async def alerts(asked: Calls, body: Alerts, query: Annotated[AlertQuery, Query()]) -> Any:
     """Take a webhook of Alertmanager or Grafana: the alerts that are news have one escalation. 200: nothing is new.
@@ -82,9 +74,13 @@ async def alerts(asked: Calls, body: Alerts, query: Annotated[AlertQuery, Query(
     """
     given: dict[str, Any] = query.model_dump(exclude_unset=True)
     server = asked.server
-    with told_in(body.root, body.table, given):
-        if isinstance(numbers := given.get("numbers"), str):
-            given["numbers"] = _with_plus(numbers, given.get("country"))
+    with findings_in(body.root, body.table, given):
+        if isinstance(numbers := given.get("numbers"), str):  # + is a space in a query
+            if "country" in given and re.search(r"(?:^|[,|]) \d", numbers):
+                raise InvalidInputError("a number begins with a space").found(
+                    Finding(column="numbers", message="a number begins with a space, which may be a +: write %2B for +")
+                )
+            given["numbers"] = re.sub(r"(?:(?<=[,|])|^) (?=\d)", "+", numbers)
         result = await handle_notification(
             asked.queue(), body.root, given, settings=server.settings, policies=await server.policies.current()
         )
@@ -98,14 +94,3 @@ async def alerts(asked: Calls, body: Alerts, query: Annotated[AlertQuery, Query(
     if not result.batches:
         return answer(document)
     return asked.made(document, f"/v1/batches/{result.batches[0]}", is_new=result.created)
-
-
-def _with_plus(numbers: str, country: object) -> str:
-    """Return the numbers of a query, in which + stands for a space: each that begins with one began with +.
-
-    Raises InvalidInputError with a country, because it may be a national number then.
-    """
-    if country is not None and re.search(r"(?:^|[,|]) \d", numbers):
-        why = f"{numbers[:60]!r} has a number behind a space, which may be a + or none: write %2B for +"
-        raise InvalidInputError(f"numbers: {why}").found(Finding(column="numbers", message=why))
-    return re.sub(r"(?:(?<=[,|])|^) (?=\d)", "+", numbers)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Self, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias, cast
 
 from fastapi import Header, Path, Query
 from pydantic import (
@@ -17,11 +17,13 @@ from pydantic import (
     RootModel,
     StringConstraints,
     WithJsonSchema,
+    create_model,
     model_validator,
 )
 
-from voiceflow_worker.api.problems import LONGEST_TEXT
+from voiceflow_worker.api.problems import LONGEST_TEXT, FindingTold
 from voiceflow_worker.asgi.limits import WAIT
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.arguments import LONGEST_KEY
 from voiceflow_worker.model.text.wording import read_duration, read_rate
 from voiceflow_worker.model.times import read_time
@@ -31,10 +33,6 @@ class Body(BaseModel):
     """The JSON object in the body of a request. A value has the type of its field, and no other is taken for it."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Told(BaseModel):
-    """A JSON object in an answer, which may get further fields."""
 
 
 class Fields(RootModel[dict[str, Any]]):
@@ -85,7 +83,7 @@ Time: TypeAlias = Annotated[
 Since: TypeAlias = Annotated[
     datetime, _read_by(read_time, str, "time"), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
-TimeTold: TypeAlias = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+TimeOf: TypeAlias = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """A time in an answer."""
 Rate: TypeAlias = Annotated[
     float | None,
@@ -139,12 +137,53 @@ class ResumeRequest(Note):
     most: int = Field(ge=0, le=1_000_000_000, description="How many calls may ring at most, such as all that wait.")
 
 
-class Gate(Told):
-    """A hold, or that there is none."""
+_List: Any = list
 
-    scope: str = Field(json_schema_extra={"enum": ["queue", "batch"]})
-    name: str
-    state: str = ""
-    since: TimeTold | None = None
-    until: TimeTold | None
-    reason: str | None
+
+def answer_of(name: str, said: str, /, **fields: Any) -> Any:
+    """Make the model of a JSON object in an answer. Each field may be null, and further fields may be added."""
+    described: Any = {field: (kind | None, None) for field, kind in fields.items()}
+    return create_model(name, __doc__=said, **described)
+
+
+Outcome: Final = answer_of(
+    "Outcome", "How a call, or an attempt of it, ended.", session_status=str, code=int, message=str,
+    started_at=TimeOf, ended_at=TimeOf, seconds=float, digits=str, answer=str, legs=list[Json],
+)  # fmt: skip
+Attempt: Final = answer_of(
+    "Attempt", "One POST to 8x8.", number=int, destination=str, client_request_id=str, began_at=TimeOf,
+    answered_at=TimeOf, session_id=str, verdict=str, code=int, message=str, valid_until=TimeOf, outcome=Outcome,
+)  # fmt: skip
+Call: Final = answer_of(
+    "Call", "A call, as `voiceflow calls show --json` prints it.", id=str, queue=str, state=JobState, result=str,
+    unique_key=str, batch_id=str, source=str, destination=str, further_numbers=list[str], priority=int,
+    created_at=TimeOf, due_at=TimeOf, valid_until=TimeOf, attempt=int, session_id=str, client_request_id=str,
+    outcome=Outcome, answer=str, data=Json, reason=str, attempts=_List[Attempt], waits=str,
+)  # fmt: skip
+Calls: Final = answer_of("Calls", "A page of calls; `after` is null at its end.", calls=_List[Call], after=str)
+_REPORTED: dict[str, Any] = {"batch_id": str, "total": int, "states": dict[str, int]}
+_PROGRESS: dict[str, Any] = {
+    **_REPORTED, "queue": str, "done": int, "doubts": int, "rate_now": float, "ends_at": TimeOf, "hold": Json,
+}  # fmt: skip
+_REPORT: dict[str, Any] = {
+    **_REPORTED, "outcomes": dict[str, int], "answered": int, "answer_rate": float, "answers": dict[str, int],
+    "seconds": float,
+}  # fmt: skip
+BatchReport: Final = answer_of("BatchReport", "The report of a batch.", **_REPORT)
+BatchProgress: Final = answer_of("BatchProgress", "A batch, as `voiceflow batches --json` prints it.", **_PROGRESS)
+Batch: Final = answer_of("Batch", "A batch, with its report.", **_REPORT | _PROGRESS, ended=bool)
+Batches: Final = answer_of("Batches", "A page of batches.", batches=_List[BatchProgress], after=str)
+CancelledBatch: Final = answer_of("CancelledBatch", "The calls that were cancelled.", batch_id=str, cancelled=int)
+Gate: Final = answer_of(
+    "Gate", "A hold, or that there is none.", scope=str, name=str, state=str, since=TimeOf, until=TimeOf, reason=str
+)
+Suppressed: Final = answer_of("Suppressed", "A number on the list.", number=str, since=TimeOf, until=TimeOf, reason=str)
+SuppressedNumbers: Final = answer_of("SuppressedNumbers", "A page of the list.", numbers=_List[Suppressed], after=str)
+Enqueued: Final = answer_of(
+    "Enqueued", "What was enqueued, as `voiceflow enqueue --json` prints it.", batch_id=str, enqueued=int,
+    duplicates=int, replaced=int, removed=int, rejected=int, plan=dict[str, int], findings=list[FindingTold],
+    preview=Json,
+)  # fmt: skip
+Notified: Final = answer_of(
+    "Notified", "The batches of the alerts that fire.", message=str, batches=list[str], not_taken=list[str]
+)

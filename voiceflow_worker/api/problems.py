@@ -31,7 +31,6 @@ from voiceflow_worker.errors import (
     VoiceflowError,
 )
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.text.wording import count_of
 
 PROBLEM: Final = "application/problem+json"
 MOST_FINDINGS = 1000
@@ -50,20 +49,16 @@ class FindingTold(BaseModel):
     parameter: str | None = None
     voice_code: int | None = Field(default=None, description="The status code with which 8x8 would answer.")
     row: int | None = Field(default=None, description="The row of an uploaded file; 1 is its first line.")
-    column: str | None = Field(default=None, description="The column of an uploaded file.")
+    column: str | None = None
     kind: str | None = Field(default=None, description="A word for what is wrong, more exact than the code.")
     fields: list[str] | None = Field(default=None, description="The fields to change.")
 
-    def as_json(self) -> dict[str, object]:
-        """Return the finding for programs. What only some findings have is there only if it is known."""
-        return {**self.model_dump(exclude_none=True), "pointer": self.pointer}
-
 
 class Problem(BaseModel):
-    """A problem (RFC 9457)."""
+    """A problem (RFC 9457). `type` is urn:voiceflow:problem: and the code."""
 
-    type: str = Field(description="urn:voiceflow:problem: and the code.")
-    code: str = Field(description="The kind of the problem, such as invalid or idempotency_key_reused.")
+    type: str
+    code: str
     title: str
     status: int
     detail: str
@@ -71,7 +66,7 @@ class Problem(BaseModel):
 
 
 class ProblemError(HTTPException):
-    """Raised to answer a request with a problem. `code` names its kind: by default, what its status stands for."""
+    """Raised to answer a request with a problem. `code` names its kind: by default, that of its status."""
 
     def __init__(
         self,
@@ -95,19 +90,22 @@ class ProblemError(HTTPException):
             "title": HTTPStatus(self.status_code).phrase,
             "status": self.status_code,
             "detail": self.detail,
-            "findings": told(self.findings or whole),
+            "findings": as_json(self.findings or whole),
         }
         return Response(orjson.dumps(document), self.status_code, self.headers, PROBLEM)
 
 
-def told(findings: Sequence[FindingTold]) -> list[dict[str, object]]:
+def as_json(findings: Sequence[FindingTold]) -> list[dict[str, object]]:
     """Return findings as JSON: of many, the errors first, and one that says how many are left out."""
     listed = list(findings)
     if (left := len(listed) - MOST_FINDINGS) > 0:
         listed = sorted(listed, key=lambda each: each.severity != "error")[:MOST_FINDINGS]
-        said = f"{count_of(left, 'more finding')} not listed, of {len(findings)} in all"
-        listed.append(FindingTold(detail=said, code="more", severity="warning"))
-    return [each.as_json() for each in listed]
+        listed.append(
+            FindingTold(
+                detail=f"{left} more findings not listed, of {len(findings)} in all", code="more", severity="warning"
+            )
+        )
+    return [{**each.model_dump(exclude_none=True), "pointer": each.pointer} for each in listed]
 
 
 _CODES: Final = {
@@ -115,40 +113,34 @@ _CODES: Final = {
     413: "too_long", 422: INVALID, 500: "failed", 503: "unavailable",
 }  # fmt: skip
 RETRY: Final = {"Retry-After": "2"}
-_ERRORS: Sequence[tuple[type[VoiceflowError], int, str | None]] = (
-    (JobNotFoundError, 404, None),
-    (UnknownSubjectError, 404, None),
-    (ActionRefusedError, 409, None),
-    (UnreadFilesError, 409, None),
-    (ChangedSinceError, 409, "changed_meanwhile"),
-    (OvertakenError, 409, None),
-    (IllegalMoveError, 409, "wrong_state"),
-    (StaleJobError, 409, "changed_meanwhile"),
-    (KeyConflictError, 422, "idempotency_key_reused"),
-    (OtherRequestError, 422, "idempotency_key_reused"),
-    (SuppressedNumberError, 422, "suppressed"),
-    (InvalidInputError, 422, None),
-    (IntakeError, 503, "interrupted"),
-)
+_ERRORS: Mapping[tuple[type[VoiceflowError], ...], tuple[int, str | None]] = {
+    (JobNotFoundError, UnknownSubjectError): (404, None),
+    (ActionRefusedError, UnreadFilesError, OvertakenError): (409, None),
+    (ChangedSinceError, StaleJobError): (409, "changed_meanwhile"),
+    (IllegalMoveError,): (409, "wrong_state"),
+    (KeyConflictError, OtherRequestError): (422, "idempotency_key_reused"),
+    (SuppressedNumberError,): (422, "suppressed"),
+    (InvalidInputError,): (422, None),
+    (IntakeError,): (503, "interrupted"),
+}
+"""The first that fits counts."""
 
 
 def problem_of(error: Exception, findings: Sequence[FindingTold] = ()) -> ProblemError:
-    """Return the problem as which an error is told."""
+    """Return the problem of an error."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, HTTPException):
         return ProblemError(error.status_code, error.detail, headers=error.headers)
-    if isinstance(error, TimeoutError):
-        return ProblemError(503, "the store did not answer in time; try again", headers=RETRY)
-    if isinstance(error, StoreError):
-        return ProblemError(503, f"{error.in_public}; try again", headers=RETRY)
-    found = next((each for each in _ERRORS if isinstance(error, each[0])), None)
-    if found is None:
+    if isinstance(error, TimeoutError | StoreError):
+        said = error.in_public if isinstance(error, StoreError) else "the store did not answer in time"
+        return ProblemError(503, f"{said}; try again", headers=RETRY)
+    status, code = next((each for kinds, each in _ERRORS.items() if isinstance(error, kinds)), (500, None))
+    if status == 500:
         return ProblemError(500, "the server failed; its log has the reason")
-    _, status, code = found
     said = error.headline if isinstance(error, CallFlowError) else str(error)
-    again = RETRY if status == 503 else None
-    return ProblemError(status, said[:LONGEST_TEXT], findings=findings, headers=again, code=code)
+    headers = RETRY if status == 503 else None
+    return ProblemError(status, said[:LONGEST_TEXT], findings=findings, headers=headers, code=code)
 
 
 def invalid(error: RequestValidationError) -> ProblemError:
@@ -174,11 +166,6 @@ def refused(found: Sequence[FindingTold], status: int = 422) -> ProblemError:
     return ProblemError(status, detail, findings=found)
 
 
-_INDEX = re.compile(r"\[(\d+)\]")
-_FLOW = "flow"
-"""The field of a body that is a call flow."""
-
-
 def pointer_to(*parts: str | int) -> str:
     """Return the JSON pointer of a place, by its names and positions."""
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
@@ -198,23 +185,17 @@ def finding_of(
     }  # fmt: skip
     if row is not None and not isinstance(body.get("rows"), list):
         return FindingTold(row=row, column=column, **said)
-    if row is None and column in query:
+    if row is not None:
+        place: list[str | int] = ["rows", row - 1, *([] if column is None else [column])]
+    elif column in query:
         return FindingTold(parameter=column, **said)
-    place: list[str | int] = [] if row is None else ["rows", row - 1]
-    if column is not None and row is None:
+    elif column is not None:
         is_missing = column in schema.get("required", ()) and body.get(column) is None
         said["code"] = MISSING if is_missing else UNKNOWN if column in body and column not in names else INVALID
-        place += _place_of(column, body=body, names=names)
-    elif column is not None:
-        place.append(column)
+        place = [column] if column in body or column in names or "data" not in names else ["data", column]
     elif found.path is not None:
-        place += [_FLOW, *filter(None, _INDEX.sub(r".\1", found.path.removeprefix("$")).split("."))]
+        path = re.sub(r"\[(\d+)\]", r".\1", found.path.removeprefix("$"))
+        place = ["flow", *filter(None, path.split("."))]
+    else:
+        place = []
     return FindingTold(pointer=pointer_to(*place) if place else None, **said)
-
-
-def _place_of(column: str, *, body: Mapping[str, Any], names: Mapping[str, Any]) -> Sequence[str]:
-    """Return the place of a column in a body: a field of it, or a name in one that holds names, else in `data`."""
-    if column in body or column in names or "data" not in names:
-        return [column]
-    given = body.get(_FLOW)
-    return [_FLOW if isinstance(given, dict) and column in given else "data", column]

@@ -20,9 +20,9 @@ from voiceflow_worker.api.models import (
     Note,
     ResumeRequest,
     Since,
+    Suppressed,
+    SuppressedNumbers,
     Time,
-    TimeTold,
-    Told,
     place,
 )
 from voiceflow_worker.api.models import Rate as CallsPerSecond
@@ -55,22 +55,6 @@ class SuppressionRequest(HoldRequest):
 
 
 NO_TERMS = SuppressionRequest()
-
-
-class Suppressed(Told):
-    """An entry of the suppression list."""
-
-    number: str
-    since: TimeTold
-    until: TimeTold | None
-    reason: str | None
-
-
-class SuppressedNumbers(Told):
-    """A page of the suppression list."""
-
-    numbers: list[Suppressed]
-    after: str | None
 
 
 @routes.get("/v1/queues/{name}")

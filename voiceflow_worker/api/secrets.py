@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.secret_text import why_guessable
-from voiceflow_worker.settings import read_small, text_of
+from voiceflow_worker.settings import read_small
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -54,34 +54,24 @@ class ApiSecrets:
                 "makes one), which programs send as `Authorization: Bearer …`; or name a file of secrets by "
                 "VOICEFLOW_API_SECRETS"
             )
-        others = _others(settings)
-        for value in own:
-            if value in others:
-                raise SettingsError(
-                    f"VOICEFLOW_API_SECRET and {others[value]} are the same; give the HTTP API a secret of its own"
-                )
-
-        named = () if path is None else read_programs(path, others)
+        named = () if path is None else read_programs(path)
         self.programs: Sequence[Program] = [*(Program("api", value, frozenset(Right)) for value in own), *named]
 
     def whose(self, secret: bytes) -> Program | None:
-        """The program that has this secret. Takes as long, whichever it is."""
+        """Return the program that has this secret. Takes as long, whichever it is."""
         found = [each for each in self.programs if hmac.compare_digest(each.secret.encode(), secret)]
         return found[0] if found else None
 
 
-def read_programs(path: Path, others: dict[str, str] | None = None) -> tuple[Program, ...]:
-    """The secrets in a file. `others` are the names of other secrets, which must not be among them.
-
-    Raises SettingsError, which names the line, and no secret.
-    """
+def read_programs(path: Path) -> tuple[Program, ...]:
+    """Read the secrets in a file. Raises SettingsError, which names the line, and no secret."""
     text = read_small(path, f"VOICEFLOW_API_SECRETS names {path}, which", str)
     found: list[Program] = []
     for number, line in enumerate(text.splitlines(), 1):
         parts = [part for part in _BETWEEN.split(line.strip()) if part]
         if parts and not parts[0].startswith("#"):
             try:
-                found.append(_program(parts, {*(each.secret for each in found), *(others or ())}))
+                found.append(_program(parts, {each.secret for each in found}))
             except ValueError as error:
                 raise SettingsError(f"VOICEFLOW_API_SECRETS: line {number} of {path} {error}") from None
     if not found:
@@ -103,14 +93,3 @@ def _program(parts: Sequence[str], taken: set[str]) -> Program:
         said = f"{unknown[0]!r} is no right" if isinstance(unknown, list) else "it has no rights"
         raise ValueError(f"is wrong: {said}; the rights are {', '.join(Right)}")
     return Program(name, secret, frozenset(map(Right, rights)))
-
-
-def _others(settings: Settings) -> dict[str, str]:
-    """The other secrets of this process, with their names."""
-    found: dict[str, str] = {}
-    for name in ("ui_secret", "ui_operator_secret", "webhook_secret"):
-        for value in settings.secret_values(name):
-            found[re.sub(r"(?i)^bearer\s+", "", value)] = f"VOICEFLOW_{name.upper()}"
-    if (key := text_of(settings.api_key)) is not None:
-        found[key] = "VOICEFLOW_API_KEY"
-    return found

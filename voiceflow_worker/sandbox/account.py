@@ -9,13 +9,12 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
-from typing import Annotated, Any, NotRequired, TypeAlias
+from typing import Any, TypeAlias
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from typing_extensions import TypedDict
 
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID
@@ -95,7 +94,7 @@ class SandboxAccount:
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The account's numbers, or a sample number if any source is accepted."""
+        """Numbers of the account, or a sample number if any source is accepted."""
         return tuple(map(same_number, _SAMPLE_NUMBERS)) if self._numbers is None else self._numbers
 
     def owns(self, number: str) -> bool:
@@ -104,7 +103,7 @@ class SandboxAccount:
 
     @property
     def profiles(self) -> Sequence[Json]:
-        """The account's speech profiles."""
+        """Speech profiles of the account."""
         if self._voices is None:
             return SPEECH_PROFILES
         known = {profile["speechProfileCode"]: profile for profile in SPEECH_PROFILES}
@@ -129,7 +128,6 @@ class SandboxAccount:
         return found if found is not None and found.enabled else None
 
 
-_SINCE = "2026-01-05T08:00:00.000Z"
 ROOT = "/api/v1/subaccounts/{sub_account}"
 """The path of a sub-account, under which all of its endpoints are."""
 Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -137,7 +135,7 @@ Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 def guarded(account: SandboxAccount, answer: Answering) -> Answering:
-    """A function that answers only requests whose API key has access to the sub-account."""
+    """Make a function that answers only requests whose API key has access to the sub-account."""
 
     @wraps(answer)
     async def endpoint(request: Request) -> Response:
@@ -150,23 +148,15 @@ def guarded(account: SandboxAccount, answer: Answering) -> Answering:
     return endpoint
 
 
-class WebhookRequest(TypedDict):
+class WebhookRequest(BaseModel):
     """A webhook for events of a type. Some guides call `enabled` `active`."""
 
+    model_config = ConfigDict(strict=True)
+
     type: HookType
-    url: Annotated[str, Field(pattern="^https?://")]
-    httpAuthHeader: NotRequired[str | None]
-    enabled: NotRequired[bool | None]
-    active: NotRequired[bool | None]
-
-
-_WEBHOOK_REQUEST = TypeAdapter(WebhookRequest)
-
-
-def wrong_field(error: ValidationError) -> str:
-    """The first field that is wrong, and why."""
-    first = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}"
+    url: str = Field(pattern="^https?://")
+    httpAuthHeader: str | None = None  # noqa: N815 - the field of 8x8
+    enabled: bool | None = Field(default=None, validation_alias=AliasChoices("enabled", "active"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +209,11 @@ class AccountRoutes:
     async def register_webhook(self, request: Request) -> Response:
         """Register a webhook for events of a type."""
         try:
-            given = _WEBHOOK_REQUEST.validate_json(await request.body(), strict=True)
+            given = WebhookRequest.model_validate_json(await request.body())
         except ValidationError as error:
-            return _error(422, wrong_field(error), statusCode="1001", errorId=str(uuid.uuid4()), timestamp=_now())
-        enabled = given.get("enabled", given.get("active"))  # some guides write `active`
-        self._hooks(request)[given["type"]] = WebhookTarget(
-            url=given["url"], authorization=given.get("httpAuthHeader"), enabled=enabled is not False
-        )
+            return _error(422, str(error), statusCode="1001", errorId=str(uuid.uuid4()), timestamp=_now())
+        target = WebhookTarget(given.url, given.httpAuthHeader, enabled=given.enabled is not False)
+        self._hooks(request)[given.type] = target
         return await self.list_webhooks(request)
 
     async def remove_webhook(self, request: Request) -> Response:
@@ -242,14 +230,10 @@ def _number(number: str) -> Json:
     digits = number.removeprefix("+")
     return {
         "msisdn": digits,
-        "dateCreated": _SINCE,
-        "dateUpdated": _SINCE,
         "countryCode": phone.country_of("+" + digits),
         "operationalStatus": "Active",
         "referenceId": str(uuid.uuid5(uuid.NAMESPACE_OID, digits)),
         "numberType": "LOCAL",
-        "uri": f"tel:+{digits}",
-        "numberHealthCheckEnabled": True,
         "numberHealth": {"isHealthy": True, "status": "Healthy", "lastCheckedTime": _now()},
     }
 

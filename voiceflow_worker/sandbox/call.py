@@ -162,17 +162,17 @@ class Call:
 
     @property
     def first_leg(self) -> SessionLeg:
-        """The leg of the person who is called."""
+        """Leg of the person who is called."""
         return self.legs[0]
 
     @property
     def began(self) -> datetime:
-        """The time at which the session began."""
+        """Time at which the session began."""
         return datetime.fromtimestamp(self.accepted_at, UTC)
 
     @property
     def end(self) -> datetime:
-        """The simulated time at which the session ends, by its plan."""
+        """Simulated time at which the session ends, by its plan."""
         return self.moment(self.plan.ring_seconds + self.plan.talk_seconds)
 
     def moment(self, seconds: float) -> datetime:

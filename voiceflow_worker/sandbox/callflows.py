@@ -172,21 +172,6 @@ async def _read(receive: Receive) -> bytes | None:
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
-def reset(transport: asyncio.Transport) -> None:
-    """End a connection with a TCP reset, so that the client's next read fails."""
-    if transport.is_closing():  # the client has hung up first
-        return
-    # With SO_LINGER at 0, close() discards unsent bytes and sends RST instead of FIN (socket(7)).
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-    transport.abort()
-
-
-async def until_disconnected(receive: Receive) -> None:
-    """Wait until the client has disconnected."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
 _NO_JSON = b"<html><body><h1>It works!</h1></body></html>"
 
@@ -214,13 +199,16 @@ class Misbehaviour:
             await asyncio.wait_for(self._called_off.wait(), seconds)
 
     async def end(self, connection: asyncio.Transport, receive: Receive, *, is_reset: bool) -> None:
-        """End a connection: what was written is sent first, unless it is reset."""
-        if is_reset:
-            reset(connection)
-        else:
+        """End a connection: what was written is sent first, unless it is reset (TCP RST)."""
+        if not is_reset:
             connection.close()
+        elif not connection.is_closing():  # the client has not hung up first
+            # With SO_LINGER at 0, close() discards unsent bytes and sends RST instead of FIN (socket(7)).
+            connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+            connection.abort()
         # If the app returned while the connection is open, uvicorn would send an answer.
-        await until_disconnected(receive)
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
     def call_off(self) -> None:
         """Cancel all waits, so that a server can stop."""

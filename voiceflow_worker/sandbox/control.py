@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -20,49 +19,36 @@ from voiceflow_worker.sandbox.orders import Fault, OrderBook, Script
 Given = TypeVar("Given", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ControlRoutes:
-    """The routes `/_sandbox/…`. They need no key.
+def control_routes(
+    ledger: Ledger, faults: OrderBook[Fault], scripts: OrderBook[Script], reset: Callable[[], None]
+) -> list[Route]:
+    """Return the routes `/_sandbox/…`. They need no key. A POST of orders has one order or a list."""
 
-    A POST of orders has one order or a list. If one order is invalid, the answer is 422, and none is carried out.
-    """
-
-    ledger: Ledger
-    faults: OrderBook[Fault]
-    scripts: OrderBook[Script]
-    reset: Callable[[], None]
-
-    def routes(self) -> list[Route]:
-        """Return all routes."""
-        return [
-            Route("/_sandbox/calls", self.list_calls, methods=["GET"]),
-            Route("/_sandbox/faults", self.order_faults, methods=["POST"]),
-            Route("/_sandbox/script", self.order_scripts, methods=["POST"]),
-            Route("/_sandbox/reset", self.reset_all, methods=["POST"]),
-        ]
-
-    async def list_calls(self, request: Request) -> Response:
-        """List the POSTs to the callflows endpoint. `?after=100` leaves out the first 100."""
+    async def list_calls(request: Request) -> Response:
         after = request.query_params.get("after", "0")
-        entries = islice(self.ledger, int(after) if after.isdecimal() else 0, None)
+        entries = islice(ledger, int(after) if after.isdecimal() else 0, None)
         return Response(orjson.dumps([entry.as_json() for entry in entries]), media_type="application/json")
 
-    async def order_faults(self, request: Request) -> Response:
-        """Order faults of the callflows endpoint."""
-        return await _take(request, Fault, self.faults.add)
+    async def order_faults(request: Request) -> Response:
+        return await _take(request, Fault, faults.add)
 
-    async def order_scripts(self, request: Request) -> Response:
-        """Choose how calls end."""
-        return await _take(request, Script, self.scripts.add)
+    async def order_scripts(request: Request) -> Response:
+        return await _take(request, Script, scripts.add)
 
-    async def reset_all(self, _request: Request) -> Response:
-        """Delete the open calls, all orders, and the records of calls."""
-        self.reset()
+    async def reset_all(_request: Request) -> Response:
+        reset()
         return JSONResponse({"reset": True})
+
+    return [
+        Route("/_sandbox/calls", list_calls, methods=["GET"]),
+        Route("/_sandbox/faults", order_faults, methods=["POST"]),
+        Route("/_sandbox/script", order_scripts, methods=["POST"]),
+        Route("/_sandbox/reset", reset_all, methods=["POST"]),
+    ]
 
 
 async def _take(request: Request, model: type[Given], add: Callable[[Given], object]) -> Response:
-    """Read orders and carry them out."""
+    """Read orders and carry them out: if one is invalid, the answer is 422, and none is carried out."""
     try:
         given: object = orjson.loads(await request.body())
         orders = [model.model_validate(order) for order in (given if is_list(given) else [given])]

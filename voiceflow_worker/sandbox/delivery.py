@@ -127,7 +127,7 @@ class Delivery:
                 wait = min(wait * 2, _LONGEST_RETRY)
 
     async def _post(self, hook: WebhookTarget, event: Event, *, within: float) -> httpx.Response | str:
-        """The answer to an event, which is logged unless it is 200; or why there is none."""
+        """Return the answer to an event, which is logged unless it is 200; or why there is none."""
         headers = {"Content-Type": "application/json"}
         if hook.authorization is not None:
             headers["Authorization"] = hook.authorization

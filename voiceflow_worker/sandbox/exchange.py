@@ -146,11 +146,8 @@ class Conversation:
 
     async def _hang_up_second(self, leg: SessionLeg, *, talks: bool) -> None:
         """End the leg of the second party. If `talks`, the two people talk first."""
-        script, seconds = self._call.script, self._dice.uniform(20, 90)
-        if script is not None and script.bridge_seconds is not None:
-            seconds = script.bridge_seconds
         if talks:
-            await self._pass(seconds)
+            await self._pass(self._dice.uniform(20, 90))
         self._hang_up(leg)
 
     def _hang_up(self, leg: SessionLeg) -> None:

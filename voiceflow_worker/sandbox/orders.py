@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from enum import StrEnum
 from random import Random
 from typing import Annotated, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.reports.status import SessionStatus
 
 
-class StrictModel(BaseModel):
-    """Frozen data of an order. Unknown fields are refused."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
-
-
-class DestinationOrder(StrictModel):
+class DestinationOrder(BaseModel):
     """An order for calls to `destination`, or for all calls if it is absent or "*": as often as `times` says."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     destination: str | None = None
     times: int | None = Field(default=None, ge=1)
 
     @property
     def for_destination(self) -> str | None:
-        """The destination of the calls to which the order applies, with a + in front; None for all calls."""
+        """Destination of the calls to which the order applies, with a + in front; None for all calls."""
         return None if self.destination in {None, "*"} else same_number(str(self.destination))
 
     @property
     def count(self) -> int | None:
-        """The number of times that the order applies; None for always."""
+        """Number of times that the order applies; None for always."""
         return self.times
 
 
@@ -79,33 +74,26 @@ def same_number(number: str) -> str:
 
 
 HANGS_UP = "hangup"
-_KEYS = re.compile(r"[0-9*#A-D]{1,50}")
 _ENOUGH = 25
 
 
-def _checked(keys: str) -> str:
-    if keys != HANGS_UP and _KEYS.fullmatch(keys) is None:
-        raise ValueError(
-            f'{keys[:60]!r} is not valid: give 1 to 50 keys (0-9, *, #, A-D), null for no key, or "{HANGS_UP}"'
-        )
-    return keys
+KeyText: TypeAlias = Annotated[str, Field(pattern=rf"^([0-9*#A-D]{{1,50}}|{HANGS_UP})$")]
 
 
-KeyText: TypeAlias = Annotated[str, AfterValidator(_checked)]
-
-
-class KeyPress(StrictModel):
+class KeyPress(BaseModel):
     """The reaction to each try of one question: some `keys`, no key (null), or hanging up ("hangup").
 
     `after` is the time in seconds from the prompt to the reaction. It is divided by the sandbox's speed.
     """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
     keys: KeyText | None = None
     after: float = Field(default=1.0, ge=0)
 
     @property
     def hangs_up(self) -> bool:
-        """Whether the person hangs up."""
+        """True if the person hangs up."""
         return self.keys == HANGS_UP
 
 
@@ -128,7 +116,7 @@ class SimulatedCaller:
         self._questions = 0
 
     def answer(self, *, fewest: int) -> KeyPress:
-        """The caller's reaction to each try of the next question, which needs at least so many keys."""
+        """Return the caller's reaction to each try of the next question, which needs at least so many keys."""
         place = self._questions
         self._questions += 1
         scripted = 0 if self._keys is None else len(self._keys)
@@ -156,7 +144,7 @@ class Script(DestinationOrder):
 
     An answered call with questions or a second party takes as long as its actions. `keys` has one entry for each
     question of the menu; without `keys`, the seed chooses the keys. `bridge_outcome` is the result of calling the
-    second party, and `bridge_seconds` is how long the two people talk.
+    second party.
     """
 
     outcome: SessionStatus | None = None
@@ -167,7 +155,6 @@ class Script(DestinationOrder):
     drop: bool = False
     keys: Keys | None = None
     bridge_outcome: Reached | None = None
-    bridge_seconds: float | None = Field(default=None, ge=0)
 
 
 class FaultKind(StrEnum):
@@ -204,8 +191,6 @@ class Fault(DestinationOrder):
     by default "before" for status, else "after", where it does most harm.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(populate_by_name=True)
-
     fault: FaultKind
     next_calls: int | None = Field(default=None, alias="next", ge=1)
     place: Place | None = None
@@ -215,26 +200,22 @@ class Fault(DestinationOrder):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.destination is not None and self.next_calls is not None:
-            raise ValueError(
-                "give 'destination' or 'next', not both; with 'destination', 'times' is the number of POSTs"
-            )
-        if self.next_calls is not None and "times" in self.model_fields_set:
-            raise ValueError("'next' is already the number of POSTs; omit 'times'")
+        if self.next_calls is not None and {"destination", "times"} & self.model_fields_set:
+            raise ValueError("'next' is the number of POSTs to any destination: omit 'destination' and 'times'")
         if self.fault is FaultKind.DELAY and self.seconds is None:
             raise ValueError("the fault 'delay' needs 'seconds'")
         if self.fault is FaultKind.STATUS and self.status is None:
-            raise ValueError("the fault 'status' also needs the field 'status', an HTTP status")
+            raise ValueError("the fault 'status' also needs the field 'status'")
         return self
 
     @property
     def is_before(self) -> bool:
-        """Whether the fault happens before the call is placed."""
+        """True if the fault happens before the call is placed."""
         return self.fault is FaultKind.STATUS if self.place is None else self.place is Place.BEFORE
 
     @property
     def count(self) -> int | None:
-        """The number of POSTs that the fault applies to; None for all."""
+        """Number of POSTs that the fault applies to; None for all."""
         if self.next_calls is not None:
             return self.next_calls
         return self.times if "times" in self.model_fields_set else 1

@@ -97,7 +97,7 @@ def read_question(params: Mapping[str, object]) -> Question:
 
 
 def listen(question: Question, press: KeyPress) -> TryResult:
-    """The result of one try at a question. Keys that come too late, or after the input is complete, do not count."""
+    """Return the result of one try at a question. Keys after the end of the input do not count."""
     digits, now = "", 0.0
     if press.hangs_up:
         return TryResult(None, min(press.after, question.overall_seconds), hung_up=True)

@@ -20,7 +20,7 @@ from voiceflow_worker.sandbox.account import AccountRoutes, SandboxAccount, Webh
 from voiceflow_worker.sandbox.call import Ledger, LedgerEntry
 from voiceflow_worker.sandbox.call_events import Activity
 from voiceflow_worker.sandbox.callflows import Callflows, Misbehaviour
-from voiceflow_worker.sandbox.control import ControlRoutes
+from voiceflow_worker.sandbox.control import control_routes
 from voiceflow_worker.sandbox.delivery import Delivery
 from voiceflow_worker.sandbox.exchange import Exchange
 from voiceflow_worker.sandbox.exports import ExportRoutes, Exports
@@ -106,8 +106,8 @@ class Sandbox:
             now=self._now,
         )
         account = [*AccountRoutes(self._account).routes(), *ExportRoutes(self._account, self.exports).routes()]
-        control = ControlRoutes(ledger=self.ledger, faults=self.faults, scripts=self.scripts, reset=self.reset)
-        self._others = Starlette(routes=[*control.routes(), *account])
+        control = control_routes(self.ledger, self.faults, self.scripts, self.reset)
+        self._others = Starlette(routes=[*control, *account])
 
     @contextlib.asynccontextmanager
     async def running(self, *, host: str = "127.0.0.1", port: int = 0) -> AsyncGenerator[str]:
@@ -136,7 +136,7 @@ class Sandbox:
 
     @property
     def calls(self) -> Sequence[LedgerEntry]:
-        """Ledger: every call that was requested, in order."""
+        """Ledger of every call that was requested, in order."""
         return tuple(self.ledger)
 
     async def idle(self) -> None:
