@@ -34,6 +34,7 @@ NOWHERE = {
 _NOWHERE = re.compile(rf"(?<![A-Za-z])({'|'.join(NOWHERE)})(?![A-Za-z])", re.IGNORECASE)
 _PRIVATE = re.compile("|".join(rf"\b(?:{words})\b" for words in INSTEAD), re.IGNORECASE)
 PAGES = [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md")]
+TEMPLATES = [path for path in (ROOT / "voiceflow_worker").rglob("*") if path.suffix in {".html", ".js", ".sql", ".lua"}]
 SOURCES = [path for package in ("voiceflow_worker", "airflow_provider") for path in (ROOT / package).rglob("*.py")]
 
 
@@ -45,7 +46,7 @@ def test_a_page_has_no_private_word() -> None:
 def test_a_page_and_a_package_have_none_of_the_words_of_nowhere() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}: {match[1]!r}: write {NOWHERE[match[1].lower()]!r}"
-        for path in PAGES
+        for path in (*PAGES, *SOURCES, *TEMPLATES)
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         for match in _NOWHERE.finditer(line)
     ]

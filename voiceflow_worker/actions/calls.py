@@ -110,7 +110,7 @@ class Redial(CallAction):
         calls, job = await self.operator.call(self.call)
         number = job.post_count if self.post is None else self.post
         note = by_person(self.operator.name, self.note, "called again")
-        if job.state in {JobState.QUEUED, JobState.LEASED} and _stands(job, NoteKind.REDIALLED, self.post):
+        if job.state in {JobState.QUEUED, JobState.LEASED} and _is_decided(job, NoteKind.REDIALLED, self.post):
             await confirm(self.operator.store)
         else:
             job = await calls.redial(job.id, note=note, force=self.force, post=number, check=_check(token))
@@ -174,14 +174,14 @@ class Resolve(CallAction):
             raise changed_since(self.label, now=one_line(job))
         number = newest if self.post is None else self.post
         note = by_person(self.operator.name, self.note, "resolved")
-        if self.placed == (job.state is JobState.ACCEPTED) and _stands(job, NoteKind.RESOLVED, self.post):
+        if self.placed == (job.state is JobState.ACCEPTED) and _is_decided(job, NoteKind.RESOLVED, self.post):
             await confirm(self.operator.store)
         else:
             job = await calls.resolve(job.id, placed=self.placed, note=note, recorded_at=self.recorded_at, post=number)
         return _about_post(f"the call to {job.number} is resolved as {self.verdict}", job, number)
 
 
-def _stands(job: Job, decided: NoteKind, post: int | None) -> bool:
+def _is_decided(job: Job, decided: NoteKind, post: int | None) -> bool:
     """Return whether the last thing that people decided about a call was this, after this POST: it is ordered again."""
     return post is not None and job.post_count == post and bool(job.notes) and job.notes[-1].kind is decided
 

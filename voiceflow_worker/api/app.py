@@ -23,7 +23,7 @@ from voiceflow_worker.api.asked import Server
 from voiceflow_worker.api.problems import (
     PROBLEM,
     UNKNOWN,
-    FindingTold,
+    FoundProblem,
     Problem,
     ProblemError,
     invalid,
@@ -160,14 +160,14 @@ async def _refuse_others(request: Request) -> None:
     parameters = request.app.openapi()["paths"][route.path][request.method.lower()].get("parameters", ())
     known = [each["name"] for each in parameters if each["in"] == "query"]
     found = [
-        FindingTold(
+        FoundProblem(
             parameter=name[:40], code=UNKNOWN, detail=f"is not a known name; known: {', '.join(known) or 'none'}"
         )
         for name in request.query_params
         if name not in known
     ]
     found += [
-        FindingTold(parameter=name[:40], detail=problem)
+        FoundProblem(parameter=name[:40], detail=problem)
         for name, value in request.query_params.multi_items()
         if (problem := storing_problem(value))
     ]

@@ -25,7 +25,7 @@ from voiceflow_worker.api.models import (
     Wait,
     place,
 )
-from voiceflow_worker.api.problems import FindingTold, refused
+from voiceflow_worker.api.problems import FoundProblem, refused
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.base.identity import queue_of
@@ -103,7 +103,7 @@ async def find(
     """List the calls of a queue, the oldest first."""
     calls = asked.queue(queue)
     if after is not None and queue_of(after) != calls.name:
-        raise refused([FindingTold(detail="is the id of a call of another queue", parameter="after")])
+        raise refused([FoundProblem(detail="is the id of a call of another queue", parameter="after")])
     found = await calls.find(
         states=None if state is None else STATES[state],
         batch_id=batch,

@@ -17,7 +17,7 @@ from starlette.datastructures import UploadFile
 
 from voiceflow_worker.api.asked import Asked, Calls, answer, findings_in
 from voiceflow_worker.api.models import Enqueued, KeyOfStart
-from voiceflow_worker.api.problems import MISSING, UNREADABLE, FindingTold, ProblemError, as_json, finding_of, refused
+from voiceflow_worker.api.problems import MISSING, UNREADABLE, FoundProblem, ProblemError, as_json, finding_of, refused
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.lists.input_file import InputFile
@@ -71,7 +71,7 @@ async def begin(
 ) -> Any:
     """Start a campaign: all of its calls, or none. 200 is a preview, or the campaign of this key, started before."""
     if key is None and not dry_run:
-        raise refused([FindingTold(code=MISSING, parameter="Idempotency-Key", detail="is missing")])
+        raise refused([FoundProblem(code=MISSING, parameter="Idempotency-Key", detail="is missing")])
     server, queue = asked.server, asked.queue()
     how: dict[str, Any] = {"settings": server.settings, "menus": server.menus}
     async with _received(asked) as campaign, asked.aside(), server.starting:
@@ -111,7 +111,7 @@ async def _received(asked: Asked) -> AsyncGenerator[NamedCampaign]:
             raise _unreadable(f"the form cannot be read: {error}") from None
         if not isinstance(definition, str) or (file is not None and not isinstance(file, UploadFile)):
             why = "give the fields as a JSON object in the part definition, and a file whose ending names the format"
-            raise refused([FindingTold(detail=why)])
+            raise refused([FoundProblem(detail=why)])
         if len(content) > LONGEST_FILE:
             raise ProblemError(413, f"the file is longer than {LONGEST_FILE} bytes; use `voiceflow enqueue`")
         if file is not None:  # its name names the format, and nothing else of it is used
@@ -130,9 +130,9 @@ def _fields_in(content: bytes | str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _unreadable(f"the body is not JSON: {error}") from None
     if not is_object(found):
-        raise refused([FindingTold(pointer="", detail="the body is not a JSON object")])
+        raise refused([FoundProblem(pointer="", detail="the body is not a JSON object")])
     return dict(found)
 
 
 def _unreadable(why: str) -> ProblemError:
-    return refused([FindingTold(code=UNREADABLE, detail=why[:200])], 400)
+    return refused([FoundProblem(code=UNREADABLE, detail=why[:200])], 400)

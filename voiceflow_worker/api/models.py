@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from voiceflow_worker.api.problems import LONGEST_TEXT, FindingTold
+from voiceflow_worker.api.problems import LONGEST_TEXT, FoundProblem
 from voiceflow_worker.asgi.limits import WAIT
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.arguments import LONGEST_KEY
@@ -181,7 +181,7 @@ Suppressed: Final = answer_of("Suppressed", "A number on the list.", number=str,
 SuppressedNumbers: Final = answer_of("SuppressedNumbers", "A page of the list.", numbers=_List[Suppressed], after=str)
 Enqueued: Final = answer_of(
     "Enqueued", "What was enqueued, as `voiceflow enqueue --json` prints it.", batch_id=str, enqueued=int,
-    duplicates=int, replaced=int, removed=int, rejected=int, plan=dict[str, int], findings=list[FindingTold],
+    duplicates=int, replaced=int, removed=int, rejected=int, plan=dict[str, int], findings=list[FoundProblem],
     preview=Json,
 )  # fmt: skip
 Notified: Final = answer_of(

@@ -39,7 +39,7 @@ INVALID, MISSING, UNKNOWN, UNREADABLE = "invalid", "missing", "unknown", "unread
 """Codes of findings: a value that cannot be, one that is not there, a name that is not known, text that is no JSON."""
 
 
-class FindingTold(BaseModel):
+class FoundProblem(BaseModel):
     """What is wrong, and where: in the body (`pointer`), or in the query, a header or the path (`parameter`)."""
 
     code: str = Field(default=INVALID, description="Such as invalid, missing, unknown, unreadable.")
@@ -62,7 +62,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    findings: list[FindingTold]
+    findings: list[FoundProblem]
 
 
 class ProblemError(HTTPException):
@@ -73,17 +73,17 @@ class ProblemError(HTTPException):
         status: int,
         detail: str,
         *,
-        findings: Sequence[FindingTold] = (),
+        findings: Sequence[FoundProblem] = (),
         headers: Mapping[str, str] | None = None,
         code: str | None = None,
     ) -> None:
         super().__init__(status, detail, headers)
         self.code: str = code or _CODES.get(status, INVALID)
-        self.findings: Sequence[FindingTold] = findings
+        self.findings: Sequence[FoundProblem] = findings
 
     def response(self) -> Response:
         """Return the problem as an answer. One of a request has a finding at least."""
-        whole = [FindingTold(detail=self.detail, code=self.code)] if self.status_code < 500 else []
+        whole = [FoundProblem(detail=self.detail, code=self.code)] if self.status_code < 500 else []
         document = {
             "type": f"urn:voiceflow:problem:{self.code}",
             "code": self.code,
@@ -95,13 +95,13 @@ class ProblemError(HTTPException):
         return Response(orjson.dumps(document), self.status_code, self.headers, PROBLEM)
 
 
-def as_json(findings: Sequence[FindingTold]) -> list[dict[str, object]]:
+def as_json(findings: Sequence[FoundProblem]) -> list[dict[str, object]]:
     """Return findings as JSON: of many, the errors first, and one that says how many are left out."""
     listed = list(findings)
     if (left := len(listed) - MOST_FINDINGS) > 0:
         listed = sorted(listed, key=lambda each: each.severity != "error")[:MOST_FINDINGS]
         listed.append(
-            FindingTold(
+            FoundProblem(
                 detail=f"{left} more findings not listed, of {len(findings)} in all", code="more", severity="warning"
             )
         )
@@ -126,7 +126,7 @@ _ERRORS: Mapping[tuple[type[VoiceflowError], ...], tuple[int, str | None]] = {
 """The first that fits counts."""
 
 
-def problem_of(error: Exception, findings: Sequence[FindingTold] = ()) -> ProblemError:
+def problem_of(error: Exception, findings: Sequence[FoundProblem] = ()) -> ProblemError:
     """Return the problem of an error."""
     if isinstance(error, ProblemError):
         return error
@@ -145,7 +145,7 @@ def problem_of(error: Exception, findings: Sequence[FindingTold] = ()) -> Proble
 
 def invalid(error: RequestValidationError) -> ProblemError:
     """Return the problem of a request in which pydantic found faults: in its path, query, headers and body."""
-    found: list[FindingTold] = []
+    found: list[FoundProblem] = []
     for each in error.errors():
         where, *place = each["loc"]
         code = {"missing": MISSING, "extra_forbidden": UNKNOWN, "json_invalid": UNREADABLE}.get(each["type"], INVALID)
@@ -154,11 +154,11 @@ def invalid(error: RequestValidationError) -> ProblemError:
         said = "is missing" if code == MISSING else said
         if code == UNREADABLE:
             given, said = {}, f"the body is not JSON: {each['ctx']['error']}"
-        found.append(FindingTold(detail=said or f"{each['msg'][:1].lower()}{each['msg'][1:]}", code=code, **given))
+        found.append(FoundProblem(detail=said or f"{each['msg'][:1].lower()}{each['msg'][1:]}", code=code, **given))
     return refused(found, 400 if any(each.code == UNREADABLE for each in found) else 422)
 
 
-def refused(found: Sequence[FindingTold], status: int = 422) -> ProblemError:
+def refused(found: Sequence[FoundProblem], status: int = 422) -> ProblemError:
     """Return the problem of a request with these findings."""
     place = found[0].parameter or found[0].pointer
     one = f"{place}: {found[0].detail}" if place else found[0].detail
@@ -173,7 +173,7 @@ def pointer_to(*parts: str | int) -> str:
 
 def finding_of(
     found: Finding, *, body: Mapping[str, Any], schema: Mapping[str, Any], query: Collection[str] = ()
-) -> FindingTold:
+) -> FoundProblem:
     """Return a finding of a list or a call as one of a request: in its `body`, its query, or in an uploaded file.
 
     `schema` is that of the body, with its fields; `query` are names that only the query can have.
@@ -184,11 +184,11 @@ def finding_of(
         "fields": list(found.fields) or None,
     }  # fmt: skip
     if row is not None and not isinstance(body.get("rows"), list):
-        return FindingTold(row=row, column=column, **said)
+        return FoundProblem(row=row, column=column, **said)
     if row is not None:
         place: list[str | int] = ["rows", row - 1, *([] if column is None else [column])]
     elif column in query:
-        return FindingTold(parameter=column, **said)
+        return FoundProblem(parameter=column, **said)
     elif column is not None:
         is_missing = column in schema.get("required", ()) and body.get(column) is None
         said["code"] = MISSING if is_missing else UNKNOWN if column in body and column not in names else INVALID
@@ -198,4 +198,4 @@ def finding_of(
         place = ["flow", *filter(None, path.split("."))]
     else:
         place = []
-    return FindingTold(pointer=pointer_to(*place) if place else None, **said)
+    return FoundProblem(pointer=pointer_to(*place) if place else None, **said)

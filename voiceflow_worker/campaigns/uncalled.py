@@ -63,9 +63,9 @@ class ListedRow(NamedTuple):
             result = "waiting" if job.state in {JobState.QUEUED, JobState.LEASED} else "calling"
         words = result.replace("_", " ") if isinstance(result, CallResult) else result
         is_named = job.answer is not None and result == job.answer and not isinstance(result, CallResult)
-        is_told = result in {CallResult.BUSY, CallResult.NO_ANSWER}  # the reason would be the same words
+        is_said = result in {CallResult.BUSY, CallResult.NO_ANSWER}  # the reason would be the same words
         why = waits.get(job.id) or why_nobody_was_reached(job) or job.reason or ""
-        why = "" if is_told else why.removeprefix("cancelled: ")
+        why = "" if is_said else why.removeprefix("cancelled: ")
         return cls(
             result="answered" if is_named else words,
             answer=printable(job.answer or job.digits or ""),

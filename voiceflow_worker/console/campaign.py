@@ -1,7 +1,7 @@
 """The page of a campaign: a list is uploaded or pasted, described on one page, checked, and called.
 
 What was typed is a draft in the store, with an address of its own, so that it outlasts a reload, another tab and a
-sign-in. Whoever starts a draft that has been started follows its batch.
+sign-in. A second start of a draft leads to its batch.
 """
 
 from __future__ import annotations

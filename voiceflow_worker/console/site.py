@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 FOLDER = "static"
 _UNSURE = "The action may or may not have been carried out. Before you repeat it, open the page of what it was about."
 _WHOM_TO_ASK = "The log of this receiver names the cause, as `voiceflow doctor` does."
-_LONGEST_TOLD = 1000
+_LONGEST_NOTICE = 1000
 """The most characters of a result in a cookie, which has room for 4,096 bytes."""
 _log = structlog.get_logger("voiceflow.console")
 
@@ -155,7 +155,7 @@ class Pages:
             _log.exception("a page could not be shown")
             page = problem(500, "This page failed", f"The log of the receiver has the reason. {unsure}")
         if isinstance(page, ActionDone):
-            request.session["notice"] = page.message[:_LONGEST_TOLD]
+            request.session["notice"] = page.message[:_LONGEST_NOTICE]
             return Response(b"", 303, {"Location": f"{asked.home}/{page.back}" if page.back else asked.home})
         return page if isinstance(page, Response) else _drawn(page, request, asked, person)
 
@@ -192,7 +192,7 @@ def _drawn(page: Page, request: Request, asked: PageRequest, person: Person | No
     may_act = person is not None and person.may_act
     if LIVE not in request.headers or person is None:
         notice = request.session.pop("notice", None) if request.method == "GET" else None  # once
-        html = draw(page, asked, person=person, may_act=may_act, told=notice)
+        html = draw(page, asked, person=person, may_act=may_act, notice=notice)
         return Response(html, page.status, page.headers)
     if not page.is_live:  # it does not exist any more
         return Response(status_code=204)

@@ -298,21 +298,21 @@ class Admitter:
         self._suppression = SuppressionList(store)
         self._named: set[str | None] = set()
 
-    def differences(self, call: CheckedCall, stands: Job) -> tuple[str, ...]:
+    def differences(self, call: CheckedCall, stored: Job) -> tuple[str, ...]:
         """Return the names of the fields in which a stored call differs; none if it cannot be asked for.
 
         See `model.jobs.differences`.
         """
         made = self._made(call)
-        return differences(made, stands) if made is not None else ()
+        return differences(made, stored) if made is not None else ()
 
-    def problems_of_change(self, call: CheckedCall, stands: Job) -> Sequence[Finding]:
+    def problems_of_change(self, call: CheckedCall, stored: Job) -> Sequence[Finding]:
         """Return why a call that waits cannot become what is asked for: no time is left for it."""
         made = self._made(call)
-        if stands.valid_until is None or made is None:  # no need to make it, which takes as long as all else
+        if stored.valid_until is None or made is None:  # no need to make it, which takes as long as all else
             return ()
         try:
-            changed_job(stands, made, at=self._store.clock.now())
+            changed_job(stored, made, at=self._store.clock.now())
         except CallFlowError as error:
             return error.findings
         return ()
@@ -489,10 +489,10 @@ class Admitter:
         more = () if condition is None else (condition,)
         common: Mapping[str, Any] = {"at": now, "store_id": self._store.id, "conditions": more}
         for index, job in jobs.items():
-            stands = standing.get(index, _ALONE)
+            stored = standing.get(index, _ALONE)
             try:
-                if stands.changed is not None:
-                    changed, write = edited(stands.changed, job, **common)
+                if stored.changed is not None:
+                    changed, write = edited(stored.changed, job, **common)
                     done[index] = AdmissionResult(changed=changed)
                 else:
                     named = job.batch_id in self._named
@@ -500,8 +500,8 @@ class Admitter:
             except CallFlowError as error:
                 done[index] = AdmissionResult(findings=error.findings)
                 continue
-            others = [remade(stands.before, job, at=now)] if stands.before is not None else []
-            others += [removed(each, at=now, policy=self._policy, store_id=self._store.id) for each in stands.removed]
+            others = [remade(stored.before, job, at=now)] if stored.before is not None else []
+            others += [removed(each, at=now, policy=self._policy, store_id=self._store.id) for each in stored.removed]
             parts[index] = all_or_none([*others, write]) if others else write
         return parts
 

@@ -163,7 +163,7 @@ def _zone_in(e164: str, year: int) -> NumberZone:
     number = planned(canonical_number(e164)).parsed
     if number.country_code is None:
         return NumberZone(None)
-    return _looked_up(number, year) if _tells_more(number.country_code) else _zone_of_code(number.country_code, year)
+    return _looked_up(number, year) if _says_more(number.country_code) else _zone_of_code(number.country_code, year)
 
 
 def _looked_up(number: PhoneNumber, year: int) -> NumberZone:
@@ -179,7 +179,7 @@ def _zone_of_code(code: int, year: int) -> NumberZone:
 
 
 @lru_cache(maxsize=512)
-def _tells_more(code: int) -> bool:
+def _says_more(code: int) -> bool:
     """Return whether the digits behind a country code may show in which zone a number is."""
     from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
     from phonenumbers.tzdata import TIMEZONE_DATA
@@ -202,11 +202,11 @@ def guessed_zones(number: PhoneNumber) -> tuple[str, ...]:
     if own := _zones_of_country(region_code_for_number(number) or ""):
         canonical = {_linked().get(name, name) for name in names}
         inside = tuple(sorted(name for name in own if name in names or _linked().get(name, name) in canonical))
-        names = inside if inside and _tells_area(number) else (*inside, *(name for name in own if name not in inside))
+        names = inside if inside and _has_area(number) else (*inside, *(name for name in own if name not in inside))
     return names
 
 
-def _tells_area(number: PhoneNumber) -> bool:
+def _has_area(number: PhoneNumber) -> bool:
     """Return whether the digits behind the country code tell in which part of its country a number is."""
     from phonenumbers import PhoneNumberType, number_type
     from phonenumbers.tzdata import TIMEZONE_DATA

@@ -119,14 +119,14 @@ class Notification:
 class KnownAlert:
     """What is known of an alert: its batch, when that begins, the newest start in a notification, and its end.
 
-    `batch` is empty if the alert was resolved before it was known to fire. `told_at` is its last notification.
+    `batch` is empty if the alert was resolved before it was known to fire. `notified_at` is its last notification.
     """
 
     batch: str
     begin: datetime
     started_at: datetime
     ended_at: datetime | None = None
-    told_at: datetime
+    notified_at: datetime
 
     @property
     def began(self) -> datetime:
@@ -172,10 +172,10 @@ class AlertGroup:
             known, ended_at = alerts.get(mark), min(alert.ended_at or at, at)
             if known is None:
                 alerts[mark] = KnownAlert(
-                    batch="", begin=at, started_at=alert.started_at, ended_at=ended_at, told_at=at
+                    batch="", begin=at, started_at=alert.started_at, ended_at=ended_at, notified_at=at
                 )  # fmt: skip
             elif known.began <= ended_at:
-                alerts[mark] = replace(known, ended_at=known.ended_at or ended_at, told_at=at)
+                alerts[mark] = replace(known, ended_at=known.ended_at or ended_at, notified_at=at)
         return AlertGroup(alerts=alerts)
 
     def with_firing(
@@ -188,12 +188,12 @@ class AlertGroup:
             if known is None or known.is_news(alert, states.get(known.batch, State.MISSING), at=at):
                 news[mark] = alert
             else:
-                alerts[mark] = replace(known, told_at=at)
+                alerts[mark] = replace(known, notified_at=at)
         before = {mark: alerts[mark].batch if mark in alerts else "" for mark in news}
         named = [[mark, alert.started_at.isoformat(), before[mark]] for mark, alert in sorted(news.items())]
         batch = f"oncall-{_digest([member, at.isoformat(), named])}"
         for mark, alert in news.items():
-            alerts[mark] = KnownAlert(batch=batch, begin=at, started_at=alert.started_at, told_at=at)
+            alerts[mark] = KnownAlert(batch=batch, begin=at, started_at=alert.started_at, notified_at=at)
         return AlertGroup(alerts=alerts)
 
 
@@ -230,7 +230,7 @@ async def handle_notification(
         found = (await store.records({GROUPS: [(queue.name, member)]}, now=now))[GROUPS]
         text = found[0].value if found else None
         stored = AlertGroup() if text is None else json_codec(AlertGroup).value(text)
-        kept = {mark: each for mark, each in stored.alerts.items() if now < each.told_at + queue.policy.retention}
+        kept = {mark: each for mark, each in stored.alerts.items() if now < each.notified_at + queue.policy.retention}
         group = AlertGroup(alerts=kept).with_resolved(notification.resolved, at=now)
         states = await read_states(queue, [*stored.batches])
         group = group.with_firing(notification.firing, states, member=member, at=now)

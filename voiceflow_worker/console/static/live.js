@@ -43,7 +43,7 @@ function sendOnce() {
     by.textContent = by.dataset.busy;
     by.setAttribute("aria-disabled", "true");
   });
-  addEventListener("pageshow", () => { // to whoever comes back, the click was long ago
+  addEventListener("pageshow", () => { // to a reader who comes back, the click was long ago
     if (by?.dataset.busy) by.textContent = words;
     by?.removeAttribute("aria-disabled");
     by = null;

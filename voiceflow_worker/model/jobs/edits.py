@@ -63,7 +63,7 @@ def edited(job: Job, asked: Job, *, at: datetime) -> Job:
         at=at,
     )
     if not {"not_before", "window", "time_zone"}.isdisjoint(names):
-        after = _due_anew(after, at=at)
+        after = _due_again(after, at=at)
     if after.valid_until is not None and after.due_at >= after.valid_until:
         ends, due = in_words(after.valid_until), in_words(after.due_at)
         message = (
@@ -94,7 +94,7 @@ def followed(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     return cancel(after, at=at, reason=job.ends_because, policy=policy, kind=ReasonKind.REMOVED)
 
 
-def _due_anew(job: Job, *, at: datetime) -> Job:
+def _due_again(job: Job, *, at: datetime) -> Job:
     """Return a job with other times, due as they say; one that was due, and still is, keeps its place."""
     due = max(at, job.not_before or job.created_at)
     opens = in_its_window(job, due)

@@ -271,8 +271,8 @@ def _summarised_again(job: Job, post: Post, outcome: Outcome, *, at: datetime, p
         return job
     after = with_post(job, _with_outcome(job, post, outcome, at=at))
     newer = _newer_that_may_have_rung(job, post)
-    tells_the_end = newer is None or (newer.redial == post.redial and status in REACHED)
-    has_ended = job.state in {S.COMPLETED, S.UNREACHED, S.FAILED} and tells_the_end
+    is_the_end = newer is None or (newer.redial == post.redial and status in REACHED)
+    has_ended = job.state in {S.COMPLETED, S.UNREACHED, S.FAILED} and is_the_end
     return by_outcome(after, post, outcome, at=at, policy=policy) if waits or has_ended else after
 
 

@@ -215,7 +215,7 @@ def read_numbers(value: object) -> tuple[str, ...]:
 
 
 ALL = "*"
-"""Stands for every country that is not named."""
+"""Means every country that is not named."""
 
 
 T = TypeVar("T")
