@@ -86,7 +86,9 @@ class NamedCampaign:
         )
         if start.run is not None:
             await _require_own(queue, campaign.batch_id, start.run)
-        return await campaign.start(queue, by=by, now=start.at, key=asked), asked.is_new
+        report = await campaign.start(queue, by=by, now=start.at, key=asked)
+        # The report of a request that was carried out meanwhile is the one that is kept, without a version.
+        return report, asked.is_new and bool(report.version)
 
     async def _campaign(self, batch: str, *, settings: Settings, menus: Mapping[str, Menu], now: datetime) -> Campaign:
         said = {name: value for name, value in self.fields.items() if value is not None}
