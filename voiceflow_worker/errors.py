@@ -105,14 +105,14 @@ class KeyConflict:
 class KeyConflictError(InvalidInputError):
     """Raised when a unique key belongs to another call, or to one that ended without a ring; nothing was enqueued."""
 
-    def __init__(self, conflicts: Iterable[KeyConflict]) -> None:
+    def __init__(self, conflicts: Iterable[KeyConflict], *, replaces: bool = False) -> None:
         self.conflicts: tuple[KeyConflict, ...] = tuple(conflicts)
         first = self.conflicts[0]
         more = f" (and {len(self.conflicts) - 1} more)" if len(self.conflicts) > 1 else ""
         other = "rang nobody" if first.state else "has another body"
         what = f"has another {' and '.join(first.differs)}" if first.differs else other
         if first.state in _WAITING and first.differs:
-            remedy = "To change it, cancel it, and enqueue it with a new key. "
+            remedy = "" if replaces else "With replace=True, it is changed while it waits. "
         else:
             remedy = "Redial that call, or import its row again with the option `again`. "
         if {"not_before", "valid_until"} & {*first.differs}:

@@ -103,12 +103,14 @@ class CallQueue:
         flow: CallFlow | Mapping[str, object],
         *,
         connection: object = None,
+        replace: bool = False,
         **options: Unpack[CallOptions],
     ) -> Job:
         """Enqueue one call; returns its job, or the job that already owns the `unique_key`, if it is the same call.
 
         A key belongs to one call for ever, over all queues of the store: the job may be one of another queue. The
-        options are those of every call: `CallOptions`.
+        options are those of every call: `CallOptions`. With `replace`, a call that has the key, differs, and waits, is
+        changed: it stays the same call, with its id and history.
 
         With a store in PostgreSQL, `connection` enqueues the call in a transaction of yours: a connection of psycopg 3,
         also that in one of SQLAlchemy or Django. The returned job is valid once that transaction has
@@ -124,14 +126,14 @@ class CallQueue:
         `StoreUnavailableError` it is safe to try again with the same unique key.
         """
         request = CallRequest(CallFlow.parse(flow) if isinstance(flow, Mapping) else flow, **options)
-        return (await self.enqueue_many([request], connection=connection))[0].job
+        return (await self.enqueue_many([request], connection=connection, replace=replace))[0].job
 
     async def enqueue_many(
-        self, requests: Iterable[CallRequest | CheckedCall], *, connection: object = None
+        self, requests: Iterable[CallRequest | CheckedCall], *, connection: object = None, replace: bool = False
     ) -> Sequence[Enqueued]:
         """Enqueue many calls in one write: all or none. Raises as `enqueue` does; each finding names its request."""
         if connection is None:
-            return await self.admitter.admit_all(list(requests))
+            return await self.admitter.admit_all(list(requests), replace=replace)
         if not hasattr(self.store, "joined"):
             raise InvalidInputError(
                 f"the store {self.store.url} cannot take part in a transaction of yours; nothing was enqueued; use a "
@@ -139,7 +141,7 @@ class CallQueue:
             )
         async with cast("Joinable", self.store).joined(connection) as within:
             admitter = Admitter(within, self.name, redial=self._redial, policy=self.policy)
-            return await admitter.admit_all(list(requests))
+            return await admitter.admit_all(list(requests), replace=replace)
 
     async def get(self, job_id: str) -> Job:
         """Return the job with this id. Raises `JobNotFoundError`, and `InvalidInputError` for a text that is no id."""

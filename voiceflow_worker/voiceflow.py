@@ -122,13 +122,14 @@ class Voiceflow:
         *,
         unique_key: str | None = None,
         connection: object = None,
+        replace: bool = False,
         **fields: Any,
     ) -> Job:
         """Enqueue one call, and return its job; or the job that already has the `unique_key`, if it is the same call.
 
         It takes the fields of a call, as text (`valid_for="2h"`) or as Python's types: `say`, `flow` (a `CallFlow` or
         a body) or `ivr` (a `Menu` or `module:menu`), and `redial` (a `RedialPolicy`). What is left out comes from the
-        settings. `connection` is that of `CallQueue.enqueue`. Without `to`, a `flow` calls its own
+        settings. `connection` and `replace` are those of `CallQueue.enqueue`. Without `to`, a `flow` calls its own
         number. Raises InvalidInputError with a finding for each field that is missing, unknown or wrong, and the
         errors of `CallQueue.enqueue`.
         """
@@ -150,7 +151,7 @@ class Voiceflow:
         )
         if unique_key is None:
             call = call._replace(unique_key=None)
-        (found,) = await self.queue.enqueue_many([call], connection=connection)
+        (found,) = await self.queue.enqueue_many([call], connection=connection, replace=replace)
         return found.job
 
     def campaign(self, **fields: Any) -> Campaign:

@@ -113,6 +113,15 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "valid_until": "2099-12-31T04:00:00+00:00",
         },
     ),
+    "a text before a menu": (
+        {},
+        {**READ, **SOURCE, "ivr": "menus_of_campaign:one", "say": "Hello {{name}}"},
+        {
+            "menu": "one",
+            "questions": [f"Hello {name}. Press 1 for {name}." for name in ("Ana", "Ben", "Cik")],
+            "actions": ["makeCall", "sayAndCapture"],
+        },
+    ),
     "hours at the number": (
         {},
         {

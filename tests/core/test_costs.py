@@ -209,7 +209,7 @@ async def test_no_look_takes_more_trips_in_a_larger_store() -> None:
         await fill(memory, first, last)
         await LOOKS["a sweep"](memory)  # which ends the cancelled batches
         status = await CallQueue(memory).status()
-        assert status.waiting.hold == last
+        assert status.waiting.importing == last
         costs.append({})
         for name, look in LOOKS.items():
             store = FaultyStore(memory)

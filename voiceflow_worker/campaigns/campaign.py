@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Self, Unpack, cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import CallAgain, CampaignOptions, dated
-from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, StartOptions
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
@@ -212,12 +212,23 @@ def _usual_source(reading: Reading) -> str | None:
 
 
 def _template_of(reading: Reading, menu: Menu | str | None) -> FlowTemplate | None:
-    """Return what a call begins with; of a menu, its options make its first question. Errors are noted."""
-    template: FlowTemplate | None = reading.value("say") or reading.value("template")
-    if menu is not None and template is not None and not template.asks:
-        name, text = (next(filter(reading.has, each)) for each in (("ivr", "menu"), ("say", "template")))
-        words = reading.shown(text)
+    """Return what a call begins with: of a menu, its first question, after the text to say. Errors are noted."""
+    said: FlowTemplate | None = reading.value("say")
+    template: FlowTemplate | None = said or reading.value("template")
+    if menu is None or template is None or template.asks:
+        return template
+    name, words = ("ivr" if reading.has("ivr") else "menu"), reading.shown("say" if said else "template")
+    if said is None or isinstance(menu, str):
         reading.problem(name, f"{words} asks no question, so nobody would hear the menu: ask it there, or leave it out")
+        return template
+    text = reading.given["say"].value
+    if not isinstance(text, str):
+        reading.problem(name, f"{words} is spoken before the question of a menu, so it must be a text")
+        return template
+    template = reading.read("say", lambda _: opening_template(menu, say=text))
+    if template is not None and len(template.languages) > 1:
+        spoken = ", ".join(sorted(template.languages))
+        reading.problem("say", f"is one text, but the menu speaks {spoken}: put it into the menu's first question")
     return template
 
 

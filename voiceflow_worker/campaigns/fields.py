@@ -334,7 +334,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="say", read=_spoken, of=_CAMPAIGN, group=Group.TEXT, schema=TEXT, metavar="TEXT", label="Text to say",
-        help="Say this text, with {{column}} in it, instead of a <template>.",
+        help="Say this text, with {{column}} in it, instead of a <template>; of a menu, before its first question.",
     ),
     Field(
         name="say", read=_said, of=_CALL, group=Group.TEXT, schema=TEXT,

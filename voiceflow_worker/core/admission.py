@@ -46,7 +46,7 @@ from voiceflow_worker.model.flows.bodies import second_parties
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
 from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
-from voiceflow_worker.model.jobs.differences import asked_digest, differences, ended_without_ring
+from voiceflow_worker.model.jobs.differences import asked_digest, differences, ended_without_ring, is_changeable
 from voiceflow_worker.model.jobs.edits import edited as changed_job
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS, Job, JobState, RedialPolicy, usual_key
 from voiceflow_worker.model.jobs.policy import USUAL_REDIALS, CallPolicy, read_redial_after, redial_policy
@@ -328,9 +328,10 @@ class Admitter:
         self,
         requests: Sequence[CallRequest | CheckedCall],
         *,
+        replace: bool = False,
         takes_ended: bool = False,
     ) -> Sequence[Enqueued]:
-        """Admit all of these requests or none.
+        """Admit all of these requests or none. With `replace`, waiting calls with their keys that differ are changed.
 
         If it raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`, nothing is
         enqueued. A call of a key that has ended without a ring is a KeyConflictError too, unless it `takes_ended` ones.
@@ -351,16 +352,26 @@ class Admitter:
                 f"{len(jobs)} calls are too many to be enqueued all or none; pass at most {MOST_CHANGES} at a time"
             )
         done, owners = await self._write(jobs, now, standing={}, together=len(jobs) > 1)
-        if suppressed := [each.suppressed for each in done.values() if each.suppressed is not None]:
-            raise SuppressedNumberError(suppressed)
         owned = await self._owned(jobs, owners)
         differ = {index: _differ(jobs[index], owner, owned.get(index)) for index, owner in owners.items()}
         wrong = [index for index, found in differ.items() if found]
+        if wrong and replace and all(_may_become(owned.get(index), jobs[index]) for index in wrong):
+            standing = {index: Standing(changed=owned[index]) for index in wrong}
+            done, owners = await self._write(jobs, now, standing=standing, together=len(jobs) > 1)
+            owned = await self._owned(jobs, owners) | {
+                index: each.changed for index, each in done.items() if each.changed is not None
+            }
+            wrong = [index for index, each in done.items() if each.has_moved]
+            if findings := {index: CallFlowError(each.findings) for index, each in done.items() if each.findings}:
+                raise _joined(findings, len(requests))
+        if suppressed := [each.suppressed for each in done.values() if each.suppressed is not None]:
+            raise SuppressedNumberError(suppressed)
         if not (wrong or takes_ended):
             wrong = [index for index, job in owned.items() if ended_without_ring(job)]
         if wrong:
-            raise KeyConflictError([self._conflict(each, jobs[each], owners[each], differ[each]) for each in wrong])
-        known = {index: owned.get(index) or _as_reported(owner, jobs[index]) for index, owner in owners.items()}
+            conflicts = [self._conflict(each, jobs[each], owners[each], differ.get(each, ())) for each in wrong]
+            raise KeyConflictError(conflicts, replaces=replace)
+        known = owned | {index: owned.get(index) or _as_reported(owner, jobs[index]) for index, owner in owners.items()}
         return [
             Enqueued(known[index], created=False) if index in known else Enqueued(job, created=True)
             for index, job in jobs.items()
@@ -654,6 +665,12 @@ def _of_each(parts: Sequence[Write], answer: WriteResult) -> Sequence[WriteResul
     if answer.result is Result.EXISTS:
         return [answer if part.changes[-1].job.id in answer.owners else None for part in parts]
     return [answer] * len(parts)
+
+
+def _may_become(stands: Job | None, asked: Job) -> bool:
+    """Return whether a stored call may be changed to what is asked for: it waits, in the same queue and batch."""
+    is_same = stands is not None and (stands.queue, stands.batch_id) == (asked.queue, asked.batch_id)
+    return is_same and stands is not None and is_changeable(stands)
 
 
 def _twice(jobs: Mapping[int, Job]) -> dict[int, Owner]:

@@ -218,18 +218,19 @@ def _params_of(entry: Mapping[str, object]) -> Mapping[str, Param]:
     return PARAMS[Action(name)] if isinstance(name, str) and name in set(Action) else {}
 
 
-def opening_template(menu: Menu) -> FlowTemplate:
+def opening_template(menu: Menu, *, say: str = "") -> FlowTemplate:
     """Return the template of a call that begins with this menu, in its language and in the others that its texts have.
 
-    Raises InvalidInputError if the menu has no voice, and CampaignFileError if a text cannot be compiled.
+    The text `say` is spoken before the menu's question. Raises InvalidInputError if the menu has no voice, and
+    CampaignFileError if a text cannot be compiled.
     """
     from voiceflow_worker.ivr.check import check_menus
 
-    template = _opening(menu, menu.language)
+    template = _opening(menu, menu.language, say)
     texts = [text for text in (menu.prompt, menu.voice_profile) if isinstance(text, Mapping)]
     names = frozenset(language for text in texts for language in text)
     there = [name for name in names if all(_is_there(text, name) for text in texts)]
-    template.languages = {name: _opening(menu, name) for name in there}
+    template.languages = {name: _opening(menu, name, say) for name in there}
     if menu.definition:  # menus in code are checked where they are written
         warnings = [found for found in check_menus([menu]) if not found.is_error]
         template.findings = (*template.findings, *(replace(found, file=f"menu {menu.title}") for found in warnings))
@@ -240,7 +241,7 @@ def _is_there(text: Mapping[str, str], language: str) -> bool:
     return not {language, language.partition("-")[0]}.isdisjoint(text)
 
 
-def _opening(menu: Menu, language: str | None) -> FlowTemplate:
+def _opening(menu: Menu, language: str | None, say: str) -> FlowTemplate:
     from voiceflow_worker.ivr.caller import in_language, one_line
     from voiceflow_worker.ivr.menu import settings_of
 
@@ -252,7 +253,7 @@ def _opening(menu: Menu, language: str | None) -> FlowTemplate:
         for text in (menu.prompt, settings.voice_profile)
     )
     call = CallFlow.call(PLACEHOLDER, source=PLACEHOLDER)
-    body = menu.question(call, prompt, settings, voice_profile=voice).to_body()
+    body = menu.question(call, prompt, settings, voice_profile=voice, before=one_line(say)).to_body()
     # Each row has its own destination; the source comes from the row or the options.
     body["callflow"][0] = {"action": Action.MAKE_CALL.value}
     return FlowTemplate.parse(body, name=f"menu {menu.name}")
