@@ -75,8 +75,6 @@ TOGETHER_WITHIN = 0.005
 """The seconds for which a worker without a rate waits for more calls to end, to lease the next ones together."""
 STEPS_TO_ENTRY = 3
 """Turns of the event loop after which a call for which a connection is kept has asked for its entry, before others."""
-_ENDING = (StoreCorruptError, SettingsError)
-"""What ends a worker that is not draining, too."""
 LOOK_AT_ACCOUNT_EVERY = 60.0
 _PASSING = (StaleJobError, OSError, ImportError)
 LONGEST_PAUSE = timedelta(seconds=30)
@@ -231,6 +229,8 @@ class Worker:
         self._failed_at = float("-inf")
         self._fault: Exception | None = None
         self._account_seen_at = 0.0
+        self._is_anothers = False
+        """Whether the queue belongs to another account by now."""
         self._pause_until: datetime | None = None
         self._landed = anyio.Event()
         self._stopping = False
@@ -392,7 +392,8 @@ class Worker:
         seen, failures = 0, 0
         while not self._stopping:
             # No waiting helps against a damaged or replaced store; verdicts are tried until the worker has stopped.
-            if self._fault is not None and (check is not None or isinstance(self._fault, _ENDING)):
+            ends = check is not None or self._is_anothers or isinstance(self._fault, StoreCorruptError)
+            if self._fault is not None and ends:
                 raise self._fault
             try:
                 limit = await self._capacity()
@@ -506,7 +507,7 @@ class Worker:
             try:
                 await self._require_account()
             except SettingsError as error:
-                self._fault = error
+                self._fault, self._is_anothers = error, True
                 self._end_pause()
         beats = await Heartbeats(self._store).workers(self.queue)
         said = {each.max_per_person for each in beats}
