@@ -17,6 +17,7 @@ from tests.cli.stored import url_of, within
 from tests.support.commands import assembled_once, logs_as_they_were
 from tests.support.flows import SOURCE
 from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.queue_account import registered_addresses
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.account import WebhookTarget
 
@@ -82,6 +83,7 @@ def receiving(eight: EightByEight, folder: Path) -> Iterator[Spawned]:
         serve.wait_for("8x8 now sends VSS events")
         for kind in ("VSS", "VCS"):
             eight.sandbox._account.hooks("acme")[kind] = WebhookTarget(url=url, authorization=SECRET)
+        within(folder, lambda engine: registered_addresses(engine.store).put({"VSS": url}))
         yield serve
         serve.stop()
 
