@@ -97,20 +97,6 @@ async def test_of_two_campaigns_under_one_key_at_once_on_two_servers_one_is_star
     assert await called(memory) == ["+6587654301", "+6587654302"]
 
 
-async def test_of_three_requests_under_one_key_at_once_one_has_made_the_campaign(memory: Store) -> None:
-    answers = list[int]()
-
-    async def ask() -> None:
-        async with program(memory) as client:
-            answers.append((await start(client)).status_code)
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(3):
-            tasks.start_soon(ask)
-    assert (answers.count(201), {*answers} <= {200, 201, 409}) == (1, True), answers
-    assert len(await CallQueue(memory).find()) == 2
-
-
 async def test_a_time_that_is_counted_from_now_is_no_other_campaign() -> None:
     clock = ManualClock()
     memory = MemoryStore(clock=clock)
