@@ -667,10 +667,10 @@ def _of_each(parts: Sequence[Write], answer: WriteResult) -> Sequence[WriteResul
     return [answer] * len(parts)
 
 
-def _may_become(stands: Job | None, asked: Job) -> bool:
+def _may_become(stored: Job | None, asked: Job) -> bool:
     """Return whether a stored call may be changed to what is asked for: it waits, in the same queue and batch."""
-    is_same = stands is not None and (stands.queue, stands.batch_id) == (asked.queue, asked.batch_id)
-    return is_same and stands is not None and is_changeable(stands)
+    is_same = stored is not None and (stored.queue, stored.batch_id) == (asked.queue, asked.batch_id)
+    return is_same and stored is not None and is_changeable(stored)
 
 
 def _twice(jobs: Mapping[int, Job]) -> dict[int, Owner]:
