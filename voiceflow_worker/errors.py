@@ -31,7 +31,7 @@ class InvalidInputError(VoiceflowError):
     findings: tuple[Finding, ...] = ()
 
     def found(self, *findings: Finding) -> Self:
-        """This error, with these findings."""
+        """Return this error, with these findings."""
         self.findings = findings
         return self
 

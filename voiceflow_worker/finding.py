@@ -31,7 +31,7 @@ class Severity(StrEnum):
 
 
 def columns_text(names: Iterable[str]) -> str:
-    """These names, such as those of columns, in a line with commas, in quotes where a name has one."""
+    """Return these names, such as those of columns, in a line with commas, in quotes where a name has one."""
     lines = (" ".join(each.splitlines()) for each in names)
     quoted = ('"' + each.replace('"', '""') + '"' if {",", '"'} & {*each} else each for each in lines)
     return ",".join(quoted)

@@ -226,7 +226,7 @@ async def test_a_file_is_uploaded_and_its_name_tells_the_format(
         ({**TABLE, "priority": 1.5}, {}, 422, "priority"),
         ({**TABLE, "columns": {"destination": "Phone"}}, {}, 422, "file.csv"),
         (TABLE, {"definition": ("more.json", "{}")}, 422, "in the part definition"),
-        (TABLE, {"file": (None, "Mobile\n1\n")}, 422, "whose ending says the format"),
+        (TABLE, {"file": (None, "Mobile\n1\n")}, 422, "whose ending names the format"),
         (TABLE, {"file": ("people.csv", b"\0" * 20_000_001)}, 413, "longer than 20000000 bytes"),
         (TABLE, {"file": ("people.csv", b"\0" * 21_000_001)}, 413, "longer than 21000000 bytes"),
         (TABLE, {"definition": (None, "say=Hello")}, 400, "is not JSON"),

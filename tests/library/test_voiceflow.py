@@ -35,7 +35,7 @@ BUSY = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=timedelta
 async def test_call_in_sandbox_is_completed_and_asked_again_is_the_same() -> None:
     async with Voiceflow.in_sandbox() as (voiceflow, sandbox):
         sandbox.script(number(1), answer=SessionStatus.BUSY)
-        sandbox.fault("reset", next=1, destination=None)
+        sandbox.fault("reset", next=1)
         first = await voiceflow.call(number(0), say=SAY, unique_key="order-42", valid_for="2h")
         assert (await voiceflow.call(number(0), say=SAY, unique_key="order-42", valid_for="2h")).id == first.id
         with pytest.raises(KeyConflictError):

@@ -277,7 +277,7 @@ def batch_of(file: InputFile | None, *, checks: bool = False) -> str:
 
 
 def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
-    """These options. Raises InvalidInputError for one that would make every row bad."""
+    """Return these options. Raises InvalidInputError for one that would make every row bad."""
     if options.country is not None:
         read_number(PLACEHOLDER, options.country)
     if options.batch_id is not None and not 0 < len(options.batch_id.strip()) <= MAX_ID_CHARACTERS:

@@ -235,7 +235,7 @@ def paths(given: Mapping[str, Given], fields: Mapping[str, Field]) -> Iterator[t
 
 
 def text_of(value: object) -> str:
-    """A value as a text; a number or a time as it would be typed. Raises ValueError, InvalidInputError."""
+    """Return a value as a text; a number or a time as it would be typed. Raises ValueError, InvalidInputError."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | date | time | Path):
         raise InvalidInputError(f"{quoted(value)} is {describe(value)}, not a text; write it as a text")
     text = str(value)
@@ -250,7 +250,7 @@ ROUNDS: Final = f"give a number from 1 to {MOST_ROUNDS}"
 
 
 def words(value: object) -> str:
-    """A text with commas, which may be a list, or a table of names: `busy=5m,no_answer=2h`."""
+    """Return a text with commas, which may be a list, or a table of names: `busy=5m,no_answer=2h`."""
     value = table_text(value)
     if isinstance(value, list | tuple | set | frozenset):
         return ",".join(map(text_of, cast("Iterable[object]", value)))
@@ -258,7 +258,7 @@ def words(value: object) -> str:
 
 
 def limit(value: object) -> int:
-    """A number of rows, from 1 on."""
+    """Return a number of rows, from 1 on."""
     if (found := whole(value)) < 1:
         raise ValueError(f"{found} is no number of rows: give 1 or more, or nothing for all rows")
     return found
@@ -286,12 +286,12 @@ def window(value: object) -> CountryWindows:
 
 
 def duration(value: object) -> timedelta:
-    """A duration, such as 2h."""
+    """Return a duration, such as 2h."""
     return value if isinstance(value, timedelta) else _as_duration(read_duration, text_of(value))
 
 
 def length(value: object) -> timedelta:
-    """A duration above 0."""
+    """Return a duration above 0."""
     found = duration(value)
     if not found:
         raise ValueError(f"{value!s} is not above 0: give a duration such as 15m")
@@ -313,7 +313,7 @@ def _as_duration(read: Callable[[str], T], text: str) -> T:
 
 
 def whole(value: object) -> int:
-    """A whole number from 0 on."""
+    """Return a whole number from 0 on."""
     text = text_of(value)
     try:
         found = int(text)
@@ -325,7 +325,7 @@ def whole(value: object) -> int:
 
 
 def priority(value: object) -> int:
-    """A priority."""
+    """Return a priority."""
     text = text_of(value)
     try:
         found: object = int(text)
@@ -373,7 +373,7 @@ def voice(value: object) -> str:
 
 
 def language(value: object) -> str:
-    """A language, by its code or its English name."""
+    """Return a language, by its code or its English name."""
     text = text_of(value)
     if not isinstance(value, str) or not text.strip()[0].isalpha():
         raise ValueError(f"{quoted(value)} is no language: write its code or its name, such as de or German")
@@ -433,7 +433,7 @@ def listed(numbers: object) -> list[str] | None:
 
 
 def _listed(number: object) -> str:
-    """A number of a list; empty if there is none."""
+    """Return a number of a list; empty if there is none."""
     if isinstance(number, bool) or not isinstance(number, str | int):
         raise InvalidInputError(f"{quoted(number)} is {describe(number)}, not a telephone number; write it as a text")
     return str(number).strip()

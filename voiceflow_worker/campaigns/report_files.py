@@ -209,7 +209,7 @@ def _guarded(found: re.Match[str]) -> str:
 
 
 def data_text(value: object) -> str:
-    """A value of a column as text: nothing for null, and `true` or `false` as in JSON."""
+    """Return a value of a column as text: nothing for null, and `true` or `false` as in JSON."""
     match value:
         case None:
             return ""

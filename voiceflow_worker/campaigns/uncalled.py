@@ -84,7 +84,7 @@ LISTED = ListedRow._fields[:-2]
 
 
 def time_text(at: datetime | None, zone: ZoneInfo | None) -> str:
-    """A time for files, RFC 3339, in `zone` or in UTC; empty for None."""
+    """Return a time for files, RFC 3339, in `zone` or in UTC; empty for None."""
     if at is None or zone is None:
         return rfc3339(at) or ""
     return at.astimezone(zone).isoformat(timespec="seconds")
@@ -145,7 +145,7 @@ async def kept_rows(
 
 
 def cell_text(value: object) -> str:
-    """A cell as it is kept."""
+    """Return a cell as it is kept."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # as it is spoken
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)

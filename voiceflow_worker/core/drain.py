@@ -96,7 +96,7 @@ class DrainCheck:
         return not (awaited and await self._heartbeats.has_receiver())
 
     async def result(self) -> DrainResult:
-        """Counts of the jobs that are left now."""
+        """Return counts of the jobs that are left now."""
         now = self._store.clock.now()
         counts = await self._counts()
         closed = await self._closed(now)

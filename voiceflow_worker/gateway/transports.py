@@ -179,7 +179,7 @@ class HttpxExchange:
     has_own_connection: bool
 
     async def stays_silent(self) -> bool:
-        """False, because data after an answer cannot be seen."""
+        """Return False, because data after an answer cannot be seen."""
         return False
 
     def release(self, *, keep: bool) -> None:

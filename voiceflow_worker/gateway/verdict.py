@@ -386,7 +386,7 @@ def _in_words(duration: timedelta) -> str:
 
 
 def platform_error(fields: Mapping[str, object]) -> str | None:
-    """A platform error of 8x8 as a clause, with the id that 8x8's support needs; None if the JSON is something else."""
+    """Return a platform error of 8x8 as a clause, with the id that 8x8's support needs; None for other JSON."""
     if not _OF_A_CALL.isdisjoint(fields):
         return None
     code, message, error_id = fields.get("code"), fields.get("message"), fields.get("errorId")

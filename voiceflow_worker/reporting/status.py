@@ -186,7 +186,7 @@ async def waits_in_words(store: Store, jobs: Iterable[Job], *, zone: ZoneInfo | 
 
 
 async def calls_as_json(store: Store, jobs: Sequence[Job]) -> list[dict[str, object]]:
-    """Calls as JSON, each with why it `waits`; null if it is not queued. Raises StoreError."""
+    """Return calls as JSON, each with why it `waits`; null if it is not queued. Raises StoreError."""
     waits = await waits_in_words(store, jobs)
     return [{**call_as_json(job), "waits": waits.get(job.id)} for job in jobs]
 

@@ -47,7 +47,7 @@ class Registration:
         return BackgroundTasks(self._store.clock).repeated(TASK, self._look, every=LOOK_EVERY)
 
     async def _look(self) -> None:
-        """Raises VoiceflowError if the address is not registered, or a queue belongs to another account."""
+        """Raise VoiceflowError if the address is not registered, or a queue belongs to another account."""
         if self._settings.missing_for_calls() and not self._asked:
             return  # a receiver alone needs no account
         client, sent_to = VoiceClient.from_settings(self._settings), dict[str, str]()

@@ -271,4 +271,4 @@ class _At:
         return 0.0
 
     async def sleep(self, seconds: float) -> None:
-        """An enqueue never sleeps."""
+        """Do nothing: an enqueue never sleeps."""

@@ -56,7 +56,7 @@ def checked_reader(name: str) -> str:
 
 
 def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
-    """New job ids `<queue>.<ulid>`, in growing order, so that the jobs of a file keep the order of its rows.
+    """Return new job ids `<queue>.<ulid>`, in growing order, so that the jobs of a file keep the order of its rows.
 
     Those that a process makes one after the other within a millisecond grow too.
     """

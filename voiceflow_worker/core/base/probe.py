@@ -21,7 +21,7 @@ _KEPT_FOR = timedelta(minutes=5)
 
 
 def store_probe(store: Store) -> Probe:
-    """A probe that does what summaries need: it writes a record, and searches for calls, as is done after an opt-out.
+    """Return a probe that does what summaries need: it writes a record, and searches for calls, as after an opt-out.
 
     A read alone would succeed even if the disk is full or the store is read-only. The search has a second purpose: the
     first search in SQLite opens a connection, and later there may be no free file descriptor for it.

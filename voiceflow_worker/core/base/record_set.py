@@ -180,7 +180,7 @@ def _slices(all_of_them: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def text_records(store: Store, namespace: str, *, keep_for: timedelta | None = None) -> RecordSet[str]:
-    """Records whose values are plain text."""
+    """Return records whose values are plain text."""
     return RecordSet(store, namespace, write=str, read=lambda _, text: text, keep_for=keep_for)
 
 
@@ -193,7 +193,7 @@ def json_records(
     durable: bool = True,
     unreadable: Callable[[str, Exception], Value | None] | None = None,
 ) -> RecordSet[Value]:
-    """Records whose values have the JSON form of `kind`."""
+    """Return records whose values have the JSON form of `kind`."""
     codec: Codec[Value] = Codec(kind)
     return RecordSet(
         store,
@@ -304,7 +304,7 @@ def unreadable_here() -> int:
 
 @contextmanager
 def noting_unreadable() -> Generator[set[str]]:
-    """A set that gets the error of each record that is skipped by reads in this block, also of those skipped before."""
+    """Return a set that gets the error of each record that reads in this block skip, also of those skipped before."""
     token = _noted.set(found := set[str]())
     try:
         yield found

@@ -127,7 +127,7 @@ def _unknown_action(entry: Mapping[str, object], path: str, *, alone: bool) -> I
 
 
 def _scenario(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterator[Finding]:
-    """Findings about executeScenario, which runs a flow stored at 8x8. It is always an error here."""
+    """Return findings about executeScenario, which runs a flow stored at 8x8. It is always an error here."""
     params = entry.get("params")
     scenario = params.get("scenarioName") if is_object(params) else None
     if not alone:
