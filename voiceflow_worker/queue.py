@@ -254,7 +254,7 @@ class CallQueue:
 
     @asynccontextmanager
     async def ordered(self, by: Actor) -> AsyncGenerator[CallQueue]:
-        """Return this queue for one call that somebody orders: the write of the call keeps its entry of the audit log."""
+        """Return this queue for one call that somebody orders: its write keeps its entry of the audit log."""
         entry = AuditEntry.of(by, CALL, at=self.store.clock.now(), queue=self.name, result="enqueued")
         async with audited(self.store, entry) as store:
             yield CallQueue(store.store, self.name, policy=self.policy, redial=self._redial)

@@ -23,7 +23,7 @@ SHOWN_ROWS = 9
 
 
 def printed() -> tuple[list[str], list[str]]:
-    """The lines that the demo writes to stderr and, on a terminal of `COLUMNS`, to stdout."""
+    """Return the lines that the demo writes to stderr and, on a terminal of `COLUMNS`, to stdout."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 200, COLUMNS, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color"}
@@ -48,7 +48,7 @@ def _read(terminal: int) -> bytes:
 
 
 def shortened(lines: list[str]) -> list[str]:
-    """The lines with the middle of long tables left out. A table ends at an empty line."""
+    """Return the lines with the middle of long tables left out. A table ends at an empty line."""
     shown: list[str] = []
     rows = 0
     left_out = 0

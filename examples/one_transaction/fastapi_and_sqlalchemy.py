@@ -38,7 +38,7 @@ class Order(Base):
 
 
 def make_app(url: str) -> FastAPI:
-    """The shop, with its orders and its calls in the database at this URL."""
+    """Make the shop, with its orders and its calls in the database at this URL."""
     engine = create_async_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     new_session: async_sessionmaker[AsyncSession] = async_sessionmaker(engine)
 

@@ -14,7 +14,6 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.field_options import (
     FILE_KINDS,
     GUARDS,
-    ReadingOptions,
     RowOptions,
     RunOptions,
     campaign_of,
@@ -132,14 +131,13 @@ def _show_found(output: Output, report: EnqueueReport) -> None:
 
 async def check(
     *files: Annotated[Path, Parameter(name="FILE", required=True, help=f"A call flow template, or {FILE_KINDS}.")],
-    reading: ReadingOptions | None = None,
+    rows: RowOptions | None = None,
     json: JsonOption = False,
 ) -> ExitCode:
     """Check call flows and campaign files; nothing is sent.
 
     The store is not read; `enqueue --dry-run` reads it. Exit 0 if all calls can be sent, 2 if not. A preview shows
-    texts and duration. Times, windows and redials are lines of the campaign's file. Without words, only numbers and
-    reserved columns are checked.
+    texts and duration. Without words, only numbers and reserved columns are checked.
 
     Examples:
         voiceflow check people.csv --template reminder.json
@@ -149,7 +147,7 @@ async def check(
     from voiceflow_worker.campaigns.enqueue import check_file
     from voiceflow_worker.campaigns.enqueue_report import SHOWN_OF_COLUMNS
 
-    campaign = campaign_of(reading, settings=settings_from())
+    campaign = campaign_of(rows, settings=settings_from())
     assumed, now = await campaign.assumed(None), datetime.now(UTC)
     output = Output(as_json=json)
     is_valid = True

@@ -72,16 +72,6 @@ class RowOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-@with_fields(
-    "campaign", "template", "say", "ivr", "voice_profile", "source",
-    "country", "columns", "sheet", "encoding", "leave_out", "only",
-)  # fmt: skip
-class ReadingOptions:
-    """How a list is read, and what its calls say."""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
 @with_fields("again", "rejects")
 class RunOptions:
     """What concerns one start."""
