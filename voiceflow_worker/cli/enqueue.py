@@ -137,7 +137,7 @@ async def check(
     """Check call flows and campaign files; nothing is sent.
 
     The store is not read; `enqueue --dry-run` reads it. Exit 0 if all calls can be sent, 2 if not. A preview shows
-    texts and duration. Without words, only numbers and reserved columns are checked.
+    texts and duration.
 
     Examples:
         voiceflow check people.csv --template reminder.json
