@@ -222,14 +222,14 @@ class Voiceflow:
         ):
             yield hooks
 
-    def receiver(self, *, menus: Iterable[Menu] = (), **options: Any) -> Receiver:
+    def receiver(self, *, menus: Iterable[Menu] = (), api: bool | None = None) -> Receiver:
         """Return a receiver of 8x8's events with these settings; its `app` is mounted in an app of your own.
 
-        `options` are those of `Receiver`, such as `metrics`. Needs the extra `server`. Raises SettingsError.
+        With `api`, it serves `/v1`, too. Needs the extra `server`. Raises SettingsError.
         """
         from voiceflow_worker.webhooks import Receiver
 
-        return Receiver(self.settings, self.store, menus=[*menus], **options)
+        return Receiver(self.settings, self.store, menus=[*menus], api=api)
 
     @classmethod
     @asynccontextmanager

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
@@ -151,7 +151,7 @@ def guarded(account: SandboxAccount, answer: Answering) -> Answering:
 class WebhookRequest(BaseModel):
     """A webhook for events of a type. Some guides call `enabled` `active`."""
 
-    model_config = ConfigDict(strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(strict=True)
 
     type: HookType
     url: str = Field(pattern="^https?://")

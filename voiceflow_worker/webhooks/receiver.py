@@ -77,7 +77,8 @@ class Receiver:
         self, settings: Settings, store: Store, *, menus: Sequence[Menu] = (), api: bool | None = None
     ) -> None:
         check_receiver(settings, api=api)
-        policy, self.registry = settings.policy(), CollectorRegistry()
+        policy = settings.policy()
+        self.registry: CollectorRegistry = CollectorRegistry()
         self._settings = settings
         self._store = store
         answering = MenuEvents(store, *menus, policy=policy, registry=self.registry)

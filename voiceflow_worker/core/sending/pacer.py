@@ -49,7 +49,7 @@ class PeakLatency:
     """
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+        self.seconds: float = seconds
         self._at: float | None = None
 
     def record(self, took: float, *, at: float) -> None:
