@@ -420,7 +420,7 @@ def test_the_password_of_a_proxy_is_shown_nowhere(monkeypatch: pytest.MonkeyPatc
     assert "hunter#2" in settings.secrets()
 
 
-HOSTS = ".example.com, *.corp, db.internal:8443 [::1],[fd08::1]:443,192.0.2.7:8080,Host."
+HOSTS = ".example.com, *.corp, db.internal:8443 [::1],[fd08::1]:443,192.0.2.7:8080,Host.,10.0.0.0/8 fd07::/64"
 
 
 def test_hosts_are_reached_without_the_proxy() -> None:
@@ -440,6 +440,10 @@ def test_hosts_are_reached_without_the_proxy() -> None:
         ("http://192.0.2.7:8080", True),
         ("http://192.0.2.7", False),
         ("https://host", True),
+        ("https://10.20.30.40", True),
+        ("https://11.0.0.1", False),
+        ("https://[fd07::9]:8443", True),
+        ("https://[fd09::9]", False),
     ]:
         assert is_among(url, load_settings(no_proxy=HOSTS).no_proxy) is direct
 
@@ -453,7 +457,7 @@ def test_a_star_means_every_host_and_nothing_for_none() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        "http://db.internal", "10.0.0.0/8", "fd07::/64", "db.internal/24", "/24", "db:0", "db:99999",
+        "http://db.internal", "10.0.0.1/8", "10.0.0.0/33", "db.internal/24", "/24", "db:0", "db:99999",
         "db:", "db:http", ":8080", "192.168.*", "10.0.0", "10.0.0.256", "[::1", "::1]", "[nonsense]", "[10.0.0.1]",
         "a b* c", "ex ample.com/", "db.*.com", "[fd07::1]:x", "<local>", "münchen.example",
     ],

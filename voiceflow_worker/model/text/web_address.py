@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
@@ -97,7 +97,8 @@ _HOST = re.compile(r"(?!.{254})[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASC
 def read_hosts(value: str | Iterable[object]) -> tuple[str, ...]:
     """Return the hosts in a text with commas or spaces between, or in a list. Raises ValueError.
 
-    A name includes all names below it, and `*` is every host. One may have a port.
+    A name includes all names below it, and `*` is every host. One may have a port. A network, such as 10.0.0.0/8, is
+    all addresses in it.
     """
     given = re.split(r"[,\s]+", value) if isinstance(value, str) else map(str, value)
     hosts = tuple(part.strip().lower().removesuffix(".") for part in given if part.strip())
@@ -105,18 +106,29 @@ def read_hosts(value: str | Iterable[object]) -> tuple[str, ...]:
         place = each.removeprefix("*").removeprefix(".")
         parts = split_web_address(f"http://{place}")
         is_host = parts is not None and _is_host(parts.hostname or "") and each[-1] != ":"
-        if each != "*" and (not is_host or {*"/@?#"} & {*each}):
-            raise ValueError(f"{each!r} is no host; give hosts with commas between: .example.com, db.example.com:8443")
+        if each != "*" and _network(each) is None and (not is_host or {*"/@?#"} & {*each}):
+            raise ValueError(f"{each!r} is no host and no network; give .example.com, 10.0.0.0/8, and so on")
     return hosts
 
 
 def is_among(url: str, hosts: Iterable[str]) -> bool:
-    """Return whether the host of an address is in a list of hosts, as urllib reads NO_PROXY."""
-    parts, host = urlsplit(url), _host(url)
+    """Return whether the host of an address is in a list of hosts and networks, as urllib reads NO_PROXY."""
+    parts, host, hosts = urlsplit(url), _host(url), [*hosts]
+    networks = [network for each in hosts if (network := _network(each)) is not None]
+    if (address := _ip(host)) is not None and any(address in network for network in networks):
+        return True
     port = parts.port or (443 if parts.scheme == "https" else 80)
     given = ",".join(each.removeprefix("*") or each for each in hosts)
     netloc = f"{f'[{host}]' if ':' in host else host}:{port}"
     return bool(proxy_bypass_environment(netloc, {"no": given}))  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    """Return the network that a text is; None for another."""
+    try:
+        return ip_network(text) if "/" in text else None
+    except ValueError:
+        return None
 
 
 def _is_host(text: str) -> bool:
