@@ -77,6 +77,7 @@ def main(kind: str, at_once: int, kills: int, seed: int) -> None:
     for process in tries:
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
+    time.sleep(61)  # what a killed try was importing is taken over then
     for each in range(run + 1):
         tried(kind, each, number + 1, moments)
     sys.stdout.write(f"{run + 1}\n")
