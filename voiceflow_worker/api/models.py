@@ -140,50 +140,73 @@ class ResumeRequest(Note):
 _List: Any = list
 
 
-def answer_of(name: str, said: str, /, **fields: Any) -> Any:
-    """Make the model of a JSON object in an answer. Each field may be null, and further fields may be added."""
-    described: Any = {field: (kind | None, None) for field, kind in fields.items()}
+def answer_of(name: str, said: str, always: str, /, **fields: Any) -> Any:
+    """Make the model of a JSON object in an answer, to which further fields may be added.
+
+    `always` names the fields that are never null. The others may be.
+    """
+    described: Any = {
+        field: (kind, ...) if field in always.split() else (kind | None, None) for field, kind in fields.items()
+    }
     return create_model(name, __doc__=said, **described)
 
 
 Outcome: Final = answer_of(
-    "Outcome", "How a call, or an attempt of it, ended.", session_status=str, code=int, message=str,
+    "Outcome", "How a call, or an attempt of it, ended.", "", session_status=str, code=int, message=str,
     started_at=TimeOf, ended_at=TimeOf, seconds=float, digits=str, answer=str, legs=list[Json],
 )  # fmt: skip
 Attempt: Final = answer_of(
-    "Attempt", "One POST to 8x8.", number=int, destination=str, client_request_id=str, began_at=TimeOf,
+    "Attempt", "One POST to 8x8.", "number client_request_id",
+    number=int, destination=str, client_request_id=str, began_at=TimeOf,
     answered_at=TimeOf, session_id=str, verdict=str, code=int, message=str, valid_until=TimeOf, outcome=Outcome,
 )  # fmt: skip
 Call: Final = answer_of(
-    "Call", "A call, as `voiceflow calls show --json` prints it.", id=str, queue=str, state=JobState, result=str,
+    "Call", "A call, as `voiceflow calls show --json` prints it.",
+    "id queue state result destination further_numbers priority created_at attempt attempts",
+    id=str, queue=str, state=JobState, result=str,
     unique_key=str, batch_id=str, source=str, destination=str, further_numbers=list[str], priority=int,
     created_at=TimeOf, due_at=TimeOf, valid_until=TimeOf, attempt=int, session_id=str, client_request_id=str,
     outcome=Outcome, answer=str, data=Json, reason=str, attempts=_List[Attempt], waits=str,
 )  # fmt: skip
-Calls: Final = answer_of("Calls", "A page of calls; `after` is null at its end.", calls=_List[Call], after=str)
+Calls: Final = answer_of("Calls", "A page of calls; `after` is null at its end.", "calls", calls=_List[Call], after=str)
 _REPORTED: dict[str, Any] = {"batch_id": str, "total": int, "states": dict[str, int]}
 _PROGRESS: dict[str, Any] = {
     **_REPORTED, "queue": str, "done": int, "doubts": int, "rate_now": float, "ends_at": TimeOf, "hold": Json,
 }  # fmt: skip
+_ALWAYS = "batch_id queue total states done doubts"
 _REPORT: dict[str, Any] = {
     **_REPORTED, "outcomes": dict[str, int], "answered": int, "answer_rate": float, "answers": dict[str, int],
     "seconds": float,
 }  # fmt: skip
-BatchReport: Final = answer_of("BatchReport", "The report of a batch.", **_REPORT)
-BatchProgress: Final = answer_of("BatchProgress", "A batch, as `voiceflow batches --json` prints it.", **_PROGRESS)
-Batch: Final = answer_of("Batch", "A batch, with its report.", **_REPORT | _PROGRESS, ended=bool)
-Batches: Final = answer_of("Batches", "A page of batches.", batches=_List[BatchProgress], after=str)
-CancelledBatch: Final = answer_of("CancelledBatch", "The calls that were cancelled.", batch_id=str, cancelled=int)
-Gate: Final = answer_of(
-    "Gate", "A hold, or that there is none.", scope=str, name=str, state=str, since=TimeOf, until=TimeOf, reason=str
+BatchReport: Final = answer_of(
+    "BatchReport", "The report of a batch.", "batch_id total states outcomes answers", **_REPORT
 )
-Suppressed: Final = answer_of("Suppressed", "A number on the list.", number=str, since=TimeOf, until=TimeOf, reason=str)
-SuppressedNumbers: Final = answer_of("SuppressedNumbers", "A page of the list.", numbers=_List[Suppressed], after=str)
+BatchProgress: Final = answer_of(
+    "BatchProgress", "A batch, as `voiceflow batches --json` prints it.", _ALWAYS, **_PROGRESS
+)
+Batch: Final = answer_of("Batch", "A batch, with its report.", _ALWAYS, **_REPORT | _PROGRESS, ended=bool)
+Batches: Final = answer_of("Batches", "A page of batches.", "batches", batches=_List[BatchProgress], after=str)
+CancelledBatch: Final = answer_of(
+    "CancelledBatch", "The calls that were cancelled.", "batch_id cancelled", batch_id=str, cancelled=int
+)
+Gate: Final = answer_of(
+    "Gate", "A hold, or that there is none.", "scope name state",
+    scope=str, name=str, state=str, since=TimeOf, until=TimeOf, reason=str,
+)  # fmt: skip
+Suppressed: Final = answer_of(
+    "Suppressed", "A number on the list.", "number since", number=str, since=TimeOf, until=TimeOf, reason=str
+)
+SuppressedNumbers: Final = answer_of(
+    "SuppressedNumbers", "A page of the list.", "numbers", numbers=_List[Suppressed], after=str
+)
 Enqueued: Final = answer_of(
-    "Enqueued", "What was enqueued, as `voiceflow enqueue --json` prints it.", batch_id=str, enqueued=int,
+    "Enqueued", "What was enqueued, as `voiceflow enqueue --json` prints it.",
+    "enqueued duplicates rejected plan findings",
+    batch_id=str, enqueued=int,
     duplicates=int, replaced=int, removed=int, rejected=int, plan=dict[str, int], findings=list[FoundProblem],
     preview=Json,
 )  # fmt: skip
 Notified: Final = answer_of(
-    "Notified", "The batches of the alerts that fire.", message=str, batches=list[str], not_taken=list[str]
-)
+    "Notified", "The batches of the alerts that fire.", "message batches",
+    message=str, batches=list[str], not_taken=list[str],
+)  # fmt: skip
