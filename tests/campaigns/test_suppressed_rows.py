@@ -57,6 +57,11 @@ async def test_they_are_left_out_and_the_others_go(queue: CallQueue, listed: Sup
     assert await destinations(queue) == ["+6587654321", "+6587654323"]
 
 
+def test_each_line_of_an_opt_out_list_is_a_number(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "+6587654321\n\n+6587654322\n+6587654323", "numbers.txt")
+    assert read_number_file(path).numbers == {"+6587654321": 1, "+6587654322": 3, "+6587654323": 4}
+
+
 @pytest.mark.parametrize("dry_run", [False, True])
 async def test_rows_that_are_not_called_are_among_the_rejects_with_their_reason(
     queue: CallQueue, listed: SuppressionList, tmp_path: Path, *, dry_run: bool
