@@ -18,6 +18,7 @@ from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.heartbeats import FRESH
 from voiceflow_worker.core.queue_account import QueueAccount
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.copying import replace
 
 pytestmark = pytest.mark.anyio
 
@@ -80,13 +81,16 @@ async def test_a_worker_that_runs_ends_within_a_minute_once_its_queue_has_anothe
     assert voice.placed == []
 
 
-async def test_an_answer_about_the_account_holds_each_of_its_queues(clock: ManualClock, store: Store) -> None:
+@pytest.mark.parametrize("status", [401, None], ids=["an answer", "a fault of this machine"])
+async def test_an_answer_about_the_account_holds_each_of_its_queues(
+    clock: ManualClock, store: Store, status: int | None
+) -> None:
     await accounts_of(store).put({"evening": "acme at voice.8x8.com", "staging": "staging at this machine"})
     await enqueued(store, 1)
-    voice = OwnedVoice(answers=[turned_away(401, "the API key is wrong", until_opened=True)])
-    await passing(clock, worker_for(store, voice).drain)
+    answer = replace(turned_away(401, "it is wrong", until_opened=True), http_status=status)
+    await passing(clock, worker_for(store, OwnedVoice(answers=[answer])).drain)
     held = {name: [gate.reason for gate in await gates_of(store, name)] for name in ("default", "evening", "staging")}
-    assert held == {"default": ["the API key is wrong"], "evening": ["the API key is wrong"], "staging": []}
+    assert held == {"default": ["it is wrong"], "evening": ["it is wrong"] if status else [], "staging": []}
 
 
 @pytest.mark.parametrize(

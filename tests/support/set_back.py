@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -68,12 +68,6 @@ class SetBack:
         self.save()
         return ids
 
-    async def loses(self, order: Callable[[Store], Awaitable[object]], machine: str = "one") -> None:
-        """An order is given, and the store is set back to before it."""
-        async with self.on(machine) as store:
-            await order(store)
-        self.set_back()
-
     def save(self) -> None:
         """Keep the store as it is now."""
         self._carried(is_saved=True)
@@ -116,6 +110,3 @@ class SetBack:
         """Remove what was saved on a server that others use."""
         if self.backend == "postgres":
             self._request.getfixturevalue("postgres_server").ask(f"DROP SCHEMA IF EXISTS {self._name}_saved CASCADE")
-
-
-EachStore = Callable[[], SetBack]

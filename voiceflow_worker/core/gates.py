@@ -197,12 +197,14 @@ class Holds:
         gate = Gate.of(self._queue, None, GateState.HELD, since=now, until=until, reason=hold.reason)
         return replace(gate, token=new_revision())
 
-    async def order(self, gate: Gate) -> datetime | None:
+    async def order(self, gate: Gate, *, of_account: bool = False) -> datetime | None:
         """Close a gate for all workers; return the time at which it opens, or None if a person must open it.
 
-        The other queues of the same account of 8x8 are held, too: the answer that asks for it is about the account.
+        With `of_account`, the other queues of the same account of 8x8 are held, too.
         """
         until = (await order_gate(self._store, gate)).until
+        if not of_account:
+            return until
         accounts = dict(await accounts_of(self._store).all())
         own = accounts.get(self._queue)
         for queue, account in accounts.items():

@@ -26,19 +26,23 @@ class QueueAccount:
 
     async def problem(self, own: str) -> str | None:
         """Return why a process with this account may not send the queue's calls; None if it may. Raises StoreError."""
-        found = (await self._accounts.get([self._queue])).get(self._queue)
+        found = await self._noted()
         if found in {None, own}:
             return None
         return f"queue {self._queue} belongs to the sub-account {found}, and this process has {own}"
 
     async def require(self, own: str) -> None:
         """Write down the account of a queue that has none. Raises SettingsError if it has another, and StoreError."""
-        await self._accounts.add({self._queue: own})
+        if await self._noted() is None:
+            await self._accounts.add({self._queue: own})
         if (problem := await self.problem(own)) is not None:
             raise SettingsError(
                 f"{problem}: set VOICEFLOW_SUB_ACCOUNT and VOICEFLOW_BASE_URL to those, or use another queue or store; "
                 + TAKE_OVER
             )
+
+    async def _noted(self) -> str | None:
+        return (await self._accounts.get([self._queue])).get(self._queue)
 
     async def replace(self, own: str) -> None:
         """Write down this account in place of another. Raises SettingsError while a worker runs, and StoreError."""

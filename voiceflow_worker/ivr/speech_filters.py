@@ -27,8 +27,6 @@ VOICE = "the voice"
 """The variable that holds a text's voice while it is filled in. No template can use it: its name has a space."""
 ZONE = "the zone"
 """The variable that holds the person's `PersonZone` while a text is filled in. No template can use it either."""
-WITH_ZONE = re.compile(r":\d\d\S*\s*(?:[Zz]|[+-]\d)", re.ASCII)
-"""The pattern of the end of each time with a zone of its own."""
 
 _VOICE_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_]([A-Z][a-z]{3}))?(?:[-_]([A-Z]{2}|[0-9]{3}))?(?![A-Za-z0-9])")
 _MOMENT = re.compile(

@@ -306,8 +306,6 @@ class QueueStatus:
     """The limits per person of the workers that run, `none` for those without one."""
     menus: tuple[str, ...] = ()
     """The menus with which the next waiting calls begin."""
-    next_due: Sequence[tuple[str | None, datetime]] = ()
-    """The batches of the next `MOST_READ` waiting calls, and when these are due, in that order."""
 
     @property
     def doubts(self) -> int:
@@ -404,5 +402,4 @@ async def read_status(store: Store, queue: str, *, summary_deadline: timedelta) 
         failing=failing,
         unreadable=await unreadable_calls(store, queue),
         menus=tuple(sorted({job.menu for job in queued if job.menu is not None})),
-        next_due=[(job.batch_id, job.due_at) for job in queued],
     )

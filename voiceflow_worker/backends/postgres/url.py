@@ -24,7 +24,7 @@ from voiceflow_worker.backends.store_url import (
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import without_secrets
 
-SCHEMA = 14
+SCHEMA = 15
 """The version of the tables and functions of a store."""
 _NAMED = re.compile(r"\bvoiceflow\.(?=\w)")
 FORM = "postgresql://[user[:password]@]host[:5432][,host2…]/database[?schema=voiceflow]"

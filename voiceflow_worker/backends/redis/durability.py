@@ -25,7 +25,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.copying import replace
 
-SCHEMA = 19
+SCHEMA = 20
 """The version of the layout of a store's keys."""
 OLDEST = (6, 2)
 """The oldest version that works. Older servers lack commands that the scripts need."""

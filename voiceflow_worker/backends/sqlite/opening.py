@@ -128,7 +128,7 @@ def index_of_log(path: Path) -> Path:
     return path.with_name(f"{path.name}-shm")
 
 
-SCHEMA_VERSION = 20
+SCHEMA_VERSION = 21
 APPLICATION_ID = 0x76666C77
 """`vflw`, the application id in the header of a store (SQLite file format §1.3.11). Other SQLite files lack it."""
 

@@ -157,7 +157,10 @@ class VerdictWriter:
         while True:
             try:
                 if answer.gate is not None:
-                    answer.held_until = await self._holds.order(answer.gate)
+                    # An answer is about the account; a clock or a certificate that is wrong, about this machine.
+                    verdict = answer.verdict
+                    is_of_account = verdict.hold is not None and verdict.http_status is not None
+                    answer.held_until = await self._holds.order(answer.gate, of_account=is_of_account)
                     answer.gate = None
                 if is_first:
                     is_first = False
