@@ -213,7 +213,7 @@ class AuditedStore:
 
     @property
     def store(self) -> Store:
-        """The same object, typed as a store."""
+        """Object itself, typed as a store."""
         return cast("Store", self)
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
